@@ -1,0 +1,1 @@
+"""Generated messages and stubs of the contract in `protos/thermesh/v1`."""
