@@ -51,9 +51,20 @@ class UpConfig:
     start_seconds: float = setting(
         "THERMESH_START_SECONDS", 90.0, between(1, 3600), "longest start of one process"
     )
-    stop_seconds: float = setting(
-        "THERMESH_STOP_SECONDS",
-        15.0,
-        between(0.1, 3600),
-        "how long each process may take to drain before `up` kills it",
+    grace_seconds: float = setting(
+        "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"
+    )
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where things are kept; `thermesh.settings.state_dir` and `thermesh.models` read these."""
+
+    state: str = setting(
+        "THERMESH_STATE_DIR",
+        "",
+        doc="what survives restarts; empty: thermesh in the XDG state folder",
+    )
+    models: str = setting(
+        "THERMESH_MODELS_DIR", "", doc="the model cache; empty: models in the state folder"
     )

@@ -58,9 +58,7 @@ def programs(
         for room in ROOMS
     }
     shared = {**targets, **os.environ, **environment(tuple(ports)), "REDIS_URL": redis_url}
-    shared["THERMESH_STATE_DIR"] = str(state)
-    if root := _source_tree():
-        shared["PYTHONPATH"] = os.pathsep.join(filter(None, (root, shared.get("PYTHONPATH", ""))))
+    shared = with_source_tree({**shared, "THERMESH_STATE_DIR": str(state)})
     rooms = tuple(
         _room(config, name, targets[f"THERMESH_{name.upper()}_TARGET"], shared, state)
         for name in ROOMS
@@ -75,6 +73,18 @@ def programs(
         f"http://{join(config.host, http_port)}",
     )
     return (_worker(shared, state), *rooms, gateway)
+
+
+def with_source_tree(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` with the source tree on the module path, where this runs from one.
+
+    Children are started with -P, so they would not look into the current folder.
+    """
+    root = pathlib.Path(thermesh.__file__).resolve().parent.parent
+    if not (root / "pyproject.toml").exists():
+        return dict(environ)
+    path = os.pathsep.join(filter(None, (str(root), environ.get("PYTHONPATH", ""))))
+    return {**environ, "PYTHONPATH": path}
 
 
 def cores() -> int:
@@ -115,11 +125,6 @@ def _limited(environ: Mapping[str, str], threads: int) -> Mapping[str, str]:
     # machine makes all of them slow. glibc's arenas cost memory a thread.
     limits = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     return {**limits, **environ}
-
-
-def _source_tree() -> str:
-    root = pathlib.Path(thermesh.__file__).resolve().parent.parent
-    return str(root) if (root / "pyproject.toml").exists() else ""
 
 
 def _reachable(host: str) -> str:

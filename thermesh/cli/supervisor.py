@@ -117,9 +117,9 @@ class Supervised:
 
     async def _pause(self) -> None:
         """Wait for the end of the process, for `stop`, or for the time that matters next."""
-        waiting = [asyncio.ensure_future(self._wake.wait())]
+        waiting: list[asyncio.Future[object]] = [asyncio.ensure_future(self._wake.wait())]
         if self._process:
-            waiting.append(asyncio.ensure_future(self._ended(self._process)))
+            waiting.append(asyncio.ensure_future(self._process.wait()))
         try:
             await asyncio.wait(
                 waiting, timeout=self._pause_seconds(), return_when=asyncio.FIRST_COMPLETED
@@ -128,11 +128,6 @@ class Supervised:
             self._wake.clear()
             for task in waiting:
                 task.cancel()
-
-    @staticmethod
-    async def _ended(process: asyncio.subprocess.Process) -> bool:
-        await process.wait()
-        return True
 
     async def _answers(self) -> bool:
         with contextlib.suppress(OSError, TimeoutError):

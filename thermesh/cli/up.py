@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine, Iterator, Sequence
 
 from thermesh import models
-from thermesh.cli import console, logs, mesh, ports
+from thermesh.cli import console, logs, mesh, ports, room_settings
 from thermesh.cli.config import UpConfig
 from thermesh.cli.lifecycle import Limits, State
 from thermesh.cli.supervisor import Program, Supervised, Supervisor
@@ -23,6 +23,7 @@ from thermesh.settings import from_env, state_dir
 
 HELP = "start the whole mesh on this machine"
 LOG_CHECK_SECONDS = 60.0
+STUCK_SECONDS = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHOWN = {
     State.READY: "good",
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the mesh until a signal; return the exit status."""
     began = time.monotonic()
+    room_settings.check()
     config = from_env(UpConfig)
     state = state_dir()
     (state / "logs").mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,9 @@ class Mesh:
         self._ports = chosen
         self._state = state
         self._began = began
-        limits = Limits(start_seconds=config.start_seconds, grace_seconds=config.stop_seconds)
+        # A process that takes longer than the grace it gives its calls is stuck.
+        stop_seconds = config.grace_seconds + STUCK_SECONDS
+        limits = Limits(start_seconds=config.start_seconds, grace_seconds=stop_seconds)
         self._supervisor = Supervisor(SystemClock(), self._changed, limits)
         self._asked_to_end = asyncio.Event()
         self._asked_to_hurry = asyncio.Event()
