@@ -14,6 +14,7 @@ Leaving the loop early, or the client's block, cancels the call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 import weakref
@@ -82,7 +83,8 @@ class Conversation:
             raise FailedPrecondition("a conversation can be iterated over only once")
         self._call = self._open_call()
         try:
-            await self._send(start=self._start)
+            with contextlib.suppress(FailedPrecondition):  # it failed: reading tells why
+                await self._send(start=self._start)
             with rpc.translated():
                 async for response in self._call:
                     if (event := wire.event(response)) is not None:
