@@ -46,7 +46,10 @@ class UpConfig:
         "language model: packaged name, path, or hub name org/repo:file.gguf",
     )
     encoder: str = setting(
-        "THERMESH_ENCODER", "all-minilm-l6-v2", not_empty, "encoder of feature: name or path"
+        "THERMESH_ENCODER",
+        "all-minilm-l6-v2",
+        not_empty,
+        "encoder of feature: name or path; none: words alone",
     )
     start_seconds: float = setting(
         "THERMESH_START_SECONDS", 90.0, between(1, 3600), "longest start of one process"

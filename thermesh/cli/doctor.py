@@ -18,7 +18,7 @@ from typing import Any
 from thermesh import bundled_redis, models, rpc
 from thermesh.cli import console, mesh, ports, room_settings
 from thermesh.cli.config import UpConfig
-from thermesh.cli.up import only_one
+from thermesh.cli.up import needed_models, only_one
 from thermesh.errors import AlreadyExists, MeshError
 from thermesh.settings import from_env, state_dir
 from thermesh.v1 import inference_pb2, inference_pb2_grpc
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     findings = [Finding("setting", one["variable"], one["problem"]) for one in wrong]
     # With a bad setting the rest is still worth a look, by the defaults.
     config = UpConfig() if wrong else from_env(UpConfig)
-    checks = (versions, machine, kernels, redis, needed_models, listening)
+    checks = (versions, machine, kernels, redis, packaged_models, listening)
     findings += [finding for check in checks for finding in check(config)]
     for finding in findings:
         mark = console.styled("FAIL", "bad") if finding.problem else console.styled("ok  ", "good")
@@ -120,9 +120,9 @@ def redis(config: UpConfig) -> Iterator[Finding]:
     yield Finding("redis", f"{' '.join(answer.stdout.split()[:3])} ({binary})")
 
 
-def needed_models(config: UpConfig) -> Iterator[Finding]:
+def packaged_models(config: UpConfig) -> Iterator[Finding]:
     """Check the models that `up` would use, packaged ones by their hashes."""
-    for name in (config.model, config.encoder):
+    for name in needed_models(config):
         try:
             path = models.locate(name)
             faults = models.faults(name) if name in models.MODELS else []

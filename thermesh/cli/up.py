@@ -23,7 +23,8 @@ from thermesh.settings import from_env, state_dir
 
 HELP = "start the whole mesh on this machine"
 LOG_CHECK_SECONDS = 60.0
-STUCK_SECONDS = 5.0
+STUCK_SECONDS = 10.0
+NO_ENCODER = "none"  # feature then reads words alone
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHOWN = {
     State.READY: "good",
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     (state / "logs").mkdir(parents=True, exist_ok=True)
     with only_one(state):
         chosen = ports.chosen(config)
-        for name in (config.model, config.encoder):
+        for name in needed_models(config):
             bring(name, may_fetch=not arguments.no_fetch)
         return asyncio.run(Mesh(config, chosen, state, began).run())
 
@@ -69,6 +70,11 @@ def only_one(state: pathlib.Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def needed_models(config: UpConfig) -> tuple[str, ...]:
+    """Return the names or paths of the models that the mesh would load."""
+    return tuple(name for name in (config.model, config.encoder) if name != NO_ENCODER)
 
 
 def bring(name: str, *, may_fetch: bool) -> None:

@@ -1,6 +1,9 @@
 """MeshClient against a real gRPC server that plays the gateway."""
 
 import asyncio
+import pathlib
+import runpy
+import sys
 
 import pytest
 
@@ -29,6 +32,7 @@ from thermesh.v1 import (
     feedback_pb2_grpc,
 )
 
+EXAMPLES = pathlib.Path(__file__).resolve().parents[3] / "examples"
 FIXED = common_pb2.TemperatureProgram(fixed=common_pb2.FixedProgram(temperature=0.5))
 
 
@@ -363,6 +367,24 @@ async def test_the_terminal_prints_plan_and_answer(gateway, capsys, monkeypatch)
     assert "plan: T 0.50 by policy" in printed
     assert "Paris" in printed
     assert "stop: 2 tokens" in printed
+
+
+@pytest.mark.parametrize("name", ["client", "steer"])
+async def test_the_examples_run(gateway, capsys, monkeypatch, name):
+    """What the examples show is what the client does."""
+    monkeypatch.setattr(sys, "argv", [name, gateway.target])
+    monkeypatch.setattr(Gateway, "answer", steered if name == "steer" else unsteered)
+    await asyncio.to_thread(runpy.run_path, str(EXAMPLES / f"{name}.py"))
+    expected = {"client": "chosen by policy\nParis", "steer": "holds from token 1 on"}
+    assert expected[name] in capsys.readouterr().out
+
+
+async def steered(self, requests):
+    """An answer that takes one update."""
+    yield chat_pb2.ConverseResponse(tokens=chunk(0, "Par"))
+    update = (await anext(requests)).update
+    yield self.judge(chat_pb2.ConverseResponse, update)
+    yield chat_pb2.ConverseResponse(end=end())
 
 
 async def unsteered(self, requests):
