@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
 
 from thermesh.cli import console, mesh
+from thermesh.errors import FailedPrecondition
 from thermesh.settings import BadSetting
 
 CONFIGS = ("thermesh.cli.config", "thermesh.telemetry")
@@ -20,9 +22,11 @@ def settings() -> list[dict[str, Any]]:
     """Return every setting of the command line and of the rooms that are installed."""
     asked = [*CONFIGS, *(name for name in ROOM_CONFIGS if _is_installed(name))]
     command = [sys.executable, "-P", "-m", "thermesh.cli.settings_probe", *asked]
-    answer = subprocess.run(
-        command, capture_output=True, text=True, check=True, env=mesh.with_source_tree(os.environ)
-    )
+    environ = mesh.with_source_tree(os.environ)
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    if answer.returncode != 0:
+        last = answer.stderr.strip().splitlines()[-1:]
+        raise FailedPrecondition(f"the settings cannot be read: {''.join(last)}")
     return list(json.loads(answer.stdout))
 
 
@@ -35,13 +39,18 @@ def table(listed: list[dict[str, Any]], *, everything: bool) -> str:
     """Return the settings as a table: those that are set, or all."""
     distinct = {one["variable"]: one for one in reversed(listed)}
     rows = [
-        (variable, one["value"] or one["default"] or "(empty)", one["documentation"])
+        (variable, shown(one["value"] or one["default"] or "(empty)"), one["documentation"])
         for variable, one in sorted(distinct.items())
         if everything or one["value"]
     ]
     return (
         console.table([("setting", "value", "meaning"), *rows]) if rows else "  settings: defaults"
     )
+
+
+def shown(value: str) -> str:
+    """Return a value fit to print: without the user and password that a URL may carry."""
+    return re.sub(r"://[^@/]*@", "://***@", value)
 
 
 def check() -> None:
