@@ -25,11 +25,11 @@ def ask_grpc(target: str, service: str = "", timeout_seconds: float = 2.0) -> st
     (empty: the whole server), or the name of the status code it failed with.
     """
     request = health_pb2.HealthCheckRequest(service=service)
-    with grpc.insecure_channel(target) as channel:  # type: ignore[no-untyped-call]  # grpc-stubs
+    with grpc.insecure_channel(target) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout_seconds)
         except grpc.RpcError as error:
-            return str(error.code().name)  # type: ignore[attr-defined]  # it is a grpc.Call too
+            return str(error.code().name)
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 

@@ -1,0 +1,99 @@
+"""Who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+# The wire ends here: these modules of a room see protobuf messages and grpc.
+SHELLS = ("server.py", "wire.py", "__main__.py")
+
+# Modules that call another room over gRPC for their own room's logic, which
+# reaches them behind a Protocol.
+LINKS = {
+    "services/gateway/mesh.py": "the gateway's calls to the three rooms behind it",
+    "services/inference/outcomes.py": "the spool that reports outcomes to the controller",
+    "services/inference/steer.py": "the stream that steers running sequences",
+}
+
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise AssertionError("torch was imported")
+
+sys.meta_path.insert(0, Refuse())
+room = importlib.import_module("services." + sys.argv[1])
+for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+importlib.import_module(room.__name__ + ".__main__")
+"""
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    """Full names of the modules that a file imports anywhere in it."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def speaks_grpc(tree: ast.Module) -> bool:
+    """Whether a file imports grpc, a part of it, or the stubs."""
+    return any(
+        name.partition(".")[0].startswith(("grpc", "grpc_"))
+        or f"{name}.".startswith("thermesh.v1.")
+        for name in imported_modules(tree)
+    )
+
+
+def test_logic_knows_nothing_of_the_wire(product):
+    """Inside a room only its shells and named links import grpc or the stubs."""
+    allowed = {
+        name
+        for name in product
+        if name in LINKS
+        or pathlib.Path(name).name in SHELLS
+        or pathlib.Path(name).name.startswith("wire")
+    }
+    offenders = {
+        name for name, tree in product.items() if name.startswith("services/") and speaks_grpc(tree)
+    }
+    assert offenders - allowed == set()
+
+
+def test_no_module_imports_from_the_tests(product):
+    """What runs never imports a test, nor the tools that only tests install."""
+    tools = {"pytest", "hypothesis", "httpx", "openai", "transformers", "tests"}
+    found = {
+        name: tools & {module.partition(".")[0] for module in imported_modules(tree)}
+        for name, tree in product.items()
+    }
+    assert {name: modules for name, modules in found.items() if modules} == {}
+
+
+def test_import_laws_hold(root):
+    """The contracts of import-linter in pyproject.toml hold, indirect imports included."""
+    linter = pathlib.Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([linter], cwd=root, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("room", ["controller", "gateway"])
+def test_small_rooms_load_no_torch(root, room):
+    """Importing every module of the room imports no torch, not even by way of a library."""
+    if not (root / "services" / room).is_dir():
+        return
+    command = [sys.executable, "-c", IMPORT_EVERYTHING, room]
+    result = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
