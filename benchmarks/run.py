@@ -36,7 +36,7 @@ class Bench:
 
     def __init__(
         self, ways: dict[str, Ask], feature: grpc.aio.Channel, controller: grpc.aio.Channel
-    ):
+    ) -> None:
         self.ways = ways
         self._feature = feature
         self._controller = controller
