@@ -20,7 +20,7 @@ from dataclasses import dataclass
 SCHEMA_VERSION = 1
 
 LEXICAL_CHARACTERS = 32_768
-"""How much of a text the lexical features read; `length` is at its maximum well before."""
+"""How much of a text the lexical features read; English reaches the maximum of `length` before."""
 
 ENCODER_TOKENS = 256
 """How many tokens of a text the encoder reads, its two special tokens included."""
