@@ -1,6 +1,7 @@
-"""The rooms of the mesh, in the order a request meets them:
+"""The rooms of the mesh.
 
-gateway -> feature -> controller -> inference, and back through the controller's
-learner, which turns outcomes and feedback into new policy versions. Rooms meet
-only on the wire: none imports another.
+A request meets them in this order: gateway -> feature -> controller ->
+inference, and comes back through the controller's learner, which turns outcomes
+and feedback into new policy versions. Rooms meet only on the wire: none
+imports another.
 """

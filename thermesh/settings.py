@@ -76,7 +76,8 @@ def describe(cls: type[Any]) -> list[tuple[str, str, str]]:
 
 def state_dir(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
     """Return the folder that survives restarts: `THERMESH_STATE_DIR`, or
-    `thermesh` below the user's XDG state folder. It is not created here."""
+    `thermesh` below the user's XDG state folder. It is not created here.
+    """
     chosen = environ.get("THERMESH_STATE_DIR")
     if chosen:
         return pathlib.Path(chosen).expanduser()
@@ -92,9 +93,9 @@ def _parse(field: dataclasses.Field[Any], hint: Any, text: str) -> Any:
     except ValueError as error:
         expected = "true or false" if kind is bool else f"a value of type {kind.__name__}"
         raise BadSetting(f"{variable}={text!r}: expected {expected}") from error
-    expected = check(value) if check else None
-    if expected:
-        raise BadSetting(f"{variable}={text!r}: expected {expected}")
+    objection = check(value) if check else None
+    if objection:
+        raise BadSetting(f"{variable}={text!r}: expected {objection}")
     return value
 
 

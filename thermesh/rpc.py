@@ -1,0 +1,148 @@
+"""The only grpc.aio plumbing: serve, connect, drain.
+
+Option keys are spelled as in grpc's channel_arg_names.h: gRPC ignores unknown
+keys silently, and the misspelt `min_recv_ping_interval_without_data_ms` lets
+servers kill idle streams after a few pings (vllm-project/vllm#55102).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from thermesh import errors
+from thermesh.interceptors import (
+    ServerInterceptor,
+    client_interceptors,
+    remaining_seconds,
+    translated,
+)
+
+__all__ = ["Server", "connect", "is_serving", "remaining_seconds", "translated"]
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+
+SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    # Two processes on one port would each get some of the calls.
+    ("grpc.so_reuseport", 0),
+)
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A stalled reader must not hold megabytes of tokens in flight.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 16_384),
+)
+
+
+def connect(target: str) -> grpc.aio.Channel:
+    """Return a channel to `target` that forwards deadline and trace.
+
+    It connects on first use and again by itself. Close it with `await
+    channel.close()`, after the calls on it were cancelled.
+    """
+    return grpc.aio.insecure_channel(
+        target,
+        options=CHANNEL_OPTIONS,
+        interceptors=client_interceptors(),
+    )
+
+
+async def is_serving(channel: grpc.aio.Channel, service: str = "", timeout: float = 1.0) -> bool:
+    """Ask grpc.health.v1 whether `service` (empty: the whole server) is serving."""
+    request = health_pb2.HealthCheckRequest(service=service)
+    try:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout)
+    except grpc.aio.AioRpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+class Server:
+    """A gRPC server with health, reflection, the interceptor and a graceful end.
+
+    `grace_seconds` is how long open calls may go on after `drain` began.
+    """
+
+    def __init__(self, name: str, host: str, port: int, grace_seconds: float = 10.0) -> None:
+        self.name = name
+        self.host = host
+        self.port = port
+        self.grace_seconds = grace_seconds
+        self._server = grpc.aio.server(interceptors=[ServerInterceptor()], options=SERVER_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        self._services: list[str] = []
+
+    def add(self, adder: Callable[[Any, Any], None], servicer: Any, service: str) -> None:
+        """Serve `servicer` through its generated `add_..._to_server` function.
+
+        `service` is the full name, e.g. `thermesh.v1.FeatureService`.
+        """
+        adder(servicer, self._server)
+        self._services.append(service)
+
+    async def start(self) -> int:
+        """Bind, serve, and return the port (chosen by the system where it was 0).
+
+        Raises Unavailable where the address is taken.
+        """
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            self.port = self._server.add_insecure_port(f"{self.host}:{self.port}")
+        except RuntimeError as error:
+            address = f"{self.host}:{self.port}"
+            raise errors.Unavailable(f"{self.name} cannot listen on {address}") from error
+        await self._server.start()
+        await self.set_serving(True)
+        log.info("%s serves gRPC on %s:%d", self.name, self.host, self.port)
+        return self.port
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tell health checks whether new calls are welcome."""
+        names = health_pb2.HealthCheckResponse.ServingStatus
+        status = names.SERVING if serving else names.NOT_SERVING
+        for service in ("", *self._services):
+            await self._health.set(service, status)
+
+    async def drain(self) -> None:
+        """Refuse new calls, let open ones end within the grace, then stop."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self.grace_seconds)
+
+    async def run_until_signal(self) -> None:
+        """Wait for SIGTERM or SIGINT, then drain."""
+        await until_signal()
+        log.info("%s drains for at most %.0f s", self.name, self.grace_seconds)
+        await self.drain()
+
+
+async def until_signal() -> None:
+    """Return when the process is asked to end by SIGTERM or SIGINT."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    await asked.wait()
