@@ -95,7 +95,9 @@ class Encoder:
     def _attend(self, name: str, states: Tensor) -> tuple[Tensor, float]:
         """Return the block's output [n, d] and its mean row entropy in nats."""
         query, key, value = (
-            self._linear(f"{name}.self.{part}", states).unflatten(1, (self._heads, -1)).transpose(0, 1)
+            self._linear(f"{name}.self.{part}", states)
+            .unflatten(1, (self._heads, -1))
+            .transpose(0, 1)
             for part in ("query", "key", "value")
         )  # each [h, n, d / h]
         scores = query @ key.transpose(1, 2) / math.sqrt(query.shape[2])

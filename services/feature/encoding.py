@@ -46,8 +46,10 @@ def pack(encoding: Encoding) -> bytes:
 
 
 def unpack(value: bytes, dimensions: int) -> Encoding | None:
-    """Return what `pack` made, or None where `value` is not that: a shared
-    store is not trusted to hold what this version would write."""
+    """Return what `pack` made, or None where `value` is not that.
+
+    A shared store is not trusted to hold what this version would write.
+    """
     if len(value) != _HEADER.size + 2 * dimensions:
         return None
     schema, size, *features = _HEADER.unpack_from(value)

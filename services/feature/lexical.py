@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  # full-width and typographic punctuation is meant
 """Lexical features: what a text shows without a model, in one pass of regular expressions.
 
 `thermesh.features` defines the terms (word, sentence, term) and every value.
@@ -24,15 +25,21 @@ WORD = re.compile(rf"[{_UNSPACED}]|{_LETTER}+(?:['’\-]{_LETTER}+)*")
 _ASCII_WORD = re.compile(r"[A-Za-z0-9]+(?:['\-][A-Za-z0-9]+)*")
 _SENTENCE_END = re.compile(r"[.!?…]+(?=[\s\"'”’)\]]|$)|[。！？｡]+|[\n\r\u2028\u2029]+")
 _SUBORDINATORS = frozenset(
-    "after although as because before if since that though unless until when whenever where"
-    " whereas wherever whether which while who whom whose".split()
+    (
+        *("after", "although", "as", "because", "before", "if", "since", "that", "though"),
+        *("unless", "until", "when", "whenever", "where", "whereas", "wherever", "whether"),
+        *("which", "while", "who", "whom", "whose"),
+    )
 )
 _CLAUSE_MARKS = re.compile(r"[,;:，；：、]")
 _CODE_MARKS = re.compile(r"[{}\[\]();=<>_`|&#$@~^\\]")
 _QUESTION_MARKS = re.compile(r"[?？؟;]")
 _QUESTION_OPENINGS = frozenset(
-    "am are can could did do does had has have how is may might shall should was were what"
-    " what's when when's where where's which who who's whom whose why will would".split()
+    (
+        *("am", "are", "can", "could", "did", "do", "does", "had", "has", "have", "how", "is"),
+        *("may", "might", "shall", "should", "was", "were", "what", "what's", "when", "when's"),
+        *("where", "where's", "which", "who", "who's", "whom", "whose", "why", "will", "would"),
+    )
 )
 _TERM = re.compile(r"^.+[A-Z]|^(?=.*[^\W\d_])(?=.*\d)", re.DOTALL)
 _TERM_LENGTH = 10

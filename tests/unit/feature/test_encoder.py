@@ -1,11 +1,16 @@
 """The encoder against the reference implementation of the same weights."""
 
+import importlib
 import math
-import os
 
+import numpy as np
 import pytest
+import torch
 
-from services.feature.encoding import pack, unpack
+from services.feature.encoder import Encoder
+from services.feature.encoding import cosine, pack, unpack
+from thermesh.errors import InvalidArgument
+from thermesh.models import locate
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -22,34 +27,29 @@ TEXTS = (
 
 @pytest.fixture(scope="module")
 def folder():
-    from thermesh.models import locate
-
     return locate("all-minilm-l6-v2")
 
 
 @pytest.fixture(scope="module")
 def encoder(folder):
-    import torch
-
-    from services.feature.encoder import Encoder
-
     torch.set_num_threads(1)
     return Encoder(folder)
 
 
 @pytest.fixture(scope="module")
-def reference(folder):
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    from transformers import BertModel
+def transformers():
+    """The reference implementation; importing it takes seconds, so only these tests do."""
+    return importlib.import_module("transformers")
 
-    return BertModel.from_pretrained(folder, attn_implementation="eager").eval()
+
+@pytest.fixture(scope="module")
+def reference(folder, transformers):
+    return transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_hidden_states_and_attention_equal_the_reference(encoder, reference, text):
     """Same tokens, same last hidden states, same attention entropy as transformers' BERT."""
-    import torch
-
     ids = encoder._tokenizer.encode(text).ids
     hidden = encoder.forward(ids)
     with torch.inference_mode():
@@ -61,19 +61,17 @@ def test_hidden_states_and_attention_equal_the_reference(encoder, reference, tex
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_tokens_equal_the_reference_tokenizer(encoder, folder, text):
+def test_tokens_equal_the_reference_tokenizer(encoder, folder, transformers, text):
     """256 tokens at most, the special ones included."""
-    from transformers import BertTokenizerFast
-
-    expected = BertTokenizerFast.from_pretrained(folder)(text, truncation=True, max_length=256)
+    expected = transformers.BertTokenizerFast.from_pretrained(folder)(
+        text, truncation=True, max_length=256
+    )
     assert expected["input_ids"] == encoder._tokenizer.encode(text).ids
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_an_encoding_is_in_range_and_survives_rest(encoder, text):
     """Features lie in [0, 1], the embedding has length one, and both outlive packing."""
-    import numpy as np
-
     encoding = encoder.encode(text)
     for feature in (
         encoding.semantic_complexity,
@@ -94,8 +92,6 @@ def test_rare_words_are_those_in_pieces(encoder):
 
 def test_meaning_orders_cosines(encoder):
     """A paraphrase is nearer than another subject."""
-    from services.feature.encoding import cosine
-
     first, near, far = (
         encoder.encode(text).embedding
         for text in ("How do I bake bread?", "What is a recipe for a loaf?", "Sort a list in C.")
@@ -105,9 +101,6 @@ def test_meaning_orders_cosines(encoder):
 
 def test_another_architecture_is_refused(tmp_path):
     """The message names what is allowed."""
-    from services.feature.encoder import Encoder
-    from thermesh.errors import InvalidArgument
-
     (tmp_path / "config.json").write_text('{"model_type": "roberta", "hidden_act": "gelu"}')
     with pytest.raises(InvalidArgument, match="BERT"):
         Encoder(tmp_path)
