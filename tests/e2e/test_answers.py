@@ -1,0 +1,193 @@
+"""The mesh answers real clients, decides by kind of request and learns from feedback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+
+import httpx
+import openai
+import pytest
+
+from thermesh import rpc
+from thermesh.testing import eventually
+from thermesh.v1 import chat_pb2, chat_pb2_grpc, common_pb2
+
+pytestmark = [pytest.mark.mesh, pytest.mark.timeout(300)]
+
+MODEL = "smollm2-135m-instruct"
+FACT = "What is the capital of France?"
+STORY = "Write a story about a dragon who is afraid of fire."
+
+
+def user(text):
+    """A conversation of one user turn."""
+    return [{"role": "user", "content": text}]
+
+
+async def complete(mesh, text, **options):
+    """One chat completion that is not streamed, as the server's own JSON."""
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=60) as client:
+        body = {"model": MODEL, "messages": user(text), "max_tokens": 16, **options}
+        response = await client.post("/v1/chat/completions", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def test_the_official_client_streams_a_sensible_answer(mesh):
+    """`openai` streams chunks whose text answers the question."""
+    async with openai.AsyncOpenAI(base_url=f"{mesh.url}/v1", api_key="unused") as client:
+        stream = await client.chat.completions.create(
+            model=MODEL,
+            messages=user(FACT),
+            stream=True,
+            stream_options={"include_usage": True},
+            temperature=0,
+            max_tokens=24,
+        )
+        chunks = [chunk async for chunk in stream]
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+
+    assert "Paris" in text
+    assert len(chunks) > 4
+    assert chunks[-1].usage.completion_tokens > 0
+
+
+async def test_a_fact_is_answered_cooler_than_a_story(mesh):
+    """The policy reads the kind of request and the response shows what it chose."""
+    facts = [await complete(mesh, FACT, max_tokens=2) for _ in range(5)]
+    stories = [await complete(mesh, STORY, max_tokens=2) for _ in range(5)]
+    plans = [[answer["thermesh"]["plan"] for answer in side] for side in (facts, stories)]
+    cool, warm = ([plan["temperature"] for plan in side] for side in plans)
+
+    assert {plan["source"] for side in plans for plan in side} == {"policy"}
+    assert sorted(cool)[2] + 0.2 < sorted(warm)[2]
+    decision = facts[0]["thermesh"]["decision_id"]
+    await eventually(lambda: decision in mesh.log("gateway"), what="the decision in the log")
+
+
+@pytest.mark.parametrize("temperature", [0, 0.55, 1.7])
+async def test_a_pinned_temperature_is_honoured_exactly(mesh, temperature):
+    """A user's own number is what every token is drawn at."""
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=60) as client:
+        body = {
+            "model": MODEL,
+            "messages": user(STORY),
+            "max_tokens": 8,
+            "stream": True,
+            "temperature": temperature,
+            "thermesh": {"telemetry": True},
+        }
+        async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            lines = [line async for line in response.aiter_lines() if line.startswith("data: {")]
+    extensions = [json.loads(line[6:]).get("thermesh") or {} for line in lines]
+    applied = {
+        round(token["temperature"], 6) for part in extensions for token in part.get("tokens", ())
+    }
+
+    assert extensions[0]["plan"]["source"] == "pinned"
+    assert applied == {temperature}
+
+
+async def test_feedback_sent_twice_changes_the_policy_once(mesh):
+    """One feedback id counts once, and the next response carries the grown version."""
+    answer = (await complete(mesh, FACT))["thermesh"]
+    feedback = {"id": f"fb-{uuid.uuid4().hex}", "decision_id": answer["decision_id"], "score": 1}
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=30) as client:
+        first = await client.post("/v1/feedback", json=feedback)
+        second = await client.post("/v1/feedback", json=feedback)
+        conflicting = await client.post("/v1/feedback", json={**feedback, "score": -1})
+
+        async def applied():
+            state = (await client.get(f"/v1/feedback/{feedback['id']}")).json()
+            return state["state"] == "applied"
+
+        await eventually(applied, 10, "the feedback in a policy version")
+        version = (await client.get(f"/v1/feedback/{feedback['id']}")).json()["applied_version"]
+        third = await client.post("/v1/feedback", json=feedback)
+    next_answer = await complete(mesh, FACT)
+
+    assert [r.status_code for r in (first, second, conflicting, third)] == [202, 200, 409, 200]
+    assert third.json()["applied_version"] == version > answer["policy_version"]
+    assert next_answer["thermesh"]["policy_version"] == version
+
+
+async def test_an_update_in_mid_stream_is_acknowledged_at_its_token(mesh):
+    """Telemetry shows the new temperature from exactly the token the server named."""
+    channel = rpc.connect(mesh.target("gateway"))
+    wanted = common_pb2.TemperatureProgram(fixed=common_pb2.FixedProgram(temperature=1.25))
+    requests = Requests()
+    requests.send(start=start(STORY, temperature=0.3, max_tokens=40))
+    tokens, applied = [], []
+    call = chat_pb2_grpc.ChatServiceStub(channel).Converse(requests)
+    try:
+        async for response in call:
+            tokens += response.tokens.tokens
+            if response.HasField("applied"):
+                applied.append(response.applied)
+            if len(tokens) >= 4 and not requests.updated:
+                requests.updated = True
+                requests.send(update=common_pb2.ParameterUpdate(update_id=1, program=wanted))
+    finally:
+        call.cancel()
+        await channel.close()
+    change = next(a for a in applied if a.source == common_pb2.UPDATE_SOURCE_CLIENT)
+
+    assert 4 <= change.token_index < 40
+    for token in tokens:
+        after = token.index >= change.token_index
+        assert round(token.temperature, 6) == (1.25 if after else 0.3)
+        assert (token.revision >= change.revision) == after
+
+
+async def test_one_trace_spans_every_room_and_the_learner(mesh):
+    """The caller's trace id is on spans of gateway, feature, controller, inference and learner."""
+    trace_id = uuid.uuid4().hex
+    headers = {"traceparent": f"00-{trace_id}-{uuid.uuid4().hex[:16]}-01"}
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=60, headers=headers) as client:
+        body = {"model": MODEL, "messages": user(f"{FACT} {trace_id}"), "max_tokens": 4}
+        answer = (await client.post("/v1/chat/completions", json=body)).json()
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=60) as client:
+        feedback = {"decision_id": answer["thermesh"]["decision_id"], "score": 0.5}
+        await client.post("/v1/feedback", json={"id": f"fb-{trace_id}", **feedback})
+
+    def services():
+        spans = map(json.loads, mesh.trace_file.read_text().splitlines())
+        return {
+            span["resource"]["attributes"]["service.name"]
+            for span in spans
+            if span["context"]["trace_id"] == f"0x{trace_id}"
+        }
+
+    rooms = ("gateway", "feature", "controller", "inference", "learner")
+    expected = {f"thermesh-{room}" for room in rooms}
+    await eventually(lambda: services() == expected, 15, "spans of every room")
+
+
+def start(text, temperature=None, max_tokens=16):
+    """The first message of a Converse stream."""
+    message = chat_pb2.ConverseStart(model=MODEL)
+    message.messages.add(role=common_pb2.ROLE_USER, content=text)
+    message.constraints.max_tokens = max_tokens
+    if temperature is not None:
+        message.constraints.temperature = temperature
+    return message
+
+
+class Requests:
+    """The request side of a Converse stream, fed by the test."""
+
+    def __init__(self):
+        self.updated = False
+        self._queue = asyncio.Queue()
+
+    def send(self, **message):
+        """Queue one message."""
+        self._queue.put_nowait(chat_pb2.ConverseRequest(**message))
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        return await self._queue.get()
