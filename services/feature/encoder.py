@@ -25,13 +25,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from services.feature.encoding import Encoding
+from services.feature.encoding import ENCODER_CHARACTERS, Encoding
 from thermesh.errors import InvalidArgument
 from thermesh.features import ENCODER_TOKENS
-
-# The tokenizer would read all of a huge text only to truncate it; 256 tokens of
-# any language end long before this.
-_CHARACTERS = 32 * ENCODER_TOKENS
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class Encoder:
 
     def encode(self, text: str) -> Encoding:
         """Read the first ENCODER_TOKENS tokens of `text`."""
-        tokens = self._tokenizer.encode(text[:_CHARACTERS])
+        tokens = self._tokenizer.encode(text[:ENCODER_CHARACTERS])
         hidden = self.forward(tokens.ids)
         mean = hidden.states.mean(dim=0)
         closeness = functional.cosine_similarity(hidden.states, mean[None], dim=1).mean()
@@ -94,10 +90,9 @@ class Encoder:
 
     def _attend(self, name: str, states: Tensor) -> tuple[Tensor, float]:
         """Return the block's output [n, d] and its mean row entropy in nats."""
+        split = (len(states), self._heads, -1)
         query, key, value = (
-            self._linear(f"{name}.self.{part}", states)
-            .unflatten(1, (self._heads, -1))
-            .transpose(0, 1)
+            self._linear(f"{name}.self.{part}", states).view(split).transpose(0, 1)
             for part in ("query", "key", "value")
         )  # each [h, n, d / h]
         scores = query @ key.transpose(1, 2) / math.sqrt(query.shape[2])

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from thermesh.features import SCHEMA_VERSION
+from thermesh.features import ENCODER_TOKENS, SCHEMA_VERSION
 
 Embedding = npt.NDArray[np.float32]
+
+ENCODER_CHARACTERS = 32 * ENCODER_TOKENS
+"""How much of a text is tokenised at all: the tokens end long before this in any
+language, and the tokenizer would read a whole megabyte only to truncate it."""
 
 _HEADER = struct.Struct("<HHfff")  # schema, dimensions, complexity, attention entropy, rarity
 
@@ -59,6 +63,14 @@ def unpack(value: bytes, dimensions: int) -> Encoding | None:
     if not all(0.0 <= feature <= 1.0 for feature in features) or not _is_unit(embedding):
         return None
     return Encoding(embedding, *features)
+
+
+def settle(encoding: Encoding) -> Encoding:
+    """Return `encoding` as a cache would give it back.
+
+    Fresh and cached readings of a text then give the same vector, bit for bit.
+    """
+    return unpack(pack(encoding), encoding.embedding.size) or encoding
 
 
 def cosine(left: Embedding, right: Embedding) -> float:
