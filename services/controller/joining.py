@@ -115,7 +115,9 @@ def _step(joined: Joined, waiting: Mapping[str, Waiting], arrival: Arrival) -> J
         entry = replace(entry, outcome=arrival.outcome)
     if entry.outcome is None or not entry.judged:
         return _with_entry(joined, key, entry)
-    return _learned(_with_entry(joined, key, replace(entry, judged=())), entry.outcome, entry.judged)
+    return _learned(
+        _with_entry(joined, key, replace(entry, judged=())), entry.outcome, entry.judged
+    )
 
 
 def _with_entry(joined: Joined, key: str, entry: Waiting) -> Joined:

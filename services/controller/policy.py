@@ -63,7 +63,8 @@ _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 @dataclass(frozen=True, eq=False)
 class Parameters:
     """Everything that is trained, float64: `task_bias` [tasks], `w1` [hidden, features],
-    `b1` [hidden], `w2` [hidden], `b2` [1]."""
+    `b1` [hidden], `w2` [hidden], `b2` [1].
+    """
 
     task_bias: Vector
     w1: Vector

@@ -170,7 +170,8 @@ class Feedback:
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:
     """One published version of the policy; `reason` is `prior`, `learned`, `promoted`
-    or `rolled_back`."""
+    or `rolled_back`.
+    """
 
     version: int
     parameters: Parameters
