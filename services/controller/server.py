@@ -104,7 +104,7 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
         published = await administration.promote(
             self._store, self._room.clock, request.version, request.expected_live_version
         )
-        return wire.promoted(published)
+        return controller_pb2.PromotePolicyResponse(policy=wire.summary(published))
 
     async def RollbackPolicy(
         self, request: controller_pb2.RollbackPolicyRequest, _: Any
@@ -113,7 +113,7 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
         published = await administration.roll_back(
             self._store, self._room.clock, request.expected_live_version
         )
-        return wire.rolled_back(published)
+        return controller_pb2.RollbackPolicyResponse(policy=wire.summary(published))
 
     async def SetMode(
         self, request: controller_pb2.SetModeRequest, _: Any

@@ -46,6 +46,8 @@ app.conf.update(
         "socket_timeout": _SOCKET_TIMEOUT_S,
         "socket_connect_timeout": _SOCKET_TIMEOUT_S,
         "socket_keepalive": True,
+        # For sending hints; the worker connects by its own rule, for ever.
+        "max_retries": 0,
         "health_check_interval": 10,
     },
     task_acks_late=True,

@@ -27,10 +27,9 @@ _MODE_NUMBERS = {
     Mode.BYPASS: common_pb2.MODE_BYPASS,
 }
 _MODES: dict[int, Mode] = {number: mode for mode, number in _MODE_NUMBERS.items()}
-_TASK_NUMBERS = {
-    "": common_pb2.TASK_UNSPECIFIED,
-    **dict(zip(TASKS, common_pb2.Task.values()[1:], strict=True)),
-}
+_TASK_NUMBERS: dict[str, common_pb2.Task] = {
+    task: getattr(common_pb2, f"TASK_{task.upper()}") for task in TASKS
+} | {"": common_pb2.TASK_UNSPECIFIED}
 _SOURCES = {
     Source.POLICY: common_pb2.PLAN_SOURCE_POLICY,
     Source.PINNED: common_pb2.PLAN_SOURCE_PINNED,
@@ -206,8 +205,8 @@ def state(applied_version: int) -> feedback_pb2.FeedbackState:
     return feedback_pb2.FEEDBACK_STATE_PENDING
 
 
-def summary(version: PolicyVersion, live: int) -> controller_pb2.PolicySummary:
-    """Write a version without its parameters."""
+def summary(version: PolicyVersion, live: int | None = None) -> controller_pb2.PolicySummary:
+    """Write a version without its parameters; it is live itself unless `live` is given."""
     return controller_pb2.PolicySummary(
         version=version.version,
         kind=version.kind,
@@ -215,7 +214,7 @@ def summary(version: PolicyVersion, live: int) -> controller_pb2.PolicySummary:
         reason=version.reason,
         parent_version=version.parent_version,
         feedback_count=version.feedback_count,
-        live=version.version == live,
+        live=live in (None, version.version),
     )
 
 
@@ -233,16 +232,6 @@ def policies(
     """Write versions without parameters, and the modes."""
     summaries = [summary(version, live) for version in versions]
     return controller_pb2.ListPoliciesResponse(policies=summaries, modes=modes(by_route))
-
-
-def promoted(version: PolicyVersion) -> controller_pb2.PromotePolicyResponse:
-    """Write the version that was promoted and is live now."""
-    return controller_pb2.PromotePolicyResponse(policy=summary(version, version.version))
-
-
-def rolled_back(version: PolicyVersion) -> controller_pb2.RollbackPolicyResponse:
-    """Write the version that was gone back to and is live now."""
-    return controller_pb2.RollbackPolicyResponse(policy=summary(version, version.version))
 
 
 def telemetries(report: controller_pb2.TelemetryReport) -> list[Telemetry]:
