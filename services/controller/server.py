@@ -35,7 +35,7 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
             wire.constraints(request.constraints),
             wire.context(request.context, current_traceparent()),
             wire.model(request.model),
-            request.route,
+            wire.any_route(request.route),
         )
         trace.get_current_span().set_attributes(
             {

@@ -116,6 +116,11 @@ def modes(by_route: Mapping[str, Mode]) -> dict[str, common_pb2.Mode]:
     return {route: _MODE_NUMBERS[each] for route, each in by_route.items()}
 
 
+def any_route(value: str) -> str:
+    """Read the route that a request came by; empty: none."""
+    return checks.short(value, 128, "route")
+
+
 def route(value: str, field: str = "route") -> str:
     """Read a route that a mode is set for."""
     checks.short(value, 128, field)
