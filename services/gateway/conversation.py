@@ -21,7 +21,8 @@ from services.gateway import limits
 from services.gateway.asking import Ask, Features, Voice
 from services.gateway.decoding import FinishReason, Update
 from services.gateway.events import Ended, Event, Token, Tokens, Usage
-from services.gateway.pipeline import FeatureSource, Pipeline, Turn
+from services.gateway.links import FeatureSource
+from services.gateway.pipeline import Pipeline, Turn
 from thermesh.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, MeshError
 
 END_PATIENCE_SECONDS = 1.0

@@ -10,7 +10,7 @@ is the one the request started with, and the side way is given up.
 Rule 2: who opens a turn closes it (`async with`): both tasks end, the call to
 inference is cancelled, and the place in admission is free, on every way out.
 
-This file knows neither gRPC nor HTTP; the neighbours are Protocols.
+This file knows neither gRPC nor HTTP; the neighbours are the Protocols of `links`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from services.gateway.admission import Admission
 from services.gateway.asking import Ask, Features
@@ -29,6 +29,7 @@ from services.gateway.decoding import Plan, Update
 from services.gateway.events import Ended, Event, PlanDecided, Rejected, Tokens
 from services.gateway.instruments import Instruments
 from services.gateway.journal import Journal
+from services.gateway.links import FeatureSource, Mesh
 from services.gateway.planning import PlanMemory, draw_seed, fallback_plan
 from thermesh.clock import Clock
 from thermesh.errors import DeadlineExceeded, Internal, MeshError, Unavailable
@@ -37,70 +38,6 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING_EVENTS = 64
 """Events held for a slow client; behind them HTTP/2 flow control and credits stop the engine."""
-
-
-class FeatureLink(Protocol):
-    """The feature service, as far as a turn needs it."""
-
-    async def extract(self, ask: Ask) -> Features:
-        """Return the features of a request within the budget; raise MeshError otherwise."""
-        ...
-
-
-class ControllerLink(Protocol):
-    """The controller, as far as a turn needs it."""
-
-    async def decide(self, ask: Ask, features: Features | None) -> Plan:
-        """Return the plan of a request within the budget; raise MeshError otherwise."""
-        ...
-
-
-class Generation(Protocol):
-    """One open call to inference."""
-
-    def events(self) -> AsyncIterator[Event]:
-        """Yield what inference says; raise MeshError where the call fails."""
-        ...
-
-    def plan(self, plan: Plan) -> None:
-        """Send the plan; never waits."""
-        ...
-
-    def update(self, update: Update) -> None:
-        """Send a change of parameters."""
-        ...
-
-    def credit(self, tokens: int) -> None:
-        """Let inference send more tokens."""
-        ...
-
-    def cancel(self) -> None:
-        """Ask inference to end; its end still comes."""
-        ...
-
-    def close(self) -> None:
-        """Cancel the call; harmless when it is over."""
-        ...
-
-
-class InferenceLink(Protocol):
-    """Inference, as far as a turn needs it."""
-
-    def generate(self, ask: Ask, initial: Plan, timeout_seconds: float) -> Generation:
-        """Open a generation that decodes as `initial` says until a plan arrives."""
-        ...
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """The neighbours."""
-
-    feature: FeatureLink
-    controller: ControllerLink
-    inference: InferenceLink
-
-
-FeatureSource = Callable[[], Awaitable[Features]]
 
 
 class Pipeline:

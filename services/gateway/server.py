@@ -13,7 +13,7 @@ from services.gateway.mesh.controller import ControllerClient
 from services.gateway.mesh.inference import InferenceClient
 from services.gateway.pipeline import Pipeline
 from services.gateway.wire import catalog, chat
-from thermesh.rpc import remaining_seconds
+from thermesh.rpc import Server, remaining_seconds
 from thermesh.telemetry import current_traceparent
 from thermesh.v1 import chat_pb2, chat_pb2_grpc, feedback_pb2, feedback_pb2_grpc
 
@@ -33,7 +33,7 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
         self._listen = listen
         self._max_listening_seconds = max_listening_seconds
 
-    async def Converse(  # noqa: N802  # named by the contract
+    async def Converse(  # named by the contract
         self,
         request_iterator: AsyncIterator[chat_pb2.ConverseRequest],
         context: Any,  # noqa: ARG002  # the deadline and the trace are already current
@@ -47,7 +47,7 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
                 number += 1
                 yield chat.response(event, conversation.request_id, number, conversation.text)
 
-    async def ListModels(  # noqa: N802  # named by the contract
+    async def ListModels(  # named by the contract
         self,
         request: chat_pb2.ListModelsRequest,  # noqa: ARG002  # it has no members
         context: Any,  # noqa: ARG002
@@ -68,7 +68,7 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
     def __init__(self, controller: ControllerClient) -> None:
         self._controller = controller
 
-    async def SubmitFeedback(  # noqa: N802  # named by the contract
+    async def SubmitFeedback(  # named by the contract
         self,
         request: feedback_pb2.SubmitFeedbackRequest,
         context: Any,  # noqa: ARG002
@@ -78,7 +78,7 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
         limits.check_feedback(feedback)
         return catalog.submitted_to_wire(await self._controller.submit_feedback(feedback))
 
-    async def GetFeedback(  # noqa: N802  # named by the contract
+    async def GetFeedback(  # named by the contract
         self,
         request: feedback_pb2.GetFeedbackRequest,
         context: Any,  # noqa: ARG002
@@ -89,3 +89,13 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
         return catalog.found_to_wire(
             await self._controller.get_feedback(request.feedback_id, tenant)
         )
+
+
+def add_services(server: Server, chat: ChatService, feedback: FeedbackService) -> None:
+    """Serve both services on `server`."""
+    server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat, "thermesh.v1.ChatService")
+    server.add(
+        feedback_pb2_grpc.add_FeedbackServiceServicer_to_server,
+        feedback,
+        "thermesh.v1.FeedbackService",
+    )

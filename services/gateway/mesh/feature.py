@@ -63,7 +63,7 @@ class Listening:
         self._reading = asyncio.create_task(self._read(), name="listening")
 
     def hear(self, text: str, voice: Voice | None, is_final: bool) -> None:
-        """Replace the text heard so far; what cannot be sent now comes again with the next words."""
+        """Replace the text heard so far; what cannot be sent now comes again with more."""
         partial = feature_pb2.PartialText(
             text=text,
             is_final=is_final,

@@ -20,8 +20,11 @@ CARD_LIFETIME_SECONDS = 5.0
 
 
 class InferenceClient:
-    """The link to inference. There is no breaker: without inference there is no answer,
-    and a dead process refuses at once because calls do not wait for it."""
+    """The link to inference.
+
+    Its breaker only keeps the log: without inference there is no answer to
+    fall back on, and a dead process refuses at once because no call waits for it.
+    """
 
     def __init__(
         self,
