@@ -88,6 +88,10 @@ class Gateway:
         self.admission.close()
         await self._grpc.set_serving(False)
         await asyncio.gather(self._http.drain(), self._grpc.drain())
+        await self.close_peers()
+
+    async def close_peers(self) -> None:
+        """Close the channels to the neighbours, once no call is open on them."""
         for peer in self._peers.values():
             await peer.close()
 
