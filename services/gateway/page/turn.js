@@ -78,12 +78,14 @@ export class Turn {
 
   /** Show an error, and a way to try again. */
   fail(error, retry) {
-    const wait = error.retryAfterSeconds ? ` Try again in ${Math.ceil(error.retryAfterSeconds)} s.` : "";
-    const field = error.field ? ` (${error.field})` : "";
+    const seconds = Math.ceil(error.retryAfterSeconds ?? 0);
+    const field = error.field ? ` Field: ${error.field}.` : "";
+    const wait = seconds ? ` Possible again in ${seconds} s.` : "";
+    const message = error.message.replace(/[^.!?]$/, "$&.");
     const again = element("button", { type: "button", text: "Try again", onclick: retry });
     const problem = element("p", {
       className: "problem",
-      children: [element("strong", { text: this.text ? "Cut off. " : "No answer. " }), `${error.message}${field}${wait} `, again],
+      children: [element("strong", { text: this.text ? "Cut off. " : "No answer. " }), `${message}${field}${wait} `, again],
     });
     problem.setAttribute("role", "alert");
     this.item.insertBefore(problem, this.after);
@@ -108,8 +110,10 @@ export class Turn {
     if (!this.text) return [];
     const learned = element("p", { className: "learned" });
     learned.setAttribute("role", "status");
-    const buttons = [["👍", "Good answer", 1], ["👎", "Bad answer", -1]].map(([face, label, score]) => {
-      const button = element("button", { type: "button", className: "thumb", text: face, title: label });
+    const choices = [["up", "Good answer", 1], ["down", "Bad answer", -1]];
+    const buttons = choices.map(([way, label, score]) => {
+      const properties = { type: "button", className: `thumb ${way}`, title: label };
+      const button = element("button", { ...properties, children: [thumb()] });
       button.setAttribute("aria-label", label);
       button.setAttribute("aria-pressed", "false");
       button.disabled = !this.decision?.decision_id;
@@ -137,6 +141,18 @@ export class Turn {
       learned.textContent = `Not sent: ${error.message}`;
     }
   }
+}
+
+/** Return a thumb pointing up, drawn, because not every system has a font with one. */
+function thumb() {
+  const namespace = "http://www.w3.org/2000/svg";
+  const drawing = document.createElementNS(namespace, "svg");
+  const path = document.createElementNS(namespace, "path");
+  path.setAttribute("d", "M2 9h3v8H2zM5 9.5 9 2c1.6 0 2.3 1 2 2.5L10.4 8H16c1.4 0 2 1 1.8 2l-1.3 5.6c-.2.9-.8 1.4-1.7 1.4H5z");
+  drawing.setAttribute("viewBox", "0 0 20 20");
+  drawing.setAttribute("aria-hidden", "true");
+  drawing.append(path);
+  return drawing;
 }
 
 function details(plan) {
