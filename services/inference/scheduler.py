@@ -205,7 +205,7 @@ def refuse_when_full(request_count: int, limits: Limits) -> None:
         )
 
 
-def _order(sequence: Sequence) -> tuple[int, float, float]:
+def _order(sequence: Sequence) -> tuple[int, float, int]:
     return sequence.order
 
 
