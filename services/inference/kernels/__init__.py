@@ -1,0 +1,149 @@
+"""The only door to the arithmetic of a network.
+
+A step runs the new tokens of several sequences at once, laid end to end
+(`StepBatch`). Their keys and values live in a `PagedCache`, whose pages any
+sequence may own in any order, as in PagedAttention (Kwon et al., 2023,
+https://arxiv.org/abs/2309.06180). `select` picks one implementation of the
+operations when a model is loaded; `reference` defines what they mean, every
+other one is tested against it.
+
+Rules:
+
+1. Nobody imports an implementation but this module.
+2. Weights of linear layers are stored [input, output]. On CPUs this is up to
+   twice as fast as [output, input] for batches of 4 to 32 rows.
+3. An operation never keeps a tensor it was given, but for the cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from services.inference.kernels import reference
+from thermesh.errors import InvalidArgument
+
+PAGE_SIZE = 16
+"""Tokens of a page. Small enough to waste little at the end of a sequence (7.5
+tokens on average), large enough that gathering pages copies whole cache lines."""
+
+IMPLEMENTATIONS = ("reference",)
+
+
+@dataclass(frozen=True)
+class Span:
+    """One sequence's part of a step."""
+
+    start: int
+    """First row of the sequence in the step's `token_ids`."""
+    count: int
+    """New tokens of the sequence in this step, at least 1."""
+    context_length: int
+    """Tokens of the sequence in the cache after this step, the new ones included."""
+    page_table: tuple[int, ...]
+    """Pages of the sequence in order, enough for `context_length`; more are ignored."""
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """The new tokens of several sequences, laid end to end in the order of `spans`."""
+
+    token_ids: torch.Tensor
+    """[tokens] int64."""
+    positions: torch.Tensor
+    """[tokens] int64: position of each token in its sequence, from 0."""
+    spans: tuple[Span, ...]
+
+
+class PagedCache:
+    """Keys and values of all sequences, float32, in pages of `PAGE_SIZE` tokens.
+
+    `keys` and `values` are [layers, pages, PAGE_SIZE, kv_heads, head_size]: the
+    vector of one token is contiguous (one copy per token on write) and so is a
+    page (one copy per page on gather).
+    """
+
+    def __init__(self, layers: int, pages: int, kv_heads: int, head_size: int) -> None:
+        shape = (layers, pages, PAGE_SIZE, kv_heads, head_size)
+        # numpy asks the kernel for zeroed memory, which costs nothing before it
+        # is touched; torch.zeros would make the whole cache resident at once.
+        # It must be zeros: a masked position weighs 0, and 0 * NaN is NaN.
+        self.keys = torch.from_numpy(np.zeros(shape, dtype=np.float32))
+        self.values = torch.from_numpy(np.zeros(shape, dtype=np.float32))
+        self.pages = pages
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that one token takes over all layers, keys and values together."""
+        layers, _, _, kv_heads, head_size = self.keys.shape
+        return 2 * layers * kv_heads * head_size * self.keys.element_size()
+
+
+class Kernels(Protocol):
+    """What an implementation offers. Activations are float32, rows are tokens."""
+
+    def begin(
+        self, batch: StepBatch, cache: PagedCache, inverse_frequencies: torch.Tensor, heads: int
+    ) -> Any:
+        """Compute once what all layers of a step share; opaque to the caller.
+
+        `inverse_frequencies` is [head_size / 2] float32, `heads` the number of
+        query heads.
+        """
+        ...
+
+    def rms_norm(self, hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """Return `hidden / rms(hidden) * weight` over the last dimension.
+
+        Zhang and Sennrich, 2019, https://arxiv.org/abs/1910.07467.
+        """
+        ...
+
+    def linear(
+        self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return `hidden @ weight + bias`: [rows, input] x [input, output]."""
+        ...
+
+    def rotary(self, vectors: torch.Tensor, step: Any) -> torch.Tensor:
+        """Rotate [tokens, heads, head_size] by each token's position.
+
+        Member i turns with member i + head_size / 2, as Hugging Face lays heads
+        out. Su et al., 2021, https://arxiv.org/abs/2104.09864.
+        """
+        ...
+
+    def paged_attention(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        cache: PagedCache,
+        layer: int,
+        step: Any,
+    ) -> torch.Tensor:
+        """Write the new keys and values to the cache, then attend causally.
+
+        `queries` is [tokens, heads, head_size], `keys` and `values` [tokens,
+        kv_heads, head_size]; the result is [tokens, heads * head_size]. Query
+        head h reads key-value head `h // (heads / kv_heads)`.
+        """
+        ...
+
+    def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """Return `silu(gate) * up` of [rows, gate | up]: half as wide.
+
+        SwiGLU, Shazeer, 2020, https://arxiv.org/abs/2002.05202.
+        """
+        ...
+
+
+def select(name: str = "reference") -> Kernels:
+    """Return the implementation `name`; raise InvalidArgument for an unknown one."""
+    if name != "reference":
+        allowed = ", ".join(IMPLEMENTATIONS)
+        raise InvalidArgument(f"kernels must be one of {allowed}, got {name!r}", field="kernels")
+    return reference

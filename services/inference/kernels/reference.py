@@ -1,0 +1,200 @@
+"""The operations in plain torch: their meaning, and the oracle of every other path.
+
+Attention groups the sequences of a step: those that decode (one new token
+each) run together, padded to the longest of their group, and each one that
+prefills runs alone. Padding reads page 0 and weighs 0. What depends on the
+step alone (rotary table, slots, page lists, masks) is made once in `begin`, so
+that a layer is a handful of torch calls whatever the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own name for it
+
+if TYPE_CHECKING:
+    from services.inference.kernels import PagedCache, Span, StepBatch
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sequences with equally many new tokens that attend in one call."""
+
+    rows: torch.Tensor | slice
+    """Rows of the step, sequence by sequence: [sequences * count]."""
+    sequences: int
+    count: int
+    pages: torch.Tensor
+    """[sequences * pages of each] int64: pages to read, padded with page 0."""
+    context_length: int
+    """Tokens to read of each sequence: the longest of the group."""
+    mask: torch.Tensor | None
+    """Added to the scores, 0 or -inf: [sequences, 1, 1 or count * query heads per
+    key-value head, context_length]; None where every token may be read."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What all layers of a step share."""
+
+    cosine: torch.Tensor
+    """[tokens, 1, head_size] float32."""
+    sine: torch.Tensor
+    """[tokens, 1, head_size] float32, negative in the first half."""
+    slots: torch.Tensor
+    """[tokens] int64: where each new token goes, `page * page_size + offset`."""
+    groups: tuple[Group, ...]
+
+
+def begin(
+    batch: StepBatch, cache: PagedCache, inverse_frequencies: torch.Tensor, heads: int
+) -> Step:
+    """See `Kernels.begin`."""
+    page_size, kv_heads = cache.keys.shape[2], cache.keys.shape[3]
+    angles = batch.positions[:, None].to(torch.float32) * inverse_frequencies
+    cosine, sine = angles.cos(), angles.sin()
+    slots = [slot for span in batch.spans for slot in _slots(span, page_size)]
+    return Step(
+        cosine=torch.cat((cosine, cosine), dim=-1)[:, None],
+        sine=torch.cat((-sine, sine), dim=-1)[:, None],
+        slots=torch.tensor(slots),
+        groups=_groups(batch, page_size, heads // kv_heads),
+    )
+
+
+def rms_norm(hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """See `Kernels.rms_norm`."""
+    return F.rms_norm(hidden, (hidden.shape[-1],), weight, epsilon)
+
+
+def linear(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """See `Kernels.linear`."""
+    if bias is None:
+        return torch.mm(hidden, weight)
+    return torch.addmm(bias, hidden, weight)
+
+
+def rotary(vectors: torch.Tensor, step: Step) -> torch.Tensor:
+    """See `Kernels.rotary`."""
+    half = vectors.shape[-1] // 2
+    return vectors * step.cosine + vectors.roll(half, dims=-1) * step.sine
+
+
+def paged_attention(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    cache: PagedCache,
+    layer: int,
+    step: Step,
+) -> torch.Tensor:
+    """See `Kernels.paged_attention`."""
+    layer_keys, layer_values = cache.keys[layer], cache.values[layer]
+    layer_keys.flatten(0, 1).index_copy_(0, step.slots, keys)
+    layer_values.flatten(0, 1).index_copy_(0, step.slots, values)
+    if len(step.groups) == 1:
+        return _attend(queries, layer_keys, layer_values, step.groups[0])
+    output = queries.new_empty(queries.shape[0], queries.shape[1] * queries.shape[2])
+    for group in step.groups:
+        output[group.rows] = _attend(queries[group.rows], layer_keys, layer_values, group)
+    return output
+
+
+def silu_mul(gate_up: torch.Tensor) -> torch.Tensor:
+    """See `Kernels.silu_mul`."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate).mul_(up)
+
+
+def _attend(
+    queries: torch.Tensor, layer_keys: torch.Tensor, layer_values: torch.Tensor, group: Group
+) -> torch.Tensor:
+    """Attend for one group: queries [rows, heads, head_size] -> [rows, heads * head_size].
+
+    The query heads that share a key-value head become further query rows of
+    it, so that keys and values are never repeated.
+    """
+    kv_heads, head_size = layer_keys.shape[2:]
+    per_head = queries.shape[1] // kv_heads
+    folded = queries.reshape(group.sequences, group.count, kv_heads, per_head, head_size)
+    folded = folded.transpose(1, 2).reshape(group.sequences, kv_heads, -1, head_size)
+    attended = F.scaled_dot_product_attention(
+        folded, _gather(layer_keys, group), _gather(layer_values, group), attn_mask=group.mask
+    )
+    attended = attended.view(group.sequences, kv_heads, group.count, per_head, head_size)
+    return attended.transpose(1, 2).reshape(queries.shape[0], -1)
+
+
+def _gather(pages: torch.Tensor, group: Group) -> torch.Tensor:
+    """Read a group's pages: -> [sequences, kv_heads, context_length, head_size]."""
+    kv_heads, head_size = pages.shape[2:]
+    gathered = pages.flatten(1).index_select(0, group.pages)
+    gathered = gathered.view(group.sequences, -1, kv_heads, head_size)
+    return gathered[:, : group.context_length].transpose(1, 2)
+
+
+def _slots(span: Span, page_size: int) -> list[int]:
+    return [
+        span.page_table[index // page_size] * page_size + index % page_size
+        for index in range(span.context_length - span.count, span.context_length)
+    ]
+
+
+def _groups(batch: StepBatch, page_size: int, queries_per_head: int) -> tuple[Group, ...]:
+    decoding: dict[int, list[Span]] = {}
+    groups: list[Group] = []
+    for span in batch.spans:
+        if span.count == 1:
+            # Within a bucket, padding at most doubles what is read (from 256
+            # tokens on; below, a call costs more than the padding).
+            decoding.setdefault((span.context_length // 256).bit_length(), []).append(span)
+        else:
+            groups.append(_prefill_group(span, page_size, queries_per_head))
+    groups.extend(_decode_group(spans, page_size) for spans in decoding.values())
+    return tuple(groups)
+
+
+def _prefill_group(span: Span, page_size: int, queries_per_head: int) -> Group:
+    queries = torch.arange(span.context_length - span.count, span.context_length)
+    hidden = torch.arange(span.context_length)[None, :] > queries[:, None]
+    mask = _additive(hidden).repeat_interleave(queries_per_head, dim=0)
+    return Group(
+        rows=slice(span.start, span.start + span.count),
+        sequences=1,
+        count=span.count,
+        pages=_pages([span], page_size),
+        context_length=span.context_length,
+        mask=mask[None, None],
+    )
+
+
+def _decode_group(spans: Sequence[Span], page_size: int) -> Group:
+    lengths = torch.tensor([span.context_length for span in spans])
+    longest = int(lengths.max())
+    hidden = torch.arange(longest)[None, :] >= lengths[:, None]
+    return Group(
+        rows=torch.tensor([span.start for span in spans]),
+        sequences=len(spans),
+        count=1,
+        pages=_pages(spans, page_size),
+        context_length=longest,
+        mask=_additive(hidden)[:, None, None] if bool(hidden.any()) else None,
+    )
+
+
+def _pages(spans: Sequence[Span], page_size: int) -> torch.Tensor:
+    needed = [-(-span.context_length // page_size) for span in spans]
+    longest = max(needed)
+    tables = [
+        [*span.page_table[:count], *[0] * (longest - count)]
+        for span, count in zip(spans, needed, strict=True)
+    ]
+    return torch.tensor(tables).flatten()
+
+
+def _additive(hidden: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))

@@ -1,0 +1,24 @@
+"""What loading a model gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.inference.models.config import ModelConfig
+from services.inference.models.network import Network
+from services.inference.models.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to decode."""
+
+    name: str
+    config: ModelConfig
+    network: Network
+    tokenizer: Tokenizer
+    weight_format: str
+    """As stored, e.g. `Q4_1` or `BF16`; the reference computes in float32."""
+    parameter_count: int
+    created_unix_s: int
+    """When the file was last written, seconds since the Unix epoch; 0: unknown."""

@@ -1,0 +1,111 @@
+"""A Llama-family network: tokens in, logits out.
+
+It knows tokens, positions and pages, and nothing of text, requests or
+sampling. Everything is float32 and runs in inference mode. The weights are
+read only; the cache belongs to the caller.
+
+    embed -> [ norm -> QKV -> rotate -> attend -> project -> add
+               norm -> gate and up -> silu(gate) * up -> down -> add ] x layers -> norm -> head
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own name for it
+
+from services.inference.kernels import PAGE_SIZE, Kernels, PagedCache, Span, StepBatch, select
+from services.inference.models.config import ModelConfig
+from services.inference.models.weights import Layer, Weights
+
+_SCORE_CHUNK = 256
+"""Tokens that `score` runs at once; bounds the attention mask at 256 rows."""
+
+
+class Network:
+    """The network of one model on one implementation of the kernels."""
+
+    def __init__(
+        self, config: ModelConfig, weights: Weights, kernels: Kernels | None = None
+    ) -> None:
+        self.config = config
+        self._weights = weights
+        self._kernels = kernels or select()
+
+    def new_cache(self, pages: int) -> PagedCache:
+        """Return an empty cache of `pages` pages; memory is taken as pages are written."""
+        return PagedCache(self.config.layers, pages, self.config.kv_heads, self.config.head_size)
+
+    @torch.inference_mode()
+    def step(self, batch: StepBatch, cache: PagedCache) -> torch.Tensor:
+        """Run the new tokens of several sequences and extend the cache by them.
+
+        Returns [sequences, vocabulary] float32: the logits after the last new
+        token of each span, in the order of the spans.
+        """
+        last_rows = torch.tensor([span.start + span.count - 1 for span in batch.spans])
+        return self._logits(self._hidden(batch, cache).index_select(0, last_rows))
+
+    @torch.inference_mode()
+    def score(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Run one text in a cache of its own, freed at once.
+
+        `token_ids` is [tokens] int64; returns [tokens, vocabulary] float32, row
+        i the logits after token i. The result alone takes 4 * vocabulary bytes
+        a token (200 kB at a vocabulary of 49,152): bound the text.
+        """
+        tokens = token_ids.shape[0]
+        pages = -(-tokens // PAGE_SIZE)
+        cache = self.new_cache(pages)
+        logits = torch.empty(tokens, self.config.vocabulary_size)
+        for start in range(0, tokens, _SCORE_CHUNK):
+            stop = min(start + _SCORE_CHUNK, tokens)
+            span = Span(0, stop - start, stop, tuple(range(pages)))
+            batch = StepBatch(token_ids[start:stop], torch.arange(start, stop), (span,))
+            logits[start:stop] = self._logits(self._hidden(batch, cache))
+        return logits
+
+    def _hidden(self, batch: StepBatch, cache: PagedCache) -> torch.Tensor:
+        weights, config = self._weights, self.config
+        shared = self._kernels.begin(batch, cache, weights.inverse_frequencies, config.heads)
+        hidden = F.embedding(batch.token_ids, weights.embedding)
+        for index, layer in enumerate(weights.layers):
+            hidden = hidden.add(self._attention(hidden, layer, index, cache, shared))
+            hidden = hidden.add_(self._feed_forward(hidden, layer))
+        return hidden
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        normed = self._kernels.rms_norm(hidden, self._weights.norm, self.config.rms_epsilon)
+        return self._kernels.linear(normed, self._weights.head, None)
+
+    def _attention(
+        self, hidden: torch.Tensor, layer: Layer, index: int, cache: PagedCache, shared: Any
+    ) -> torch.Tensor:
+        kernels, config = self._kernels, self.config
+        normed = kernels.rms_norm(hidden, layer.attention_norm, config.rms_epsilon)
+        joined = kernels.linear(normed, layer.query_key_value, layer.query_key_value_bias)
+        joined = joined.view(hidden.shape[0], -1, config.head_size)
+        rotating = config.heads + config.kv_heads
+        queries_keys = self._normed_heads(joined[:, :rotating], layer)
+        queries_keys = kernels.rotary(queries_keys, shared)
+        queries, keys = queries_keys.split((config.heads, config.kv_heads), dim=1)
+        attended = kernels.paged_attention(
+            queries, keys, joined[:, rotating:], cache, index, shared
+        )
+        return kernels.linear(attended, layer.attention_output, layer.attention_output_bias)
+
+    def _normed_heads(self, queries_keys: torch.Tensor, layer: Layer) -> torch.Tensor:
+        """Normalise each head alone, where the model does (Qwen3)."""
+        if layer.query_norm is None or layer.key_norm is None:
+            return queries_keys
+        heads, epsilon = self.config.heads, self.config.rms_epsilon
+        queries = self._kernels.rms_norm(queries_keys[:, :heads], layer.query_norm, epsilon)
+        keys = self._kernels.rms_norm(queries_keys[:, heads:], layer.key_norm, epsilon)
+        return torch.cat((queries, keys), dim=1)
+
+    def _feed_forward(self, hidden: torch.Tensor, layer: Layer) -> torch.Tensor:
+        kernels = self._kernels
+        normed = kernels.rms_norm(hidden, layer.feed_forward_norm, self.config.rms_epsilon)
+        gate_up = kernels.linear(normed, layer.gate_up, None)
+        return kernels.linear(kernels.silu_mul(gate_up), layer.down, None)
