@@ -17,7 +17,6 @@ from thermesh import rpc
 from thermesh.testing import free_port
 from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
-
 # Test processes share the cores; threads of tiny steps would only wait for each other.
 torch.set_num_threads(1)
 
