@@ -142,13 +142,16 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if not inspect.isasyncgenfunction(inner):
             raise TypeError(f"{method} must be an async generator")
 
-        async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
+        # Written here rather than yielded: a call cancelled while grpc writes
+        # what was yielded leaves the generator to the garbage collector, which
+        # closes it late and in another context.
+        async def serve(request: Any, context: Any) -> None:
             async with (
                 self._serving(method, context),
                 contextlib.aclosing(inner(request, context)) as responses,
             ):
                 async for response in responses:
-                    yield response
+                    await context.write(response)
 
         return serve
 

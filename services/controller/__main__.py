@@ -6,9 +6,9 @@ import asyncio
 
 import numpy as np
 
-from services.controller import feedback_server, server
 from services.controller.config import Config
 from services.controller.room import Room, furnish
+from services.controller.server import controller, feedback
 from services.controller.store import RedisStore
 from services.controller.tasks import send_hint
 from thermesh import rpc, telemetry
@@ -20,10 +20,8 @@ def grpc_server(room: Room) -> rpc.Server:
     """Return the server of both services of `room`, not started."""
     config = room.config
     around = rpc.Server("controller", config.host, config.port, config.grace_seconds)
-    around.add(server.ADD, server.ControllerService(room), server.FULL_NAME)
-    around.add(
-        feedback_server.ADD, feedback_server.FeedbackService(room), feedback_server.FULL_NAME
-    )
+    around.add(controller.ADD, controller.ControllerService(room), controller.FULL_NAME)
+    around.add(feedback.ADD, feedback.FeedbackService(room), feedback.FULL_NAME)
     return around
 
 

@@ -15,9 +15,13 @@ from services.controller.joining import WAITING_LIMIT, Waiting
 from services.controller.ports import Checkpoint, Commit, StoredEvent
 from services.controller.records import PolicyVersion
 from services.controller.store import reaching
+from thermesh.errors import Unavailable
 
 # The learner may wait longer than a call: nobody waits for it.
 _TIMEOUT_S = 5.0
+# A version that is gone between two reads was dropped for newer ones; it does
+# not happen twice.
+_READS = 3
 
 
 class RedisLearningStore:
@@ -40,15 +44,16 @@ class RedisLearningStore:
         The parts are read one after another: where one changed meanwhile, the
         commit that follows is refused.
         """
-        with reaching():
-            live = cast("dict[str, str]", self._redis.hgetall(layout.LIVE))
-            if not live:
-                return None
-            keys = [layout.version_key(int(live["version"])), layout.LEARNER]
-            version, learner = cast("list[str | None]", self._redis.mget(keys))
-        if version is None:
-            return self.checkpoint()  # it was dropped for newer ones since
-        return layout.checkpoint_of(live, version, learner)
+        for _ in range(_READS):
+            with reaching():
+                live = cast("dict[str, str]", self._redis.hgetall(layout.LIVE))
+                if not live:
+                    return None
+                keys = [layout.version_key(int(live["version"])), layout.LEARNER]
+                version, learner = cast("list[str | None]", self._redis.mget(keys))
+            if version is not None:
+                return layout.checkpoint_of(live, version, learner)
+        raise Unavailable("the live policy version is not stored", retry_after=_TIMEOUT_S)
 
     def publish_prior(self, version: PolicyVersion) -> None:
         """See `ports.LearningStore.publish_prior`."""

@@ -64,6 +64,7 @@ app.conf.update(
     worker_soft_shutdown_timeout=10.0,
 )
 
+_store = RedisLearningStore(_CONFIG.redis_url)
 _stopping = threading.Event()
 # The task and the sweep run in two threads; two drains at once would only
 # refuse each other's commits.
@@ -85,7 +86,7 @@ def send_hint(traceparent: str) -> None:
 def _drain() -> Drained:
     with _draining:
         try:
-            drained = drain(RedisLearningStore(_CONFIG.redis_url), SystemClock(), _trace)
+            drained = drain(_store, SystemClock(), _trace)
         except Unavailable as error:
             log.warning("%s; the next look takes it up", error.message)
             return Drained()
@@ -119,6 +120,9 @@ def _sweep() -> None:
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]  # as above
 def _set_up(**_: Any) -> None:
     telemetry.setup("thermesh-learner", from_env(telemetry.TelemetryConfig))
+    for name in ("celery.app.trace", "celery.worker.strategy"):
+        # two lines a hint; what was learned is logged here
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # as above

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 MAX_WAITING_EVENTS = 64
 """Events held for a slow client; behind them HTTP/2 flow control and credits stop the engine."""
 
+FINISH_SECONDS = 0.5
+"""How long a call that said its end may take to close."""
+
 
 class Pipeline:
     """Opens turns; one for the whole gateway."""
@@ -107,6 +110,8 @@ class Turn:
         trace: TracebackType | None,
     ) -> None:
         with self._held:
+            if kind is None and self._journal.has_ended:
+                await asyncio.wait(self._tasks, timeout=FINISH_SECONDS)
             for task in self._tasks:
                 task.cancel()
             self._generation.close()
@@ -216,6 +221,7 @@ class Turn:
                 async for event in events:
                     await self._pass_on(event)
                     if isinstance(event, Ended):
+                        await self._finish(events)
                         return
             error: MeshError = Unavailable("decoding stopped without an end", retry_after=1.0)
         except MeshError as failure:
@@ -225,6 +231,14 @@ class Turn:
             error = Internal("internal error; the gateway's log has the details")
         self._journal.fail(error)
         await self._events.put(error)
+
+    async def _finish(self, events: AsyncIterator[Event]) -> None:
+        """Let the call end well: cancelling it now would look like a client that left."""
+        self._generation.finish()
+        with contextlib.suppress(MeshError, TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                async for _ in events:
+                    log.warning("%s: a message came after the end", self.ask.context.request_id)
 
     async def _pass_on(self, event: Event) -> None:
         if isinstance(event, Tokens | Ended) and not self._announced.is_set():

@@ -38,13 +38,11 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         self, requests: Any, context: Any
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
         """Decode one request; see `inference.proto`."""
+        del context
         with self._engine.stream_slot():
             messages = aiter(requests)
             request = await self._request(await conversation.first_message(messages))
             stream = self._engine.open(request)
-            # The handler may be waiting to write when the client goes away;
-            # the sequence must not wait for its `finally`.
-            context.add_done_callback(lambda _: stream.close())
             listening = asyncio.create_task(conversation.listen(messages, stream))
             try:
                 async for response in self._responses(request, stream):

@@ -32,7 +32,7 @@ from thermesh.v1 import inference_pb2_grpc
 if TYPE_CHECKING:
     from services.inference.models import LoadedModel
 
-FLUSH_SECONDS = 2.0
+LONGEST_FLUSH_SECONDS = 2.0
 
 
 class Service:
@@ -116,7 +116,7 @@ class Service:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.engine.stop()
-        await self.outcomes.flush(FLUSH_SECONDS)
+        await self.outcomes.flush(min(LONGEST_FLUSH_SECONDS, self.server.grace_seconds))
         self._scorer.close()
         await self._channel.close()
 

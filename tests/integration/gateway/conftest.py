@@ -149,6 +149,21 @@ async def app(neighbours) -> AsyncIterator[Served]:
 
 
 @pytest.fixture
+async def native(neighbours) -> AsyncIterator[Served]:
+    """A gateway with its gRPC door only: uvicorn takes its time to stop."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    gateway = Gateway(config_of(neighbours), provider.get_meter("test"))
+    grpc_port = await gateway._grpc.start()
+    transport = httpx.ASGITransport(gateway.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield Served(gateway, neighbours, client, reader, grpc_port=grpc_port)
+    await gateway._grpc.drain()
+    await gateway.close_peers()
+    provider.shutdown()
+
+
+@pytest.fixture
 async def openai_client(served) -> AsyncIterator[openai.AsyncOpenAI]:
     """The official client."""
     async with openai.AsyncOpenAI(
@@ -160,16 +175,16 @@ async def openai_client(served) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 @pytest.fixture
-async def chat_stub(served) -> AsyncIterator[chat_pb2_grpc.ChatServiceStub]:
+async def chat_stub(native) -> AsyncIterator[chat_pb2_grpc.ChatServiceStub]:
     """A native client."""
-    channel = rpc.connect(f"127.0.0.1:{served.grpc_port}")
+    channel = rpc.connect(f"127.0.0.1:{native.grpc_port}")
     yield chat_pb2_grpc.ChatServiceStub(channel)
     await channel.close()
 
 
 @pytest.fixture
-async def feedback_stub(served) -> AsyncIterator[feedback_pb2_grpc.FeedbackServiceStub]:
+async def feedback_stub(native) -> AsyncIterator[feedback_pb2_grpc.FeedbackServiceStub]:
     """A native client of the feedback service."""
-    channel = rpc.connect(f"127.0.0.1:{served.grpc_port}")
+    channel = rpc.connect(f"127.0.0.1:{native.grpc_port}")
     yield feedback_pb2_grpc.FeedbackServiceStub(channel)
     await channel.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.controller.decision import Constraints, Mode, Observation, Source, decide
@@ -33,6 +33,7 @@ def test_a_fact_and_a_story_differ_on_nearly_every_draw(maker):
     assert sum(apart) >= 297
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     scenario=st.sampled_from(list(ENVELOPES)),
     ends=st.none() | st.tuples(st.floats(0.1, 2.0), st.floats(0.1, 2.0)),

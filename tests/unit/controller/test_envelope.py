@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.controller.envelope import ENVELOPES, envelope_of
@@ -44,6 +44,7 @@ def test_an_unknown_scenario_is_refused_with_the_known_ones():
     assert all(name in raised.value.message for name in ENVELOPES)
 
 
+@settings(max_examples=60, deadline=None)
 @given(first=temperatures, second=temperatures, scenario=st.sampled_from(list(ENVELOPES)))
 def test_narrowing_never_leaves_the_users_range(first, second, scenario):
     """The narrowed range is inside the user's, and inside the envelope where they meet."""

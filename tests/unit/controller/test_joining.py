@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.controller import joining
@@ -88,6 +88,7 @@ def test_the_newest_entries_are_kept(monkeypatch):
     assert applied == ["f4"]
 
 
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_how_events_are_cut_into_batches_changes_nothing(data):
     """The state after any cut is bit-equal to the state after one batch."""

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.controller import policy
@@ -47,6 +47,7 @@ def trained(seed):
     return Parameters(**moved)
 
 
+@settings(max_examples=60, deadline=None)
 @given(density=densities)
 def test_density_integrates_to_one(density):
     """The logged density is a density with respect to temperature."""
@@ -60,6 +61,7 @@ def test_density_integrates_to_one(density):
     assert np.trapezoid(q * slope, z) == pytest.approx(1.0, abs=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
 @given(density=densities, standard=st.floats(-3, 3))
 def test_density_is_the_derivative_of_the_distribution(density, standard):
     """It equals the numerical derivative of P(T <= t)."""
@@ -76,12 +78,14 @@ def test_density_is_the_derivative_of_the_distribution(density, standard):
     assert math.exp(density.log_density(temperature)) == pytest.approx(numerical, rel=1e-3)
 
 
+@settings(max_examples=60, deadline=None)
 @given(density=densities, z=st.floats(-50, 50))
 def test_temperature_stays_in_its_range(density, z):
     """No draw leaves the range, however far out."""
     assert density.lower <= density.temperature_at(z) <= density.upper + 1e-12
 
 
+@settings(max_examples=60, deadline=None)
 @given(density=densities, z=st.floats(-8, 8))
 def test_z_and_temperature_are_inverse(density, z):
     """z is found again from the temperature that was logged."""
@@ -122,6 +126,7 @@ def test_exploration_shrinks_with_feedback_and_never_ends():
     assert sigmas[-1] == pytest.approx(0.10, abs=1e-3)
 
 
+@settings(max_examples=60, deadline=None)
 @given(features=vectors, seed=st.integers(0, 20))
 def test_the_gradient_of_the_mean_is_its_derivative(features, seed):
     """Every parameter's analytic derivative equals the finite difference."""
@@ -142,6 +147,7 @@ def test_the_gradient_of_the_mean_is_its_derivative(features, seed):
         )
 
 
+@settings(max_examples=60, deadline=None)
 @given(features=vectors)
 def test_the_mean_is_finite_whatever_was_learned(features):
     """Squashing keeps even absurd parameters from leaving the sigmoid's slope."""

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.controller.decision import Constraints, Mode, Observation, decide
@@ -184,6 +184,7 @@ reports = st.builds(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(series=st.lists(reports, max_size=40), reconnect_at=st.integers(0, 40))
 def test_revisions_stay_inside_the_envelope_and_in_order(series, reconnect_at):
     """For any telemetry, also across a reconnection: ids grow, temperatures are allowed."""

@@ -11,6 +11,7 @@ from services.controller.decision import Constraints, Mode
 from services.controller.policy import NEUTRAL
 from services.controller.sampling import Dynatemp, Edt, Fixed, Guard, Penalties
 from services.controller.steering import Revision
+from services.controller.wire import steering as wire_steering
 from thermesh.errors import InvalidArgument
 from thermesh.features import FEATURES, SCHEMA_VERSION
 from thermesh.v1 import common_pb2, controller_pb2, feature_pb2, feedback_pb2
@@ -274,12 +275,12 @@ def test_a_plan_says_what_was_decided(maker, program, kind):
 
 def test_a_revision_carries_only_what_changes():
     """Members that are absent stay as they are."""
-    message = wire.revision(Revision("r1", 32, "deadline_near", token_budget=40)).revision
+    message = wire_steering.revision(Revision("r1", 32, "deadline_near", token_budget=40)).revision
 
     assert (message.request_id, message.reason) == ("r1", "deadline_near")
     assert message.update.token_budget == 40
     assert not message.update.HasField("program")
     assert not message.update.HasField("penalties")
-    full = wire.revision(Revision("r1", 32, "repetition_loop", Fixed(0.9), Penalties(1.1)))
+    full = wire_steering.revision(Revision("r1", 32, "repetition_loop", Fixed(0.9), Penalties(1.1)))
     assert full.revision.update.program.fixed.temperature == 0.9
     assert full.revision.update.penalties.repetition == 1.1

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from services.controller import checks, sampling_wire
+from services.controller import checks
 from services.controller.decision import Constraints, Decision, Mode, Observation, Source
 from services.controller.policy import NEUTRAL
 from services.controller.records import Context, Feedback, Outcome, PolicyVersion
-from services.controller.steering import Revision, Telemetry
+from services.controller.wire import sampling
 from thermesh.errors import InvalidArgument
 from thermesh.features import FEATURES, SCHEMA_VERSION, TASKS
 from thermesh.v1 import common_pb2, controller_pb2, feature_pb2, feedback_pb2
@@ -88,12 +88,12 @@ def constraints(message: controller_pb2.Constraints) -> Constraints:
         temperature=checks.temperature_or_greedy(message.temperature, "constraints.temperature")
         if pinned
         else None,
-        program=sampling_wire.program(message.program, "constraints.program")
+        program=sampling.program(message.program, "constraints.program")
         if message.HasField("program")
         else None,
-        guard=sampling_wire.guard(message.guard, "constraints.guard"),
-        penalties=sampling_wire.penalties(message.penalties, "constraints.penalties"),
-        logit_bias=sampling_wire.logit_bias(message.logit_bias, "constraints.logit_bias"),
+        guard=sampling.guard(message.guard, "constraints.guard"),
+        penalties=sampling.penalties(message.penalties, "constraints.penalties"),
+        logit_bias=sampling.logit_bias(message.logit_bias, "constraints.logit_bias"),
         max_tokens=message.max_tokens,
         seed=message.seed if message.HasField("seed") else None,
         scenario=message.scenario,
@@ -145,7 +145,7 @@ def plan(decision: Decision) -> common_pb2.DecodingPlan:
         decision_id=decision.decision_id,
         policy_version=decision.policy_version,
         source=_SOURCES[decision.source],
-        sampling=sampling_wire.sampling(decision.sampling),
+        sampling=sampling.sampling(decision.sampling),
         token_budget=decision.token_budget,
         compute_path=common_pb2.COMPUTE_PATH_STANDARD,
         task=_TASK_NUMBERS[decision.observation.task],
@@ -239,35 +239,9 @@ def policies(
     return controller_pb2.ListPoliciesResponse(policies=summaries, modes=modes(by_route))
 
 
-def telemetries(report: controller_pb2.TelemetryReport) -> list[Telemetry]:
-    """Read how the running requests of a replica go."""
-    return [_telemetry(message) for message in report.sequences]
-
-
-def welcome(report_every_tokens: int) -> controller_pb2.SteerResponse:
-    """Write the answer to a replica's hello."""
-    answer = controller_pb2.SteerWelcome(report_every_tokens=report_every_tokens)
-    return controller_pb2.SteerResponse(welcome=answer)
-
-
 def feedback_name(request: feedback_pb2.GetFeedbackRequest) -> tuple[str, str]:
     """Read (tenant, feedback id)."""
     return tenant(request.tenant, "tenant"), checks.name(request.feedback_id, "feedback_id")
-
-
-def revision(value: Revision) -> controller_pb2.SteerResponse:
-    """Write a change of one running request."""
-    update = common_pb2.ParameterUpdate(update_id=value.update_id)
-    if value.program is not None:
-        update.program.CopyFrom(sampling_wire.program_message(value.program))
-    if value.penalties is not None:
-        update.penalties.CopyFrom(sampling_wire.penalties_message(value.penalties))
-    if value.token_budget is not None:
-        update.token_budget = value.token_budget
-    change = controller_pb2.SequenceRevision(
-        request_id=value.request_id, update=update, reason=value.reason
-    )
-    return controller_pb2.SteerResponse(revision=change)
 
 
 def _temperature_range(message: controller_pb2.Constraints) -> tuple[float, float] | None:
@@ -285,16 +259,3 @@ def _trace(temperatures: Sequence[float]) -> tuple[float, ...]:
     for index, value in enumerate(temperatures):
         checks.within(value, 0, 4, f"temperatures[{index}]")
     return tuple(temperatures)
-
-
-def _telemetry(message: controller_pb2.SequenceTelemetry) -> Telemetry:
-    return Telemetry(
-        request_id=message.request_id,
-        decision_id=message.decision_id,
-        token_count=message.token_count,
-        token_budget=message.token_budget,
-        mean_entropy=message.mean_entropy,
-        repetition=message.repetition,
-        deadline_unix_ms=message.deadline_unix_ms,
-        pinned=message.pinned,
-    )

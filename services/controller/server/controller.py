@@ -10,6 +10,7 @@ from opentelemetry import trace
 from services.controller import administration, wire
 from services.controller.room import Room
 from services.controller.steering import Steerer
+from services.controller.wire import steering
 from thermesh import semconv
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.telemetry import current_traceparent
@@ -58,15 +59,15 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
                 if steerer is not None:
                     raise FailedPrecondition("hello was said before", field="hello")
                 steerer = self._room.steerer()
-                yield wire.welcome(self._room.config.report_every_tokens)
+                yield steering.welcome(self._room.config.report_every_tokens)
                 continue
             if steerer is None:
                 raise InvalidArgument("the first message must be hello", field="message")
-            for telemetry in wire.telemetries(request.report):
+            for telemetry in steering.telemetries(request.report):
                 revision = steerer.revise(telemetry, self._room.clock.unix_ms())
                 if revision is not None:
                     self._room.metrics.steered(revision.reason)
-                    yield wire.revision(revision)
+                    yield steering.revision(revision)
             for ended in request.report.ended:
                 steerer.forget(ended.request_id)
 
