@@ -17,7 +17,6 @@ from thermesh import rpc
 from thermesh.testing import free_port
 from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
-
 # Test processes share the cores; threads of tiny steps would only wait for each other.
 torch.set_num_threads(1)
 
@@ -58,7 +57,7 @@ class Call:
 
     async def hear(self) -> inference_pb2.GenerateResponse | None:
         """Read one message; None after the last."""
-        message = await asyncio.wait_for(self.call.read(), 10)
+        message = await asyncio.wait_for(self.call.read(), 60)
         if not isinstance(message, inference_pb2.GenerateResponse):
             return None
         self.seen.append(message)

@@ -18,7 +18,6 @@ from services.inference.scheduler import Limits
 from services.inference.sequence import Sequence
 from thermesh.testing import FakeClock
 
-
 # Test processes share the cores; threads of tiny steps would only wait for each other.
 torch.set_num_threads(1)
 
