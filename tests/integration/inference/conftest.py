@@ -57,7 +57,7 @@ class Call:
 
     async def hear(self) -> inference_pb2.GenerateResponse | None:
         """Read one message; None after the last."""
-        message = await asyncio.wait_for(self.call.read(), 10)
+        message = await asyncio.wait_for(self.call.read(), 60)
         if not isinstance(message, inference_pb2.GenerateResponse):
             return None
         self.seen.append(message)
