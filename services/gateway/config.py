@@ -72,5 +72,5 @@ class Config:
         "THERMESH_GATEWAY_PING_S", 10.0, between(0.05, 300), "silence after which SSE sends a ping"
     )
     grace_s: float = setting(
-        "THERMESH_GATEWAY_GRACE_S", 15.0, between(0, 600), "time open streams have at shutdown"
+        "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"
     )

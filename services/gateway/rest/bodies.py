@@ -174,7 +174,7 @@ class MessageBody(Body):
 class Decoding(Body):
     """What chat and text completions share."""
 
-    model: fields.NonEmptyText
+    model: fields.NonEmptyText | None = Field(default=None, description="absent: the one served")
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     temperature: fields.Temperature = None

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from fake_model import FakeConfig, FakeModel, FakeNetwork
 
 from services.inference.config import Config
-from services.inference.fake_model import FakeConfig, FakeModel, FakeNetwork
 from services.inference.service import Service
 from thermesh import rpc
 from thermesh.testing import free_port
