@@ -8,13 +8,13 @@ import pathlib
 import socket
 
 import torch
-from thermesh.models import locate
 
 from services.inference import models
 from services.inference.config import Config
 from services.inference.cores import physical_cores
 from services.inference.service import Service
 from thermesh import telemetry
+from thermesh.models import locate
 from thermesh.settings import from_env
 
 

@@ -64,12 +64,25 @@ class RangeBody(Body):
         return self
 
 
+Scenario = Annotated[
+    Literal[
+        "dialogue",
+        "translation",
+        "recommendation",
+        "classification",
+        "code",
+        "question_answering",
+        "arithmetic",
+        "generation",
+    ],
+    Field(description="names the envelope; absent: that of the request's task"),
+]
+
+
 class Extension(Body):
     """What OpenAI's API has no words for."""
 
-    scenario: (
-        Literal["dialogue", "translation", "recommendation", "classification", "code"] | None
-    ) = None
+    scenario: Scenario | None = None
     mode: Literal["observe", "apply", "bypass"] | None = None
     temperature_range: RangeBody | None = None
     program: Annotated[FixedBody | EdtBody | DynatempBody, Field(discriminator="kind")] | None = (
