@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 
 from services.gateway.decoding import Constraints
+from thermesh.keys import UNLIMITED, Allowance
 
 DEFAULT_TENANT = "default"
 
@@ -93,6 +94,7 @@ class Ask:
     candidate_count: int = 0
     initial_credit: int = 0
     voice: Voice | None = None
+    allowance: Allowance = UNLIMITED
 
     @property
     def newest_text(self) -> str:

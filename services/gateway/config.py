@@ -71,6 +71,12 @@ class Config:
     ping_s: float = setting(
         "THERMESH_GATEWAY_PING_S", 10.0, between(0.05, 300), "silence after which SSE sends a ping"
     )
+    redis_url: str = setting(
+        "REDIS_URL", "redis://127.0.0.1:6379/0", not_empty, "keys, limits and kept responses"
+    )
+    require_keys: bool = setting(
+        "THERMESH_REQUIRE_KEYS", False, doc="refuse requests without a key (`thermesh keys create`)"
+    )
     grace_s: float = setting(
         "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"
     )

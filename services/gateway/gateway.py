@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 
 from opentelemetry.metrics import Meter
 
 from services.gateway.admission import Admission
 from services.gateway.config import Config
+from services.gateway.gate import Gate
 from services.gateway.http_server import HttpServer
 from services.gateway.instruments import Instruments
 from services.gateway.links import Mesh
@@ -20,6 +22,7 @@ from services.gateway.pipeline import Pipeline
 from services.gateway.rest.app import create_app
 from services.gateway.rest.doors import Doors
 from services.gateway.server import ChatService, FeedbackService, add_services
+from services.gateway.store import RedisStore
 from thermesh import rpc, telemetry
 from thermesh.clock import Clock, SystemClock
 
@@ -61,7 +64,10 @@ class Gateway:
             clock,
             config.max_stream_s,
         )
+        self._store = RedisStore(config.redis_url)
+        gate = Gate(self._store, clock, required=config.require_keys)
         doors = Doors(
+            gate=gate,
             pipeline=pipeline,
             models=inference,
             learning=controller,
@@ -73,13 +79,14 @@ class Gateway:
         self.app = create_app(doors)
         self._http = HttpServer(self.app, config.host, config.http_port, config.grace_s)
         self._grpc = rpc.Server("gateway", config.host, config.grpc_port, config.grace_s)
-        chat = ChatService(pipeline, inference, feature.listen, config.max_listening_s)
-        add_services(self._grpc, chat, FeedbackService(controller))
+        chat = ChatService(pipeline, inference, feature.listen, config.max_listening_s, gate)
+        add_services(self._grpc, chat, FeedbackService(controller, gate))
 
     async def start(self) -> tuple[int, int]:
         """Open both doors; return the ports of HTTP and gRPC."""
         grpc_port = await self._grpc.start()
         http_port = await self._http.start()
+        self._warn_of_open_door()
         log.info("REST on http://%s:%d", self._config.host, http_port)
         return http_port, grpc_port
 
@@ -94,7 +101,22 @@ class Gateway:
         """Close the channels to the neighbours, once no call is open on them."""
         for peer in self._peers.values():
             await peer.close()
+        await self._store.close()
+
+    def _warn_of_open_door(self) -> None:
+        if not self._config.require_keys and not is_loopback(self._config.host):
+            log.warning(
+                "anybody who reaches %s may ask: THERMESH_REQUIRE_KEYS is off", self._config.host
+            )
 
     async def _ask_peers(self) -> dict[str, bool]:
         asked = (peer.is_serving(HEALTH_TIMEOUT_SECONDS) for peer in self._peers.values())
         return dict(zip(self._peers, await asyncio.gather(*asked), strict=True))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches what listens on `host`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from thermesh import rpc
+import redis
+
+from thermesh import keys, rpc
 from thermesh.errors import AlreadyExists, MeshError, NotFound
 from thermesh.v1 import (
     common_pb2,
@@ -355,3 +357,19 @@ class Neighbours:
         """Stop whatever runs."""
         for name in list(self._servers):
             await self.stop(name)
+
+
+def make_key(url, tenant, priority="", allowance=None):
+    """Put a key into the Redis at `url` as `thermesh keys create` does; return it."""
+    secret = keys.new_secret()
+    key = keys.Key(keys.new_key_id(), tenant, tenant, priority, 1)
+    with redis.Redis.from_url(url) as connection:
+        connection.hset(keys.KEYS_HASH, keys.digest(secret), keys.pack_key(key))
+        if allowance:
+            connection.hset(keys.TENANTS_HASH, tenant, keys.pack_allowance(allowance))
+    return secret
+
+
+def bearer(secret):
+    """The header that carries a key."""
+    return {"Authorization": f"Bearer {secret}"}

@@ -10,6 +10,7 @@ from services.gateway.rest import asks, documents
 from services.gateway.rest.answers import Answer, ChatAnswer, CompletionAnswer, Shape
 from services.gateway.rest.bodies import ChatBody, CompletionBody, Decoding, Extension
 from services.gateway.rest.doors import Doors
+from services.gateway.rest.middleware import caller_of
 from services.gateway.rest.streaming import Answering
 from thermesh.telemetry import current_traceparent
 
@@ -29,7 +30,8 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     `temperature` absent, null or `"auto"` lets the policy decide; a number pins it.
     """
     doors: Doors = request.app.state.doors
-    ask = asks.chat_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
+    asked = asks.chat_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
+    ask = caller_of(request).sign(asked)
     shape = _shape(body, logprobs=bool(body.logprobs))
     return _answering(doors, ask, ChatAnswer(ask, shape, _now(doors)), bool(body.stream))
 
@@ -42,7 +44,8 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
 async def create_completion(body: CompletionBody, request: Request) -> Response:
     """Continue a prompt without a chat template; token ids are taken as they are."""
     doors: Doors = request.app.state.doors
-    ask = asks.completion_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
+    asked = asks.completion_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
+    ask = caller_of(request).sign(asked)
     shape = _shape(body, logprobs=body.logprobs is not None)
     return _answering(doors, ask, CompletionAnswer(ask, shape, _now(doors)), bool(body.stream))
 

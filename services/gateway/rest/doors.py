@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.gateway.feedback import Feedback, ModelCard, PolicyList, Receipt
+from services.gateway.gate import Gate
 from services.gateway.pipeline import Pipeline
 
 
@@ -42,6 +43,7 @@ class Learning(Protocol):
 class Doors:
     """Everything behind the REST door."""
 
+    gate: Gate
     pipeline: Pipeline
     models: Models
     learning: Learning
