@@ -6,7 +6,8 @@ budget; the plan is the second message. Whatever goes wrong on that side way,
 the plan of `planning` takes its place, and a counter says so. Two rules:
 
 Rule 1: tokens never wait for a plan. If tokens come first, the plan in effect
-is the one the request started with, and the side way is given up.
+is the one the request started with; what the side way still brings is only
+remembered for the next request.
 Rule 2: who opens a turn closes it (`async with`): both tasks end, the call to
 inference is cancelled, and the place in admission is free, on every way out.
 
@@ -83,7 +84,6 @@ class Turn:
         self._events: asyncio.Queue[Event | MeshError] = asyncio.Queue(MAX_WAITING_EVENTS)
         self._announced = asyncio.Event()
         self._held = contextlib.ExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
         self._initial = self._fallback()
 
     async def __aenter__(self) -> Self:
@@ -99,8 +99,8 @@ class Turn:
             self._generation = inference.generate(self.ask, self._initial, timeout)
             opening.callback(self._generation.close)
             self._held = opening.pop_all()
+        self._relaying = asyncio.create_task(self._relay(), name="relay")
         self._deciding = asyncio.create_task(self._decide(), name="decide")
-        self._tasks = [self._deciding, asyncio.create_task(self._relay(), name="relay")]
         return self
 
     async def __aexit__(
@@ -111,11 +111,11 @@ class Turn:
     ) -> None:
         with self._held:
             if kind is None and self._journal.has_ended:
-                await asyncio.wait(self._tasks, timeout=FINISH_SECONDS)
-            for task in self._tasks:
-                task.cancel()
+                await asyncio.wait({self._relaying}, timeout=FINISH_SECONDS)
+            self._relaying.cancel()
+            self._deciding.cancel()
             self._generation.close()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(self._relaying, self._deciding, return_exceptions=True)
 
     async def next(self, patience_seconds: float | None = None) -> Event | None:
         """Return the next event; None where none came within the patience.
@@ -250,6 +250,5 @@ class Turn:
         if self.plan is not None:
             await self._announced.wait()
             return
-        self._deciding.cancel()
         self._pipeline.instruments.hop_failed("controller", "late")
         await self._settle(self._initial)

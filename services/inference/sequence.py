@@ -279,6 +279,7 @@ class Sequence:
             mean_log_probability=self._log_probability_sum / count,
             repetition=repetition(self.token_ids[len(self.request.prompt_ids) :]),
             temperatures=tuple(self._temperatures),
+            dropped_updates=self.parameters.dropped,
         )
 
     def usage(self) -> Usage:

@@ -13,7 +13,7 @@ from services.inference.prompt import Prompts
 from services.inference.request import Request
 from services.inference.scoring import Scorer
 from services.inference.stream import Stream
-from thermesh.rpc import remaining_seconds
+from thermesh.rpc import Server, remaining_seconds
 from thermesh.telemetry import current_traceparent
 from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
@@ -132,6 +132,11 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                 number += 1
             if isinstance(last, Ended) and last.error is not None:
                 raise last.error
+
+
+def add_to(server: Server, service: InferenceService) -> None:
+    """Let `server` serve `service`."""
+    server.add(inference_pb2_grpc.add_InferenceServiceServicer_to_server, service, SERVICE)
 
 
 def _without_failure(happened: list[Event]) -> list[Event]:

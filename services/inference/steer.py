@@ -66,6 +66,14 @@ class Mailbox:
         self.filled.set()
 
 
+class _Connection:
+    """One life of the stream, shared by its two directions."""
+
+    def __init__(self) -> None:
+        self.is_open = asyncio.Event()
+        self.is_over = False
+
+
 class Steering:
     """Keeps the stream open; `run` it as a task for the life of the process."""
 
@@ -101,30 +109,35 @@ class Steering:
             await asyncio.sleep(self._backoff.wait_seconds())
 
     async def _connected(self) -> None:
-        welcomed = asyncio.Event()
-        call = self._stub.Steer(self._requests(welcomed))
+        connection = _Connection()
+        call = self._stub.Steer(self._requests(connection))
         try:
             messages = aiter(call)
             await self._welcome(messages)
-            welcomed.set()
+            connection.is_open.set()
             async for message in messages:
                 if message.WhichOneof("message") == "revision":
                     self._revise(message.revision)
         finally:
             call.cancel()
+            # grpc does not end a request iterator that waits when its call
+            # failed: it must find out by itself, at once.
+            connection.is_over = True
+            connection.is_open.set()
+            self.mailbox.filled.set()
 
     async def _requests(
-        self, welcomed: asyncio.Event
+        self, connection: _Connection
     ) -> AsyncIterator[controller_pb2.SteerRequest]:
         """Yield hello, then a report when there is something to tell, at least
         one each interval.
         """
         yield controller_pb2.SteerRequest(hello=self._hello)
-        await welcomed.wait()
-        while True:
-            await _wait_at_most(self.mailbox.filled.wait, self._interval)
+        await connection.is_open.wait()
+        while not connection.is_over:
             yield controller_pb2.SteerRequest(report=self._report())
             await asyncio.sleep(SHORTEST_INTERVAL_SECONDS)
+            await _wait_at_most(self.mailbox.filled.wait, self._interval)
 
     def _report(self) -> controller_pb2.TelemetryReport:
         telemetry, ended = self.mailbox.take()

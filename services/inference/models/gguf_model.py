@@ -59,6 +59,8 @@ def read_config(file: GgufFile) -> ModelConfig:
         )
     if file.optional(f"{architecture}.expert_count", int, 0):
         raise unsupported(file.path, "mixtures of experts are not supported")
+    if (file.optional("split.count", int, 0) or 0) > 1:
+        raise unsupported(file.path, "split files are not supported; merge with llama-gguf-split")
     config = _sizes(file, architecture)
     problem = config.problem()
     if problem:
@@ -107,6 +109,9 @@ def _vocabulary_size(file: GgufFile) -> int:
 
 def _rope_scaling(file: GgufFile, architecture: str) -> RopeScaling | None:
     prefix = f"{architecture}.rope.scaling"
+    before = file.optional(f"{architecture}.rope.scale_linear", float, None)  # until 2023
+    if before is not None:
+        return RopeScaling("linear", before)
     kind = file.optional(f"{prefix}.type", str, "none")
     if kind == "none":
         return None

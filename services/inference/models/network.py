@@ -33,6 +33,11 @@ class Network:
         self._weights = weights
         self._kernels = kernels or select()
 
+    @property
+    def kernels_name(self) -> str:
+        """Name of the kernels in use, e.g. `reference`."""
+        return self._kernels.name
+
     def new_cache(self, pages: int) -> PagedCache:
         """Return an empty cache of `pages` pages; memory is taken as pages are written."""
         return PagedCache(self.config.layers, pages, self.config.kv_heads, self.config.head_size)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from fake_model import FakeConfig, FakeModel, FakeNetwork
 
 from services.inference.config import Config
-from services.inference.fake_model import FakeConfig, FakeModel, FakeNetwork
 from services.inference.service import Service
 from thermesh import rpc
 from thermesh.testing import free_port
@@ -57,7 +57,7 @@ class Call:
 
     async def hear(self) -> inference_pb2.GenerateResponse | None:
         """Read one message; None after the last."""
-        message = await asyncio.wait_for(self.call.read(), 10)
+        message = await asyncio.wait_for(self.call.read(), 60)
         if not isinstance(message, inference_pb2.GenerateResponse):
             return None
         self.seen.append(message)

@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 import pytest
+from fake_model import END_ID, VOCABULARY_SIZE
 
-from services.inference.fake_model import END_ID, VOCABULARY_SIZE
 from services.inference.stream import Stream
 from thermesh import errors
 from thermesh.rpc import translated

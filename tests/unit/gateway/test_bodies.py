@@ -152,3 +152,13 @@ def test_locations_are_paths_as_a_client_writes_them():
     location = ("body", "messages", 0, "content", "<parts>", 1, "type")
 
     assert param_of(location) == "messages[0].content[1].type"
+
+
+def test_both_doors_know_the_same_scenarios():
+    """The schema's names are those that the native door checks."""
+    for scenario in limits.SCENARIOS:
+        ask = asks.chat_ask(chat(thermesh={"scenario": scenario}), 0, "")
+        limits.check_ask(ask)
+
+    schema = ChatBody.model_json_schema()["$defs"]["Extension"]["properties"]["scenario"]
+    assert set(schema["anyOf"][0]["enum"]) == set(limits.SCENARIOS)

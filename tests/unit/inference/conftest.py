@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
 
 from services.inference.decoder import Decoder
 from services.inference.events import Ended, Token
-from services.inference.fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
 from services.inference.request import Context, Priority, Request
 from services.inference.sampling import Fixed, Sampling
 from services.inference.scheduler import Limits
