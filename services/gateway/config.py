@@ -77,6 +77,24 @@ class Config:
     require_keys: bool = setting(
         "THERMESH_REQUIRE_KEYS", False, doc="refuse requests without a key (`thermesh keys create`)"
     )
+    replicas: int = setting(
+        "THERMESH_GATEWAY_REPLICAS",
+        1,
+        between(1, 10_000),
+        "gateways that share the limits, each of which counts its part while Redis is away",
+    )
+    requests_per_minute: int = setting(
+        "THERMESH_TENANT_REQUESTS_PER_MINUTE",
+        0,
+        between(0, 10**9),
+        "of a tenant without limits of its own; 0: no bound",
+    )
+    tokens_per_minute: int = setting(
+        "THERMESH_TENANT_TOKENS_PER_MINUTE",
+        0,
+        between(0, 10**9),
+        "of a tenant without limits of its own; 0: no bound",
+    )
     grace_s: float = setting(
         "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"
     )

@@ -150,7 +150,8 @@ class Conversation:
                 if not start.awaiting_input:
                     limits.check_ask(start.ask)
                     return start.ask, None
-                with self._pipeline.admission.entered(start.ask.context.tenant):
+                most = start.ask.allowance.requests_at_once
+                with self._pipeline.admission.entered(start.ask.context.tenant, most):
                     return await self._heard(start.ask, said, stack)
         except TimeoutError:
             seconds = self._max_listening_seconds

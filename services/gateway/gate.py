@@ -7,6 +7,7 @@ unknown ones are told to come again. Neither keys nor their digests are logged.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 FRESH_SECONDS = 5.0
 STALE_SECONDS = 3600.0
 MOST_REMEMBERED = 4096
+MOST_LOOKING = 256
 
 
 class KeyStore(Protocol):
@@ -52,6 +54,7 @@ class Gate:
         self._clock = clock
         self._usual = usual
         self._breaker = Breaker(clock)
+        self._looking: dict[str, asyncio.Task[Caller | None]] = {}
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
 
     async def admit(self, authorization: str | None) -> Caller:
@@ -79,13 +82,29 @@ class Gate:
         if remembered and age < FRESH_SECONDS:
             return remembered.caller
         try:
-            caller = await self._look_up(key_digest)
+            caller = await self._look_up_once(key_digest)
         except StoreAway:
             if remembered and remembered.caller and age < STALE_SECONDS:
                 return remembered.caller
             raise Unavailable("keys cannot be checked now", retry_after=1.0) from None
         self._remember(key_digest, caller)
         return caller
+
+    async def _look_up_once(self, key_digest: str) -> Caller | None:
+        """Look up; requests that come with one key at once share one question."""
+        looking = self._looking.get(key_digest)
+        if looking is None:
+            if len(self._looking) >= MOST_LOOKING:
+                raise StoreAway
+            looking = asyncio.create_task(self._look_up(key_digest), name="key")
+            self._looking[key_digest] = looking
+            looking.add_done_callback(lambda done: self._looked_up(key_digest, done))
+        return await asyncio.shield(looking)
+
+    def _looked_up(self, key_digest: str, done: asyncio.Task[Caller | None]) -> None:
+        del self._looking[key_digest]
+        if not done.cancelled():
+            done.exception()  # whoever asked may be gone
 
     async def _look_up(self, key_digest: str) -> Caller | None:
         if not self._breaker.allows():

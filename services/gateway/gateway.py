@@ -19,12 +19,14 @@ from services.gateway.mesh.feature import FeatureClient
 from services.gateway.mesh.inference import InferenceClient
 from services.gateway.mesh.peer import Peer
 from services.gateway.pipeline import Pipeline
+from services.gateway.quotas import Quotas
 from services.gateway.rest.app import create_app
 from services.gateway.rest.doors import Doors
 from services.gateway.server import ChatService, FeedbackService, add_services
 from services.gateway.store import RedisStore
 from thermesh import rpc, telemetry
 from thermesh.clock import Clock, SystemClock
+from thermesh.keys import Allowance
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +59,18 @@ class Gateway:
         inference = InferenceClient(self._peers["inference"], clock, config.plan_grace_ms, timeout)
         self.admission = Admission(config.max_requests, config.max_per_tenant, clock)
         instruments.watch_open_streams(lambda: self.admission.inside)
+        self._store = RedisStore(config.redis_url)
+        self._quotas = Quotas(self._store, clock, config.replicas)
         pipeline = Pipeline(
             Mesh(feature, controller, inference),
-            self.admission,
-            instruments,
-            clock,
-            config.max_stream_s,
+            admission=self.admission,
+            quotas=self._quotas,
+            instruments=instruments,
+            clock=clock,
+            max_stream_seconds=config.max_stream_s,
         )
-        self._store = RedisStore(config.redis_url)
-        gate = Gate(self._store, clock, required=config.require_keys)
+        usual = Allowance(config.requests_per_minute, config.tokens_per_minute)
+        gate = Gate(self._store, clock, required=config.require_keys, usual=usual)
         doors = Doors(
             gate=gate,
             pipeline=pipeline,
@@ -101,6 +106,7 @@ class Gateway:
         """Close the channels to the neighbours, once no call is open on them."""
         for peer in self._peers.values():
             await peer.close()
+        await self._quotas.close()
         await self._store.close()
 
     def _warn_of_open_door(self) -> None:

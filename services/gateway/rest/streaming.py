@@ -17,10 +17,10 @@ from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.asking import Ask
-from services.gateway.decoding import Plan
 from services.gateway.events import Accepted, Ended, Event, Tokens
 from services.gateway.pipeline import Pipeline, Turn
 from services.gateway.rest.answers import Answer
+from services.gateway.rest.headers import plan_headers, quota_headers
 from services.gateway.rest.problems import error_body, error_response
 from thermesh.errors import MeshError
 
@@ -53,6 +53,7 @@ class Answering(Response):
         self._stream = stream
         self._ping_seconds = ping_seconds
         self._is_started = False
+        self._turn: Turn | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or stop at once when the client is gone."""
@@ -60,7 +61,8 @@ class Answering(Response):
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with self._pipeline.open(self._ask) as turn:
+            self._turn = self._pipeline.open(self._ask)
+            async with self._turn as turn:
                 if self._stream:
                     await self._write_stream(turn, send)
                     return
@@ -126,11 +128,13 @@ class Answering(Response):
             return
         response = error_response(error)
         response.headers["X-Request-Id"] = self._ask.context.request_id
+        response.headers.update(quota_headers(self._turn.quota if self._turn else None))
         await response(scope, receive, send)
 
     def _told(self) -> dict[str, str]:
         headers = {"X-Request-Id": self._ask.context.request_id}
-        return headers | plan_headers(self._answer.plan)
+        quota = self._turn.quota if self._turn else None
+        return headers | plan_headers(self._answer.plan) | quota_headers(quota)
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
@@ -152,18 +156,6 @@ def event_bytes(chunk: dict[str, Any]) -> bytes:
     return (
         b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
     )
-
-
-def plan_headers(plan: Plan | None) -> dict[str, str]:
-    """Return the plan as headers, for clients that hide unknown members."""
-    if plan is None:
-        return {}
-    return {
-        "X-Thermesh-Decision-Id": plan.decision_id,
-        "X-Thermesh-Policy-Version": str(plan.policy_version),
-        "X-Thermesh-Plan-Source": plan.source.value,
-        "X-Thermesh-Temperature": f"{plan.temperature:.6g}",
-    }
 
 
 async def _gone(receive: Receive) -> None:

@@ -75,7 +75,7 @@ def test_a_key_is_shown_once_and_only_its_digest_is_kept(run, server):
     assert status == 0
     assert keys.is_secret(secret)
     listed = run("list")[1]
-    key_id = listed.splitlines()[1].split()[0]
+    key_id = next(line.split()[0] for line in listed.splitlines() if "alice" in line)
     assert "acme" in listed
     assert secret not in listed
     import redis  # noqa: PLC0415  # only this test looks inside
@@ -85,7 +85,7 @@ def test_a_key_is_shown_once_and_only_its_digest_is_kept(run, server):
     assert secret not in repr(kept)
     assert keys.digest(secret).encode() in kept
     assert run("revoke", key_id)[0] == 0
-    assert "there are no keys" in run("list")[1]
+    assert "alice" not in run("list")[1]
 
 
 def test_limits_of_a_tenant_are_listed_with_its_keys(run):
