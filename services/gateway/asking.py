@@ -129,6 +129,15 @@ class Features:
     encoder_used: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors of texts, in their order, as little-endian float32; `token_count` of all."""
+
+    model: str
+    vectors: tuple[bytes, ...]
+    token_count: int
+
+
 def new_request_id() -> str:
     """Return a name for a request: `req-` and 32 hex digits."""
     return f"req-{uuid.uuid4().hex}"

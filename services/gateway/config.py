@@ -44,6 +44,9 @@ class Config:
         between(0.1, 60),
         "timeout of feedback, model and policy calls",
     )
+    embed_timeout_s: float = setting(
+        "THERMESH_GATEWAY_EMBED_TIMEOUT_S", 30.0, between(0.1, 600), "timeout of embeddings"
+    )
     max_stream_s: float = setting(
         "THERMESH_GATEWAY_MAX_STREAM_S", 600.0, between(1, 86_400), "longest answer, seconds"
     )

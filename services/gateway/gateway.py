@@ -51,7 +51,10 @@ class Gateway:
         }
         timeout = config.call_timeout_s
         feature = FeatureClient(
-            self._peers["feature"], config.extract_budget_ms / 1000, config.max_listening_s
+            self._peers["feature"],
+            config.extract_budget_ms / 1000,
+            config.max_listening_s,
+            config.embed_timeout_s,
         )
         controller = ControllerClient(
             self._peers["controller"], config.decide_budget_ms / 1000, timeout
@@ -76,6 +79,7 @@ class Gateway:
             pipeline=pipeline,
             models=inference,
             learning=controller,
+            encoder=feature,
             peers=self._ask_peers,
             metrics=telemetry.prometheus_text,
             max_body_bytes=config.max_body_bytes,

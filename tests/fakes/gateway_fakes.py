@@ -47,6 +47,17 @@ class FakeFeature(feature_pb2_grpc.FeatureServiceServicer):
         await self._trouble()
         return feature_pb2.ExtractResponse(features=vector())
 
+    async def Embed(self, request, context):
+        """A vector that points into the direction of the text's length."""
+        self.calls += 1
+        await self._trouble()
+        if request.model not in {"", "fake-encoder"}:
+            raise NotFound("the encoder is fake-encoder", field="model")
+        embeddings = [feature_pb2.Embedding(values=[len(text), 0.5]) for text in request.texts]
+        return feature_pb2.EmbedResponse(
+            model="fake-encoder", embeddings=embeddings, token_count=3 * len(embeddings)
+        )
+
     async def ExtractStream(self, request_iterator, context):
         """Answer every partial text."""
         async for request in request_iterator:
