@@ -50,11 +50,11 @@ def chat_ask(body: ChatBody, now_unix_ms: int, traceparent: str) -> Ask:
     max_tokens = body.max_completion_tokens or body.max_tokens or 0
     candidates = (body.top_logprobs or 0) if body.logprobs else 0
     return Ask(
-        context=_context(body, now_unix_ms, traceparent),
+        context=context(body, now_unix_ms, traceparent),
         input=Chat(turns),
         route=CHAT_ROUTE,
         model=body.model or "",
-        constraints=_constraints(body, max_tokens),
+        constraints=constraints(body, max_tokens),
         stop=tuple(body.stop),
         candidate_count=candidates,
     )
@@ -66,11 +66,11 @@ def completion_ask(body: CompletionBody, now_unix_ms: int, traceparent: str) -> 
         Prompt(body.prompt) if isinstance(body.prompt, str) else TokenPrompt(tuple(body.prompt))
     )
     return Ask(
-        context=_context(body, now_unix_ms, traceparent),
+        context=context(body, now_unix_ms, traceparent),
         input=prompt,
         route=COMPLETION_ROUTE,
         model=body.model or "",
-        constraints=_constraints(body, body.max_tokens or 0),
+        constraints=constraints(body, body.max_tokens or 0),
         stop=tuple(body.stop),
         candidate_count=body.logprobs or 0,
     )
@@ -97,7 +97,8 @@ def feedback(body: FeedbackBody, idempotency_key: str) -> Feedback:
     )
 
 
-def _context(body: Decoding, now_unix_ms: int, traceparent: str) -> Context:
+def context(body: Decoding, now_unix_ms: int, traceparent: str) -> Context:
+    """Return what travels with a request on every hop."""
     extension = body.thermesh or Extension()
     deadline_ms = extension.deadline_ms
     return Context(
@@ -110,7 +111,8 @@ def _context(body: Decoding, now_unix_ms: int, traceparent: str) -> Context:
     )
 
 
-def _constraints(body: Decoding, max_tokens: int) -> Constraints:
+def constraints(body: Decoding, max_tokens: int) -> Constraints:
+    """Return the values that the user set."""
     extension = body.thermesh or Extension()
     narrowed = extension.temperature_range
     return Constraints(

@@ -17,13 +17,11 @@ from thermesh.telemetry import current_traceparent
 
 router = APIRouter(tags=["decoding"])
 
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
-
 
 @router.post(
     asks.CHAT_ROUTE,
     summary="Continue a conversation",
-    responses=documents.answered(documents.ChatCompletion, _STREAM),
+    responses=documents.answered(documents.ChatCompletion, documents.EVENT_STREAM),
 )
 async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     """Answer a conversation, as one JSON body or streamed (`stream: true`).
@@ -40,7 +38,7 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
 @router.post(
     asks.COMPLETION_ROUTE,
     summary="Continue a text",
-    responses=documents.answered(documents.TextCompletion, _STREAM),
+    responses=documents.answered(documents.TextCompletion, documents.EVENT_STREAM),
 )
 async def create_completion(body: CompletionBody, request: Request) -> Response:
     """Continue a prompt without a chat template; token ids are taken as they are."""
@@ -60,7 +58,7 @@ def _answering(
     return Answering(
         doors.pipeline,
         wanted,
-        Answers(answers, usage=shape.usage),
+        Answers(answers, answers[0].usage_chunk if shape.usage else None),
         stream=bool(body.stream),
         ping_seconds=doors.ping_seconds,
     )

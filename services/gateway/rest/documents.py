@@ -147,6 +147,21 @@ class TextCompletion(_Completion):
     choices: list[TextChoice]
 
 
+class ResponseDocument(BaseModel):
+    """A response that is not streamed; OpenAI's members beside these are constant."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["completed", "incomplete"]
+    model: str
+    output: list[dict[str, Any]]
+    usage: dict[str, Any]
+    thermesh: ExtensionDocument
+
+
 class EmbeddingDocument(Document):
     """The vector of one text: numbers, or their little-endian float32 in base64."""
 
@@ -240,6 +255,17 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def answered(model: type[Document], content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+# Each event of a stream; its data is JSON, or [DONE].
+EVENT_STREAM: dict[str, Any] = {
+    "text/event-stream": {
+        "schema": {
+            "type": "object",
+            "properties": {"data": {"type": "string"}, "event": {"type": "string"}},
+        }
+    }
+}
+
+
+def answered(model: type[BaseModel], content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     """Return the responses of a decoding route for the schema."""
     return {200: {"model": model, "content": content}, **ERRORS}
