@@ -190,7 +190,9 @@ class Decoding(Body):
     frequency_penalty: fields.Frequency | None = None
     repetition_penalty: fields.Repetition | None = None
     logit_bias: fields.LogitBias = {}
-    n: fields.OneAnswer = None
+    n: fields.AnswerCount | None = Field(
+        default=None, description="answers, each with a decision of its own"
+    )
     user: str | None = Field(default=None, description="accepted and not used")
     metadata: dict[str, str] | None = Field(default=None, description="accepted and not used")
     thermesh: Extension | None = None

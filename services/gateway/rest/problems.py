@@ -70,6 +70,10 @@ def error_response(error: MeshError) -> JSONResponse:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+        # What official clients prefer, because seconds are coarse.
+        headers["Retry-After-Ms"] = str(math.ceil(error.retry_after * 1000))
+    if error.code is Code.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(error_body(error), error.code.http_status, headers)
 
 
