@@ -160,7 +160,7 @@ class Conversation:
     async def _started(self, said: AsyncIterator[Said]) -> Start:
         message = await anext(said, None)
         if not isinstance(message, Start):
-            raise InvalidArgument("the first message must be start", field="start")
+            raise FailedPrecondition("the first message must be start", field="start")
         self.request_id = message.ask.context.request_id
         limits.check_context(message.ask.context)
         return replace(message, ask=self._caller.sign(message.ask))
