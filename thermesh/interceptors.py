@@ -97,10 +97,19 @@ def _details(raw: bytes) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn a failed call inside the block into its MeshError."""
+    """Turn a failed call inside the block into its MeshError.
+
+    A task that is cancelled while its call is being set up may see the call
+    fail with status CANCELLED instead of its own CancelledError, because the
+    cancellation reached gRPC's inner task first. Going on then would make the
+    task immortal, so the cancellation is raised again.
+    """
     try:
         yield
     except grpc.aio.AioRpcError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from error
         raise from_rpc_error(error) from error
 
 

@@ -64,7 +64,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             vocabulary_size=self._model.config.vocabulary_size,
             parameter_count=self._model.parameter_count,
             weight_format=self._model.weight_format,
-            kernels="reference",
+            kernels=self._model.network.kernels_name,
             compute_paths=[common_pb2.COMPUTE_PATH_STANDARD],
             max_running=self._engine.limits.max_running,
             max_waiting=self._engine.limits.max_waiting,

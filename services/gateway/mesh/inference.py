@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 from services.gateway.asking import Ask
@@ -17,6 +18,9 @@ from thermesh.rpc import translated
 from thermesh.v1 import inference_pb2, inference_pb2_grpc
 
 CARD_LIFETIME_SECONDS = 5.0
+
+# Clients of either door wrote `messages`, not the start message made of it.
+_START = re.compile(r"^start\.(chat\.)?")
 
 
 class InferenceClient:
@@ -106,6 +110,7 @@ class OpenGeneration:
         except MeshError as error:
             if error.code not in CALLERS_FAULT:
                 self._peer.failed(error)
+            _name_as_written(error)
             raise
         self._peer.answered()
 
@@ -133,3 +138,11 @@ class OpenGeneration:
         """Cancel the call; harmless when it is over."""
         self._outbox.close()
         self._call.cancel()
+
+
+def _name_as_written(error: MeshError) -> None:
+    """Name the field as the client did, in the message too."""
+    field = _START.sub("", error.field)
+    if error.field:
+        error.message = error.message.replace(error.field, field)
+    error.field = field
