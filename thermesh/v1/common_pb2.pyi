@@ -225,7 +225,7 @@ class Sampling(_message.Message):
     def __init__(self, program: _Optional[_Union[TemperatureProgram, _Mapping]] = ..., guard: _Optional[_Union[Guard, _Mapping]] = ..., penalties: _Optional[_Union[Penalties, _Mapping]] = ..., logit_bias: _Optional[_Mapping[int, float]] = ...) -> None: ...
 
 class DecodingPlan(_message.Message):
-    __slots__ = ("decision_id", "policy_version", "source", "sampling", "token_budget", "compute_path", "task", "scenario", "log_density", "explored", "seed", "policy_temperature")
+    __slots__ = ("decision_id", "policy_version", "source", "sampling", "token_budget", "compute_path", "task", "scenario", "log_density", "explored", "seed", "policy_temperature", "propensity")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -238,6 +238,7 @@ class DecodingPlan(_message.Message):
     EXPLORED_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     POLICY_TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    PROPENSITY_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     policy_version: int
     source: PlanSource
@@ -250,7 +251,8 @@ class DecodingPlan(_message.Message):
     explored: bool
     seed: int
     policy_temperature: float
-    def __init__(self, decision_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., source: _Optional[_Union[PlanSource, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., token_budget: _Optional[int] = ..., compute_path: _Optional[_Union[ComputePath, str]] = ..., task: _Optional[_Union[Task, str]] = ..., scenario: _Optional[str] = ..., log_density: _Optional[float] = ..., explored: bool = ..., seed: _Optional[int] = ..., policy_temperature: _Optional[float] = ...) -> None: ...
+    propensity: float
+    def __init__(self, decision_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., source: _Optional[_Union[PlanSource, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., token_budget: _Optional[int] = ..., compute_path: _Optional[_Union[ComputePath, str]] = ..., task: _Optional[_Union[Task, str]] = ..., scenario: _Optional[str] = ..., log_density: _Optional[float] = ..., explored: bool = ..., seed: _Optional[int] = ..., policy_temperature: _Optional[float] = ..., propensity: _Optional[float] = ...) -> None: ...
 
 class TokenCandidate(_message.Message):
     __slots__ = ("token_id", "text", "log_probability")
