@@ -6,6 +6,7 @@ import enum
 import uuid
 from dataclasses import dataclass, field, replace
 
+from services.gateway.constraint import OutputConstraint
 from services.gateway.decoding import Constraints
 
 DEFAULT_TENANT = "default"
@@ -93,6 +94,7 @@ class Ask:
     candidate_count: int = 0
     initial_credit: int = 0
     voice: Voice | None = None
+    constraint: OutputConstraint | None = None
 
     @property
     def newest_text(self) -> str:

@@ -252,7 +252,8 @@ def _json_grammar(schema: str) -> str:
 def _refusal(field: str, reason: str) -> InvalidArgument:
     """Tell what the library says of the client's own text: its first line."""
     told = reason.strip().split("\n", 1)[0][:_LONGEST_REASON]
-    return InvalidArgument(f"{field} does not compile: {told}", field=field)
+    kind = field.rpartition(".")[2]
+    return InvalidArgument(f"{kind} does not compile: {told}", field=field)
 
 
 def _key(constraint: OutputConstraint) -> bytes:

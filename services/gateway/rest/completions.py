@@ -11,6 +11,7 @@ from services.gateway.rest.answers import Answer, ChatAnswer, CompletionAnswer, 
 from services.gateway.rest.bodies import ChatBody, CompletionBody, Decoding, Extension
 from services.gateway.rest.doors import Doors
 from services.gateway.rest.streaming import Answering
+from services.gateway.rest.tool_answers import ToolAnswer
 from thermesh.telemetry import current_traceparent
 
 router = APIRouter(tags=["decoding"])
@@ -31,7 +32,8 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     doors: Doors = request.app.state.doors
     ask = asks.chat_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
     shape = _shape(body, logprobs=bool(body.logprobs))
-    return _answering(doors, ask, ChatAnswer(ask, shape, _now(doors)), bool(body.stream))
+    kind = ChatAnswer if body.tool_use is None else ToolAnswer
+    return _answering(doors, ask, kind(ask, shape, _now(doors)), bool(body.stream))
 
 
 @router.post(

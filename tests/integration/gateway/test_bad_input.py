@@ -31,7 +31,13 @@ CASES = [
     ("empty messages", chat(messages=[]), 400, "messages", "at least 1"),
     ("empty prompt", chat(messages=message(content="")), 400, None, "must not be empty"),
     ("unknown role", chat(messages=message(role="wizard")), 400, "messages[0].role", "system"),
-    ("role of a tool", chat(messages=message(role="tool")), 400, "messages[0].role", "assistant"),
+    (
+        "role of a function",
+        chat(messages=message(role="function")),
+        400,
+        "messages[0].role",
+        "assistant",
+    ),  # noqa: E501  # one case a line
     ("content type", chat(messages=message(content=7)), 400, "messages[0].content", "a text"),
     (
         "image part",
@@ -64,8 +70,7 @@ CASES = [
     ("stop empty", chat(stop=[""]), 400, "stop", "1 to 256 bytes"),
     ("stop many", chat(stop=["x"] * 17), 400, "stop", "at most 16"),
     ("n two", chat(n=2), 400, "n", "must be 1"),
-    ("tools", chat(tools=[{}]), 400, "tools", "not supported"),
-    ("json format", chat(response_format={"type": "json_object"}), 400, None, "structured"),
+    ("functions", chat(functions=[{}]), 400, "functions", "use tools"),
     ("top_logprobs alone", chat(top_logprobs=2), 400, None, "needs logprobs"),
     ("top_logprobs many", chat(logprobs=True, top_logprobs=21), 400, "top_logprobs", "0 to 20"),
     ("stream_options alone", chat(stream_options={}), 400, None, "needs stream"),
