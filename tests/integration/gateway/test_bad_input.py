@@ -37,7 +37,7 @@ CASES = [
         400,
         "messages[0].role",
         "assistant",
-    ),  # noqa: E501  # one case a line
+    ),
     ("content type", chat(messages=message(content=7)), 400, "messages[0].content", "a text"),
     (
         "image part",

@@ -27,7 +27,7 @@ CALL = [
     'ty": "Os',
     'lo}"}}',
     "\n</tool_call>",
-]  # noqa: E501  # one answer a line
+]
 SECOND = ['\n<tool_call>\n{"name": "now", "arguments": {', "}}\n</tool", "_call>"]
 USER = [{"role": "user", "content": "What is the weather in Oslo?"}]
 
@@ -153,7 +153,7 @@ async def test_the_clients_own_accumulator_reads_the_deltas(served, openai_clien
     stream = openai_client.chat.completions.stream(
         model=fakes.MODEL,
         messages=USER,
-        tools=[WEATHER | {"function": WEATHER["function"] | {"strict": True}}],  # noqa: E501  # one value
+        tools=[WEATHER | {"function": WEATHER["function"] | {"strict": True}}],
     )
     async with stream as events:
         final = await events.get_final_completion()
@@ -242,27 +242,27 @@ REFUSED = [
         {"response_format": {"type": "text", "json_schema": {"name": "a", "schema": {}}}},
         "response_format",
         "type json_schema",
-    ),  # noqa: E501  # one case a line
+    ),
     ("no name", schema_format(schema={}), "response_format.json_schema.name", "required"),
     (
         "bad name",
         schema_format(name="a b", schema={}),
         "response_format.json_schema.name",
         "pattern",
-    ),  # noqa: E501  # one case a line
+    ),
     ("no object", schema_format(name="a", schema=[]), "response_format.json_schema.schema", "dict"),
     (
         "large",
         schema_format(name="a", schema={"a": "x" * 65_536}),
         "response_format.json_schema.schema",
         "65536 bytes",
-    ),  # noqa: E501  # one case a line
+    ),
     (
         "no such tool",
         {"tools": [CLOCK], "tool_choice": {"type": "function", "function": {"name": "x"}}},
         None,
         "must name one of tools: now",
-    ),  # noqa: E501  # one case a line
+    ),
     ("choice without tools", {"tool_choice": "required"}, None, "needs tools"),
     ("unknown choice", {"tools": [CLOCK], "tool_choice": "any"}, "tool_choice", "auto, required"),
     ("same name", {"tools": [CLOCK, CLOCK]}, None, "different names"),
@@ -272,7 +272,7 @@ REFUSED = [
         {"tools": [{"type": "function", "function": {"name": "a.b"}}]},
         "tools[0].function.name",
         "pattern",
-    ),  # noqa: E501  # one case a line
+    ),
     (
         "no parameters",
         {
@@ -282,7 +282,7 @@ REFUSED = [
         },
         "tools[0].function.parameters",
         "of an object",
-    ),  # noqa: E501  # one case a line
+    ),
     ("too many", {"tools": [CLOCK] * 129}, "tools", "128"),
     (
         "too large",
@@ -297,13 +297,13 @@ REFUSED = [
         },
         "tools",
         "65536 bytes",
-    ),  # noqa: E501  # one case a line
+    ),
     (
         "result of nothing",
         {"messages": [{"role": "tool", "content": "x"}]},
         "messages[0]",
         "tool_call_id",
-    ),  # noqa: E501  # one case a line
+    ),
     (
         "calls of a user",
         {
@@ -317,7 +317,7 @@ REFUSED = [
         },
         "messages[0]",
         "assistant",
-    ),  # noqa: E501  # one case a line
+    ),
 ]
 
 
