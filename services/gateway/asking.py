@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from services.gateway.constraint import OutputConstraint
 from services.gateway.decoding import Constraints
+from thermesh.keys import UNLIMITED, Allowance
 
 DEFAULT_TENANT = "default"
 
@@ -95,6 +96,7 @@ class Ask:
     initial_credit: int = 0
     voice: Voice | None = None
     constraint: OutputConstraint | None = None
+    allowance: Allowance = UNLIMITED
 
     @property
     def newest_text(self) -> str:
@@ -127,6 +129,15 @@ class Features:
     task: str = ""
     task_confidence: float = 0.0
     encoder_used: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors of texts, in their order, as little-endian float32; `token_count` of all."""
+
+    model: str
+    vectors: tuple[bytes, ...]
+    token_count: int
 
 
 def new_request_id() -> str:

@@ -155,18 +155,19 @@ def tool_use(
 ) -> tools.ToolUse | None:
     """Return what the model may do with functions; None where there is nothing to do.
 
-    Raises ValueError where the choice does not fit what is offered.
+    Raises the error of the field where the choice does not fit what is offered.
     """
     if not offered:
-        if choice not in {None, "none"} or isinstance(choice, NamedTool):
-            raise ValueError("tool_choice needs tools")
+        if choice is not None and choice != "none":
+            raise fields.refused("tool_choice", "needs tools")
         return None
     known = {body.function.name: body.tool for body in offered}
     if len(known) < len(offered):
-        raise ValueError("tools must have different names")
+        raise fields.refused("tools", "must have different names")
     if isinstance(choice, NamedTool):
         if choice.function.name not in known:
-            raise ValueError("tool_choice must name one of tools: " + ", ".join(known))
+            names = ", ".join(known)
+            raise fields.refused("tool_choice", f"must name one of tools: {names}")
         chosen = known[choice.function.name]
         return tools.ToolUse((chosen,), tools.Choice.REQUIRED)
     if choice == "none":

@@ -33,8 +33,8 @@ class ToolAnswer(ChatAnswer):
         message: Json = {"role": "assistant", "content": words or None, "refusal": None}
         if reader.calls:
             message["tool_calls"] = [_call(call, call.arguments) for call in reader.calls]
-        finish = _finish(reader, finish)
-        return {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish}
+        whole = super().complete(text, logprobs, _finish(reader, finish))
+        return {**whole, "message": message}
 
     def _token_chunks(self, tokens: Sequence[Token]) -> list[Json]:
         chunks = super()._token_chunks(tokens)

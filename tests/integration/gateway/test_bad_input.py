@@ -69,7 +69,7 @@ CASES = [
     ("stop number", chat(stop=3), 400, "stop", "list of texts"),
     ("stop empty", chat(stop=[""]), 400, "stop", "1 to 256 bytes"),
     ("stop many", chat(stop=["x"] * 17), 400, "stop", "at most 16"),
-    ("n two", chat(n=2), 400, "n", "must be 1"),
+    ("too many answers", chat(n=9), 400, "n", "from 1 to 8"),
     ("functions", chat(functions=[{}]), 400, "functions", "use tools"),
     ("top_logprobs alone", chat(top_logprobs=2), 400, None, "needs logprobs"),
     ("top_logprobs many", chat(logprobs=True, top_logprobs=21), 400, "top_logprobs", "0 to 20"),

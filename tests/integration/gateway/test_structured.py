@@ -160,6 +160,17 @@ async def test_the_clients_own_accumulator_reads_the_deltas(served, openai_clien
     assert final.choices[0].message.tool_calls[0].function.parsed_arguments == {"city": "Oslo}"}
 
 
+async def test_every_one_of_several_answers_has_its_calls(served, openai_client):
+    """With n, each choice tells its own calls under its own index."""
+    served.inference.texts = CALL
+    answer = await ask(openai_client, tools=[WEATHER], n=2)
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    assert len({choice.message.tool_calls[0].id for choice in answer.choices}) == 2
+    chunks = await streamed(openai_client, tools=[WEATHER], n=2)
+    ended = {c.choices[0].index: c.choices[0].finish_reason for c in chunks}
+    assert ended == {0: "tool_calls", 1: "tool_calls"}
+
+
 async def test_text_goes_on_as_text_where_functions_are_offered(served, openai_client):
     """What only begins like a call is text, streamed and whole."""
     served.inference.texts = ["<tool", " box>", " is", " open"]
@@ -260,12 +271,18 @@ REFUSED = [
     (
         "no such tool",
         {"tools": [CLOCK], "tool_choice": {"type": "function", "function": {"name": "x"}}},
-        None,
+        "tool_choice",
         "must name one of tools: now",
     ),
-    ("choice without tools", {"tool_choice": "required"}, None, "needs tools"),
+    ("choice without tools", {"tool_choice": "required"}, "tool_choice", "needs tools"),
+    (
+        "named without tools",
+        {"tool_choice": {"type": "function", "function": {"name": "now"}}},
+        "tool_choice",
+        "needs tools",
+    ),
     ("unknown choice", {"tools": [CLOCK], "tool_choice": "any"}, "tool_choice", "auto, required"),
-    ("same name", {"tools": [CLOCK, CLOCK]}, None, "different names"),
+    ("same name", {"tools": [CLOCK, CLOCK]}, "tools", "different names"),
     ("other kind", {"tools": [{"type": "web_search"}]}, "tools[0].type", "no other tools"),
     (
         "bad function",
