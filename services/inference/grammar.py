@@ -27,7 +27,7 @@ from services.inference.constraint import Kind, Matcher, OutputConstraint
 from thermesh.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 
 MAX_COMPILED = 128
-MAX_PENDING = 16
+MAX_PENDING = 64
 COMPILE_SECONDS = 5.0
 _LONGEST_REASON = 300
 
