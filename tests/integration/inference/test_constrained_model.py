@@ -23,7 +23,7 @@ from .conftest import Served, fixed
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(900)]
 NAME = "smollm2-135m-instruct"
 SCHEMAS = 200
-AT_ONCE = 32
+AT_ONCE = 8
 TEMPERATURES = (0.0, 0.7, 1.5)
 
 
@@ -47,8 +47,11 @@ async def answer(served: Served, seed: int, slots: asyncio.Semaphore) -> tuple[d
         call = await served.open(
             chat=common_pb2.ChatInput(messages=[turn]),
             constraint=common_pb2.OutputConstraint(json_schema=schema),
-            sampling=common_pb2.Sampling(program=fixed(TEMPERATURES[seed % len(TEMPERATURES)])),
-            max_tokens=1000,
+            sampling=common_pb2.Sampling(
+                program=fixed(TEMPERATURES[seed % len(TEMPERATURES)]),
+                guard=common_pb2.Guard(top_n_sigma=1.0),
+            ),
+            max_tokens=500,
             seed=seed,
         )
         await call.hear_all()
