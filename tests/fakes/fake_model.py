@@ -102,6 +102,10 @@ class FakeTokenizer:
         """Return the bytes of `text`."""
         return list(text.encode())
 
+    def encode_literal(self, text: str) -> list[int]:
+        """Return the bytes of `text`."""
+        return self.encode(text)
+
     def encode_chat(self, messages: list[tuple[str, str]]) -> list[int]:
         """Return the ids of a conversation, the assistant's turn opened."""
         token_ids = []

@@ -8,10 +8,8 @@ from services.gateway.asking import (
     Chat,
     Context,
     Input,
-    Message,
     Priority,
     Prompt,
-    Role,
     TokenPrompt,
     new_request_id,
 )
@@ -27,6 +25,7 @@ from services.gateway.decoding import (
     TemperatureRange,
 )
 from services.gateway.feedback import Feedback, Signal
+from services.gateway.rest import transcript
 from services.gateway.rest.bodies import (
     ChatBody,
     CompletionBody,
@@ -46,17 +45,19 @@ _RATINGS = {"up": 1.0, "down": -1.0}
 
 def chat_ask(body: ChatBody, now_unix_ms: int, traceparent: str) -> Ask:
     """Return what a chat completion asks for."""
-    turns = tuple(Message(_role(turn.role), turn.text) for turn in body.messages)
+    use = body.tool_use
+    wanted = body.response_format.constraint if body.response_format else None
     max_tokens = body.max_completion_tokens or body.max_tokens or 0
     candidates = (body.top_logprobs or 0) if body.logprobs else 0
     return Ask(
         context=context(body, now_unix_ms, traceparent),
-        input=Chat(turns),
+        input=Chat(transcript.turns(body.messages, use)),
         route=CHAT_ROUTE,
         model=body.model or "",
         constraints=constraints(body, max_tokens),
         stop=tuple(body.stop),
         candidate_count=candidates,
+        constraint=wanted if use is None else use.constraint(wanted),
     )
 
 
@@ -143,7 +144,3 @@ def _program(body: FixedBody | EdtBody | DynatempBody | None) -> Program | None:
     if isinstance(body, EdtBody):
         return EdtProgram(body.base_temperature, body.theta)
     return DynatempProgram(body.temperature, body.range, body.exponent)
-
-
-def _role(name: str) -> Role:
-    return Role.SYSTEM if name == "developer" else Role(name)

@@ -13,6 +13,7 @@ from services.gateway.rest.choices import Answers, several
 from services.gateway.rest.doors import Doors
 from services.gateway.rest.middleware import caller_of
 from services.gateway.rest.streaming import Answering
+from services.gateway.rest.tool_answers import ToolAnswer
 from thermesh.telemetry import current_traceparent
 
 router = APIRouter(tags=["decoding"])
@@ -32,7 +33,8 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     asked = asks.chat_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
     ask = caller_of(request).sign(asked)
     shape = _shape(body, logprobs=bool(body.logprobs))
-    return _answering(doors, ask, ChatAnswer, shape, body)
+    kind = ChatAnswer if body.tool_use is None else ToolAnswer
+    return _answering(doors, ask, kind, shape, body)
 
 
 @router.post(

@@ -97,12 +97,28 @@ class UsageDocument(Document):
     prompt_tokens_details: dict[str, int]
 
 
+class CalledFunctionDocument(Document):
+    """A function and its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallDocument(Document):
+    """A function that the model wants called."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunctionDocument
+
+
 class MessageDocument(Document):
-    """The assistant's turn."""
+    """The assistant's turn; `content` is null where it is only calls."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    tool_calls: list[ToolCallDocument] | None = None
 
 
 class ChatChoice(Document):
@@ -111,7 +127,7 @@ class ChatChoice(Document):
     index: int
     message: MessageDocument
     logprobs: dict[str, Any] | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
     thermesh: ExtensionDocument | None = None
 
 

@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from services.gateway import limits
 from services.gateway.asking import Ask, Chat, Message, Role
 from services.gateway.rest import asks, fields
-from services.gateway.rest.bodies import Body, Decoding, Extension, ResponseFormat
+from services.gateway.rest.bodies import Body, Decoding, Extension
+from services.gateway.rest.structure import TextFormat
 
 ROUTE = "/v1/responses"
 
@@ -45,7 +46,7 @@ class InputMessage(Body):
 class TextOptions(Body):
     """How the text is formed."""
 
-    format: ResponseFormat | None = None
+    format: TextFormat | None = None
 
 
 def _no_tools(value: Any) -> Any:
@@ -111,6 +112,7 @@ def response_ask(
         route=ROUTE,
         model=body.model or "",
         constraints=asks.constraints(decoding, body.max_output_tokens or 0),
+        constraint=body.text.format.constraint if body.text and body.text.format else None,
     )
     limits.check_ask(ask)
     return ask
