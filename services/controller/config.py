@@ -13,7 +13,7 @@ class PolicyConfig:
 
     policy_kind: str = setting(
         "THERMESH_POLICY_KIND",
-        "thompson",
+        "squashed_gaussian",
         one_of("squashed_gaussian", "thompson"),
         "kind of policy of a new installation",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import openai
 import pytest
 from gateway_fakes import MODEL
@@ -36,6 +38,15 @@ async def test_the_official_client_reads_a_response(openai_client):
     assert found.usage.input_tokens == 5
     assert found.usage.total_tokens == 9
     assert found.id.startswith("resp_")
+
+
+async def test_a_schema_of_the_text_becomes_a_constraint(openai_client, served):
+    """`text.format` reaches inference as the language of the answer."""
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    form = {"type": "json_schema", "name": "city", "schema": schema}
+    await openai_client.responses.create(model=MODEL, input="hello", text={"format": form})
+    start = served.inference.calls[-1].start
+    assert json.loads(start.constraint.json_schema) == schema
 
 
 async def test_the_official_client_follows_a_stream(openai_client, served):

@@ -249,7 +249,7 @@ def living(kind: type) -> int:
 
 async def test_200_abandoned_streams_leave_nothing(served: Served) -> None:
     """No task, no handler, no sequence and no stream object is left of them."""
-    tasks = len(asyncio.all_tasks())
+    tasks, streams = len(asyncio.all_tasks()), living(Stream)
     for _ in range(50):
         calls = [
             await served.open(max_tokens=0, context=common_pb2.RequestContext()) for _ in "abcd"
@@ -260,7 +260,7 @@ async def test_200_abandoned_streams_leave_nothing(served: Served) -> None:
         await eventually(served.is_idle)
     del calls, call
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
-    await eventually(lambda: living(Stream) == 0)
+    await eventually(lambda: living(Stream) <= streams)
     assert served.engine.decoder._by_reader == {}
     assert served.engine.decoder._by_request_id == {}
 

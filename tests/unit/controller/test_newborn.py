@@ -11,9 +11,9 @@ from services.controller.newborn import newborn
 from thermesh.settings import BadSetting
 
 
-def test_the_default_is_a_grid_of_temperatures():
+def test_the_default_grid_is_one_of_temperatures():
     """One guard, the whole cap, the full model."""
-    actions = newborn(PolicyConfig()).actions
+    actions = newborn(PolicyConfig("thompson")).actions
     assert actions[0] == Action(0.1, "top_n_sigma", 1.0, "standard")
     assert len(actions) == 7
 
@@ -28,7 +28,7 @@ def test_every_combination_of_the_settings_is_an_action():
 
 def test_a_gaussian_has_no_grid():
     """Its prior is the packaged one."""
-    assert newborn(PolicyConfig("squashed_gaussian")) == gaussian.prior()
+    assert newborn(PolicyConfig()) == gaussian.prior()
 
 
 @pytest.mark.parametrize(
