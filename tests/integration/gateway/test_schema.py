@@ -61,6 +61,10 @@ def try_operation(strategy):
     )
     def each(case):
         response = case.call(timeout=20)
+        if response.status_code == 504:  # a generated deadline may be a millisecond away
+            assert case.body["thermesh"]["deadline_ms"] > 0
+            assert response.json()["error"]["code"] == "deadline_exceeded"
+            return
         case.validate_response(response, checks=CHECKS)
 
     each()
