@@ -54,7 +54,7 @@ def test_the_quadrature_is_the_probability_of_being_highest(mean, spread, seed):
 
 def test_importance_weights_average_one(maker):
     """Drawn by one version and weighed by another, within three standard errors."""
-    logging, target = PolicySnapshot(1, prior(), 0), PolicySnapshot(2, learned(), 200)
+    logging, target = PolicySnapshot(1, bandit.prior(), 0), PolicySnapshot(2, learned(), 200)
     weights = []
     for _ in range(6000):
         decision = decide(
@@ -125,7 +125,7 @@ def test_an_action_outside_of_the_grid_teaches_nothing():
 
 def test_a_range_without_a_level_decodes_at_its_middle(maker):
     """The user's range is kept, and nothing is explored in it."""
-    snapshot = PolicySnapshot(1, prior(), 0)
+    snapshot = PolicySnapshot(1, bandit.prior(), 0)
     wanted = Constraints(temperature_range=(0.45, 0.55))
     decision = decide(snapshot, maker.observed("chat"), wanted, Mode.APPLY, maker.generator)
 
