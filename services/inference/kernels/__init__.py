@@ -3,9 +3,10 @@
 A step runs the new tokens of several sequences at once, laid end to end
 (`StepBatch`). Their keys and values live in a `PagedCache`, whose pages any
 sequence may own in any order, as in PagedAttention (Kwon et al., 2023,
-https://arxiv.org/abs/2309.06180). `select` picks one implementation of the
-operations when a model is loaded; `reference` defines what they mean, every
-other one is tested against it.
+https://arxiv.org/abs/2309.06180). When a model is loaded, `whole_network` offers an
+implementation that runs a step in one call, where there is one that fits;
+else the network is composed of the operations that `select` gives. `reference`
+defines what they mean, every other one is tested against it.
 
 Rules:
 
@@ -17,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,7 +26,14 @@ import numpy as np
 import torch
 
 from services.inference.kernels import reference
-from thermesh.errors import InvalidArgument
+from services.inference.kernels.config import KernelsConfig
+from services.inference.kernels.cpu.native import NotAvailable
+from services.inference.kernels.cpu.network import CpuNetwork
+from services.inference.kernels.cpu.packing import Sizes, Tensors, Unsuitable
+from thermesh.errors import FailedPrecondition, InvalidArgument
+from thermesh.settings import from_env
+
+log = logging.getLogger(__name__)
 
 PAGE_SIZE = 16
 """Tokens of a page. Small enough to waste little at the end of a sequence (7.5
@@ -147,3 +156,23 @@ def select(name: str = "reference") -> Kernels:
         allowed = ", ".join(IMPLEMENTATIONS)
         raise InvalidArgument(f"kernels must be one of {allowed}, got {name!r}", field="kernels")
     return reference
+
+
+def whole_network(
+    sizes: Sizes, tensors: Tensors, config: KernelsConfig | None = None
+) -> CpuNetwork | None:
+    """Return a network that runs a step in one call; None where none fits.
+
+    `config` is the environment's by default. Raises FailedPrecondition where it
+    asks for the C++ kernels and they are not built or do not fit the model.
+    """
+    config = config or from_env(KernelsConfig)
+    if config.kernels == "reference":
+        return None
+    try:
+        return CpuNetwork(sizes, tensors, config.tier)
+    except (NotAvailable, Unsuitable) as error:
+        if config.kernels == "cpu":
+            raise FailedPrecondition(f"THERMESH_KERNELS=cpu: {error}") from error
+        log.info("plain torch serves: %s", error)
+        return None

@@ -1,0 +1,57 @@
+// How weights, activations and pages lie in memory. Every tier reads the same
+// bytes, so a model is packed once and any tier can be chosen at run time.
+//
+// Weights: a matrix of [rows, columns] is cut into tiles of 16 rows by 32
+// columns, the tiles of 16 rows lying one after another. Lane n of a vector of
+// 16 is row n of the tile. A tile holds, in this order,
+//   16 half scales, 16 half minima (Q4_1 only),
+//   codes: 32-bit lanes of 4 consecutive columns, 16 lanes a vector;
+//     Q4: 4 vectors, the low nibbles of vector i are columns 8i..8i+3, the high
+//         ones 8i+4..8i+7; Q8: 8 vectors, vector i is columns 4i..4i+3.
+// Codes are unsigned, as `vpdpbusd` wants them: Q8 is stored plus 128. A weight
+// is scale * code + minimum, where the minimum of Q4_0 is -8 * scale and that
+// of Q8_0 is -128 * scale.
+//
+// Activations: a panel of up to 8 rows holds, for each 32 columns,
+//   rows x 32 int8 codes, rows float scales, rows float sums,
+// where the sum is that of the dequantised codes. So
+//   y = sum over blocks of weight_scale * scale * dot(codes) + minimum * sum.
+//
+// Keys and values: a page holds 16 tokens of one key-value head as halves:
+// keys [head_size][16 tokens], values [head_size / 16][16 tokens][16].
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace thermesh {
+
+// Formats by their numbers in GGML.
+constexpr int32_t kQ4_0 = 2;
+constexpr int32_t kQ4_1 = 3;
+constexpr int32_t kQ8_0 = 8;
+
+constexpr int kLanes = 16;
+constexpr int kBlock = 32;
+constexpr int kPanelRows = 8;
+constexpr int kPageTokens = 16;
+constexpr int kMaxHeadSize = 256;
+// Tokens whose scores are held at once, and tokens of one partial result of
+// attention. Both are fixed, so that the order of additions, and with it every
+// bit of a result, depends on nothing but the sequence itself.
+constexpr int kSegment = 128;
+constexpr int kRange = 512;
+// Query rows that attend to the same keys in one task.
+constexpr int kTaskRows = 48;
+
+// Static, as code compiled for one processor must not serve another.
+static constexpr int code_offset(int32_t kind) { return kind == kQ4_1 ? 64 : 32; }
+static constexpr int code_bytes(int32_t kind) { return kind == kQ8_0 ? 512 : 256; }
+static constexpr int tile_bytes(int32_t kind) { return code_offset(kind) + code_bytes(kind); }
+static constexpr bool is_known(int32_t kind) {
+  return kind == kQ4_0 || kind == kQ4_1 || kind == kQ8_0;
+}
+
+static constexpr size_t panel_block_bytes(int rows) { return static_cast<size_t>(rows) * (kBlock + 8); }
+
+}  // namespace thermesh

@@ -1,0 +1,196 @@
+"""The weights of a network, repacked losslessly for the C++ kernels.
+
+One block of memory holds all matrices, in huge pages where the system has
+them: a step walks all of it, and with small pages a quarter of the time would
+go into address translation. Nothing is ever resident twice: each matrix is
+packed from the file's own bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from services.inference.kernels.cpu import native
+
+KINDS = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 8}
+"""Formats that can be packed, by their numbers in GGML."""
+
+_LINE = 64
+
+
+class Unsuitable(Exception):
+    """The kernels cannot run this network; the message says why."""
+
+
+class Sizes(Protocol):
+    """Sizes and constants of a network of the Llama family."""
+
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    intermediate_size: int
+    vocabulary_size: int
+    rms_epsilon: float
+    tied_embeddings: bool
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A matrix as its file has it: `rows` is [outputs, bytes of a row] uint8."""
+
+    kind: str
+    rows: npt.NDArray[np.uint8]
+    columns: int
+
+
+class Tensors(Protocol):
+    """The tensors of a model file by their GGUF names.
+
+    Rotary pairs of queries and keys are halves of a head, as Hugging Face has
+    them.
+    """
+
+    def kinds(self) -> Mapping[str, str]:
+        """Return the format of each matrix."""
+        ...
+
+    def matrix(self, name: str) -> Blocks:
+        """Return a matrix that is there."""
+        ...
+
+    def vector(self, name: str) -> npt.NDArray[np.float32] | None:
+        """Return a vector, None where the file lacks it."""
+        ...
+
+    def inverse_frequencies(self) -> npt.NDArray[np.float32]:
+        """Return the rotary frequencies in radians per position: [head_size / 2]."""
+        ...
+
+
+class Packed:
+    """A network's weights in the kernels' layout. Raises Unsuitable.
+
+    `network` points into memory that lives as long as this object.
+    """
+
+    def __init__(self, library: Any, sizes: Sizes, tensors: Tensors) -> None:
+        unknown = sorted(set(tensors.kinds().values()) - set(KINDS))
+        if unknown:
+            known = ", ".join(KINDS)
+            raise Unsuitable(f"weights are stored as {unknown[0]}; the C++ kernels know {known}")
+        self._library = library
+        self._vectors: list[npt.NDArray[np.float32]] = []
+        self.matrices = self._packed(tensors)
+        self._layers = (native.Layer * sizes.layers)(
+            *(self._layer(f"blk.{index}.", tensors) for index in range(sizes.layers))
+        )
+        self.network = self._network(sizes, tensors)
+        if problem := library.thermesh_check(ctypes.byref(self.network)):
+            raise Unsuitable(f"the C++ kernels cannot run this network: {problem.decode()}")
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of all packed matrices."""
+        return len(self._memory)
+
+    def _packed(self, tensors: Tensors) -> dict[str, native.Matrix]:
+        offsets: dict[str, tuple[int, int]] = {}
+        end = 0
+        for name in tensors.kinds():
+            bytes_ = self._byte_count(tensors.matrix(name))
+            offsets[name] = (end, bytes_)
+            end += -(-bytes_ // _LINE) * _LINE
+        self._memory = _huge_pages(end)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        return {
+            name: self._pack(tensors.matrix(name), start + offset, bytes_)
+            for name, (offset, bytes_) in offsets.items()
+        }
+
+    def _byte_count(self, blocks: Blocks) -> int:
+        rows, columns = len(blocks.rows), blocks.columns
+        count: int = self._library.thermesh_packed_bytes(KINDS[blocks.kind], rows, columns)
+        if count == 0:
+            raise Unsuitable(f"a matrix of {rows} x {columns} cannot be packed")
+        return count
+
+    def _pack(self, blocks: Blocks, address: int, bytes_: int) -> native.Matrix:
+        rows = np.ascontiguousarray(blocks.rows)
+        kind, (count, columns) = KINDS[blocks.kind], (len(rows), blocks.columns)
+        problem = self._library.thermesh_pack(
+            kind, rows.ctypes.data, rows.nbytes, count, columns, address, bytes_
+        )
+        if problem:
+            raise Unsuitable(problem.decode())
+        return native.Matrix(address, kind, count, columns)
+
+    def _layer(self, prefix: str, tensors: Tensors) -> native.Layer:
+        names = {
+            "query": "attn_q",
+            "key": "attn_k",
+            "value": "attn_v",
+            "attention_output": "attn_output",
+            "gate": "ffn_gate",
+            "up": "ffn_up",
+            "down": "ffn_down",
+        }
+        matrices = {key: self.matrices[f"{prefix}{name}.weight"] for key, name in names.items()}
+        return native.Layer(**matrices, **dict(self._layer_vectors(prefix, tensors)))
+
+    def _layer_vectors(self, prefix: str, tensors: Tensors) -> Iterator[tuple[str, int | None]]:
+        names = {
+            "attention_norm": "attn_norm.weight",
+            "query_norm": "attn_q_norm.weight",
+            "key_norm": "attn_k_norm.weight",
+            "attention_output_bias": "attn_output.bias",
+            "feed_forward_norm": "ffn_norm.weight",
+        }
+        for key, name in names.items():
+            yield key, self._address(tensors.vector(prefix + name))
+        biases = [tensors.vector(f"{prefix}attn_{name}.bias") for name in "qkv"]
+        present = [bias for bias in biases if bias is not None]
+        yield "query_key_value_bias", self._address(np.concatenate(present) if present else None)
+
+    def _network(self, sizes: Sizes, tensors: Tensors) -> native.Network:
+        embedding = self.matrices["token_embd.weight"]
+        return native.Network(
+            layers=sizes.layers,
+            hidden_size=sizes.hidden_size,
+            heads=sizes.heads,
+            kv_heads=sizes.kv_heads,
+            head_size=sizes.head_size,
+            intermediate_size=sizes.intermediate_size,
+            vocabulary_size=sizes.vocabulary_size,
+            rms_epsilon=sizes.rms_epsilon,
+            inverse_frequencies=self._address(tensors.inverse_frequencies()),
+            embedding=embedding,
+            head=embedding if sizes.tied_embeddings else self.matrices["output.weight"],
+            norm=self._address(tensors.vector("output_norm.weight")),
+            layer=self._layers,
+        )
+
+    def _address(self, vector: npt.NDArray[np.float32] | None) -> int | None:
+        """Keep a copy of `vector` and return where it is."""
+        if vector is None:
+            return None
+        # Read-only views of a file's bytes need not be aligned; copies are.
+        self._vectors.append(np.array(vector, dtype=np.float32))
+        return self._vectors[-1].ctypes.data
+
+
+def _huge_pages(byte_count: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, byte_count)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
