@@ -46,6 +46,7 @@ TEMPERATURE: Final = "thermesh.temperature"
 TASK: Final = "thermesh.task"
 SCENARIO: Final = "thermesh.scenario"
 HOP: Final = "thermesh.hop"
+CACHE_RESULT: Final = "thermesh.cache.result"
 REASON: Final = "thermesh.reason"
 
 # Our own metrics.

@@ -132,6 +132,7 @@ class Kernels(Protocol):
         values: torch.Tensor,
         cache: PagedCache,
         layer: int,
+        *,
         step: Any,
     ) -> torch.Tensor:
         """Write the new keys and values to the cache, then attend causally.

@@ -90,6 +90,7 @@ def paged_attention(
     values: torch.Tensor,
     cache: PagedCache,
     layer: int,
+    *,
     step: Step,
 ) -> torch.Tensor:
     """See `Kernels.paged_attention`."""

@@ -11,7 +11,7 @@ from everything but its variables.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -94,7 +94,7 @@ def _raise_exception(message: str) -> None:
 
 def _strftime_now(format_: str) -> str:
     # The wall clock of the server without a zone, as transformers has it.
-    return datetime.datetime.now().strftime(format_)  # noqa: DTZ005
+    return dt.datetime.now().strftime(format_)  # noqa: DTZ005
 
 
 def _tojson(

@@ -38,12 +38,14 @@ def read_tokenizer(folder: pathlib.Path) -> Tokenizer:
     except Exception as error:  # the library raises nothing narrower
         raise malformed(stored.path, "not a tokenizer that the tokenizers library reads") from error
     special_tokens = dict(_special_tokens(settings))
+    prefix_ids, suffix_ids = _edges(settings, backend, special_tokens)
     return Tokenizer(
         backend,
         _pieces(backend, stored),
         _end_ids(folder, backend, special_tokens),
         _template(folder, settings, special_tokens),
-        *_edges(settings, backend, special_tokens),
+        prefix_ids=prefix_ids,
+        suffix_ids=suffix_ids,
     )
 
 
@@ -100,7 +102,7 @@ def _edges(
 ) -> tuple[list[int], list[int]]:
     if "add_bos_token" not in settings.content and "add_eos_token" not in settings.content:
         return [], []  # the post-processor of tokenizer.json does it
-    backend.post_processor = None  # type: ignore[assignment]  # the stub forgets None
+    backend.post_processor = None
     return (
         _edge(settings, backend, special_tokens, "bos"),
         _edge(settings, backend, special_tokens, "eos"),

@@ -34,6 +34,8 @@ def load(path: pathlib.Path, name: str) -> LoadedModel:
     config = read_config(file)
     _check_shapes(file, config)
     tokenizer = read_tokenizer(file)
+    if tokenizer.vocabulary_size > config.vocabulary_size:
+        raise malformed(file.path, "the tokenizer holds more tokens than the network")
     weights = Weights.allocate(config)
     _fill(weights, file, config)
     return LoadedModel(
@@ -131,9 +133,8 @@ def _check_shapes(file: GgufFile, config: ModelConfig) -> None:
 
 
 def _fill(weights: Weights, file: GgufFile, config: ModelConfig) -> None:
-    permuted = _PERMUTED if config.architecture == "llama" else ()
     for name, view in weights.destinations(config).items():
-        is_permuted = name.endswith(permuted) if permuted else False
+        is_permuted = config.architecture == "llama" and name.endswith(_PERMUTED)
         for first, rows in file.pieces(name, row_multiple=config.head_size):
             halves = _halves(rows, config.head_size) if is_permuted else rows
             target = view[first : first + len(rows)] if view.dim() > 1 else view
@@ -162,7 +163,7 @@ def _divide_frequencies(weights: Weights, file: GgufFile, config: ModelConfig) -
 
 def _weight_format(file: GgufFile) -> str:
     """Return the format by its name in llama.cpp, e.g. `Q4_1`."""
-    number = file.optional("general.file_type", int, None)
+    number = file.optional("general.file_type", int, -1)
     try:
         name = gguf.LlamaFileType(number).name
     except ValueError:

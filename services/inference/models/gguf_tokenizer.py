@@ -245,7 +245,7 @@ def _piece(token: str, kind: int, normal: Callable[[str], bytes]) -> bytes:
 
 
 def _token_id(file: GgufFile, vocabulary: _Vocabulary, key: str) -> int | None:
-    token_id = file.optional(f"tokenizer.ggml.{key}", int, None)
+    token_id: int | None = file.optional(f"tokenizer.ggml.{key}", int, None)
     if token_id is None:
         return None
     if not 0 <= token_id < len(vocabulary.tokens):

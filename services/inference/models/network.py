@@ -89,9 +89,9 @@ class Network:
         rotating = config.heads + config.kv_heads
         queries_keys = self._normed_heads(joined[:, :rotating], layer)
         queries_keys = kernels.rotary(queries_keys, shared)
-        queries, keys = queries_keys.split((config.heads, config.kv_heads), dim=1)
+        queries, keys = queries_keys.split_with_sizes((config.heads, config.kv_heads), 1)
         attended = kernels.paged_attention(
-            queries, keys, joined[:, rotating:], cache, index, shared
+            queries, keys, joined[:, rotating:], cache, index, step=shared
         )
         return kernels.linear(attended, layer.attention_output, layer.attention_output_bias)
 

@@ -224,7 +224,13 @@ class _Shards:
                 for name in shard.keys():  # noqa: SIM118  # not a dict
                     view = views.get(_gguf_name(name))
                     if view is not None:
-                        view.copy_(shard.get_tensor(name))
+                        view.copy_(_finite(path, name, shard.get_tensor(name)))
+
+
+def _finite(path: pathlib.Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    if not bool(torch.isfinite(tensor).all()):
+        raise malformed(path, f"tensor {name} holds numbers that are not finite")
+    return tensor
 
 
 def _ignored(name: str) -> bool:

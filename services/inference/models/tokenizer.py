@@ -43,11 +43,13 @@ class Tokenizer:
         pieces: Sequence[bytes],
         end_ids: Iterable[int],
         template: ChatTemplate | None,
+        *,
         prefix_ids: Sequence[int] = (),
         suffix_ids: Sequence[int] = (),
     ) -> None:
         """`pieces` are the bytes of each token, `prefix_ids` and `suffix_ids` what
-        `encode` puts around a text beside what `backend` does by itself."""
+        `encode` puts around a text beside what `backend` does by itself.
+        """
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend

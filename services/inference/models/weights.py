@@ -106,7 +106,7 @@ def _allocate_layer(config: ModelConfig) -> Layer:
 def _layer_destinations(layer: Layer, config: ModelConfig) -> dict[str, torch.Tensor]:
     query, key_value = config.heads * config.head_size, config.kv_heads * config.head_size
     parts = (query, key_value, key_value)
-    q, k, v = layer.query_key_value.t().split(parts)
+    q, k, v = layer.query_key_value.t().split_with_sizes(parts)
     gate, up = layer.gate_up.t().chunk(2)
     views = {
         "attn_norm.weight": layer.attention_norm,
@@ -125,7 +125,7 @@ def _layer_destinations(layer: Layer, config: ModelConfig) -> dict[str, torch.Te
 def _optional_destinations(layer: Layer, parts: tuple[int, int, int]) -> dict[str, torch.Tensor]:
     views: dict[str, torch.Tensor] = {}
     if layer.query_key_value_bias is not None:
-        q, k, v = layer.query_key_value_bias.split(parts)
+        q, k, v = layer.query_key_value_bias.split_with_sizes(parts)
         views |= {"attn_q.bias": q, "attn_k.bias": k, "attn_v.bias": v}
     if layer.attention_output_bias is not None:
         views["attn_output.bias"] = layer.attention_output_bias

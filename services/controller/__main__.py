@@ -1,0 +1,46 @@
+"""Serves the controller until told to stop; needs no Redis to start."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from services.controller.config import Config
+from services.controller.room import Room, furnish
+from services.controller.server import controller, feedback
+from services.controller.store import RedisStore
+from services.controller.tasks import send_hint
+from thermesh import rpc, telemetry
+from thermesh.clock import SystemClock
+from thermesh.settings import from_env
+
+
+def grpc_server(room: Room) -> rpc.Server:
+    """Return the server of both services of `room`, not started."""
+    config = room.config
+    around = rpc.Server("controller", config.host, config.port, config.grace_seconds)
+    around.add(controller.ADD, controller.ControllerService(room), controller.FULL_NAME)
+    around.add(feedback.ADD, feedback.FeedbackService(room), feedback.FULL_NAME)
+    return around
+
+
+async def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    store = RedisStore(config.redis_url)
+    room = furnish(config, store, SystemClock(), send_hint, np.random.default_rng())
+    async with room.running():
+        around = grpc_server(room)
+        await around.start()
+        await around.run_until_signal()
+
+
+def main() -> None:
+    """Run the controller."""
+    telemetry.setup("thermesh-controller", from_env(telemetry.TelemetryConfig))
+    asyncio.run(serve(from_env(Config)))
+    telemetry.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The decision path of the service: decide, remember, queue the record; no I/O."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from services.controller.decision import Constraints, Decision, Observation, decide
+from services.controller.metrics import Metrics
+from services.controller.recorder import Recorder
+from services.controller.records import Context, DecisionRecord
+from services.controller.serving import Serving
+from services.controller.steering import RecentDecisions
+from thermesh.clock import Clock
+
+
+class Decider:
+    """Decides by the state that is serving now."""
+
+    def __init__(
+        self,
+        *,
+        serving: Serving,
+        recorder: Recorder,
+        recent: RecentDecisions,
+        metrics: Metrics,
+        clock: Clock,
+        generator: np.random.Generator,
+    ) -> None:
+        self._serving = serving
+        self._recorder = recorder
+        self._recent = recent
+        self._metrics = metrics
+        self._clock = clock
+        self._generator = generator
+
+    def decide(
+        self,
+        observation: Observation,
+        constraints: Constraints,
+        context: Context,
+        model: str,
+        route: str,
+    ) -> Decision:
+        """Return the decision for one request; raises InvalidArgument for its scenario."""
+        began = time.perf_counter()
+        state = self._serving.state
+        mode = state.mode_of(route, constraints.mode)
+        decision = decide(state.snapshot, observation, constraints, mode, self._generator)
+        self._recent.remember(decision)
+        now = self._clock.unix_ms()
+        self._recorder.add(DecisionRecord(decision, context, model, route, now))
+        self._metrics.decided(decision, time.perf_counter() - began)
+        return decision

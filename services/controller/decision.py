@@ -1,0 +1,175 @@
+"""One decision: features and the user's own values in, a plan out.
+
+Pure: the randomness is an argument, and the same generator gives the same plan.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from services.controller.envelope import Envelope, envelope_of
+from services.controller.policy import NEUTRAL, PolicySnapshot, Vector
+from services.controller.sampling import (
+    Fixed,
+    Guard,
+    Penalties,
+    Program,
+    Sampling,
+    program_at,
+)
+
+
+class Mode(enum.Enum):
+    """How far the policy is trusted."""
+
+    OBSERVE = "observe"
+    APPLY = "apply"
+    BYPASS = "bypass"
+
+
+class Source(enum.Enum):
+    """Who chose the temperature."""
+
+    POLICY = "policy"
+    PINNED = "pinned"
+    STATIC = "static"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What is known of a request: float64 [features], and the task or empty."""
+
+    features: Vector = field(default_factory=lambda: NEUTRAL)
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """The user's own values; what is None or empty is left to the policy."""
+
+    temperature: float | None = None
+    program: Program | None = None
+    guard: Guard = field(default_factory=Guard)
+    penalties: Penalties = field(default_factory=Penalties)
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    max_tokens: int = 0
+    seed: int | None = None
+    scenario: str = ""
+    temperature_range: tuple[float, float] | None = None
+    mode: Mode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What the policy says: a temperature and the density it was drawn with."""
+
+    temperature: float
+    log_density: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A plan and what is needed to replay and to learn from it.
+
+    `log_density` is 0 and `policy_temperature` may differ from what decodes
+    unless `explored`; `lower` and `upper` are the range it was drawn from.
+    """
+
+    decision_id: str
+    policy_version: int
+    source: Source
+    mode: Mode
+    sampling: Sampling
+    token_budget: int
+    observation: Observation
+    envelope: Envelope
+    log_density: float
+    explored: bool
+    seed: int
+    policy_temperature: float
+
+
+def decide(
+    snapshot: PolicySnapshot,
+    observation: Observation,
+    constraints: Constraints,
+    mode: Mode,
+    generator: np.random.Generator,
+) -> Decision:
+    """Decide one request; raise InvalidArgument for an unknown scenario."""
+    envelope = envelope_of(constraints.scenario, observation.task)
+    envelope = envelope.narrowed(constraints.temperature_range)
+    randomness = generator.bytes(24)
+    draw = _draw(snapshot, observation, envelope, mode, generator)
+    source = _source(constraints, envelope, mode)
+    explored = source is Source.POLICY and draw is not None
+    return Decision(
+        decision_id="dec-" + randomness[:16].hex(),
+        policy_version=snapshot.version,
+        source=source,
+        mode=mode,
+        sampling=_sampling(constraints, envelope, source, draw),
+        token_budget=constraints.max_tokens or envelope.token_cap,
+        observation=observation,
+        envelope=envelope,
+        log_density=draw.log_density if draw is not None and explored else 0.0,
+        explored=explored,
+        seed=_seed(constraints, randomness[16:]),
+        policy_temperature=draw.temperature if draw is not None else 0.0,
+    )
+
+
+def _draw(
+    snapshot: PolicySnapshot,
+    observation: Observation,
+    envelope: Envelope,
+    mode: Mode,
+    generator: np.random.Generator,
+) -> Draw | None:
+    if mode is Mode.BYPASS:
+        return None
+    if envelope.lower == envelope.upper:
+        return Draw(envelope.lower, 0.0)
+    density = snapshot.distribution(observation.features, envelope.lower, envelope.upper)
+    z = density.mean + density.sigma * float(generator.standard_normal())
+    return Draw(density.temperature_at(z), density.log_density_at(z))
+
+
+def _source(constraints: Constraints, envelope: Envelope, mode: Mode) -> Source:
+    pinned = constraints.temperature is not None or constraints.program is not None
+    if pinned or envelope.lower == envelope.upper:
+        return Source.PINNED
+    return Source.POLICY if mode is Mode.APPLY else Source.STATIC
+
+
+def _sampling(
+    constraints: Constraints, envelope: Envelope, source: Source, draw: Draw | None
+) -> Sampling:
+    return Sampling(
+        program=_program(constraints, envelope, source, draw),
+        guard=constraints.guard.or_else(envelope.guard),
+        penalties=constraints.penalties,
+        logit_bias=constraints.logit_bias,
+    )
+
+
+def _program(
+    constraints: Constraints, envelope: Envelope, source: Source, draw: Draw | None
+) -> Program:
+    if constraints.program is not None:
+        return constraints.program
+    if constraints.temperature is not None:
+        return Fixed(constraints.temperature)
+    if source is Source.POLICY and draw is not None:
+        return program_at(envelope.program, draw.temperature)
+    return Fixed(envelope.static_temperature)
+
+
+def _seed(constraints: Constraints, randomness: bytes) -> int:
+    # 63 bits: some clients read the seed as a signed integer
+    drawn = int.from_bytes(randomness, "big") >> 1
+    return drawn if constraints.seed is None else constraints.seed

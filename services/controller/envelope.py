@@ -1,0 +1,87 @@
+"""Envelopes: what the policy may do in each scenario.
+
+An envelope bounds the temperature, names the value that decodes when the policy
+is not trusted, cuts the tail, caps the answer and weighs quality against time.
+A request names its scenario; where it does not, the task decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from services.controller.sampling import Guard, ProgramKind
+from thermesh.errors import InvalidArgument
+
+# The kept set of top-n-sigma does not depend on temperature, so that it guards
+# a temperature that is still being explored (arXiv 2411.07641).
+_GUARD = Guard(top_n_sigma=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The bounds of one scenario.
+
+    Temperatures are inside [0.1, 2.0]; `token_cap` counts decoded tokens and
+    yields to the user's own `max_tokens`; the weights are alpha and beta of the
+    reward (`learning.reward`). `program` stays `fixed` until a program that
+    varies by token has beaten the mean of its own temperatures.
+    """
+
+    scenario: str
+    lower: float
+    upper: float
+    static_temperature: float
+    token_cap: int
+    guard: Guard = _GUARD
+    program: ProgramKind = "fixed"
+    quality_weight: float = 1.0
+    latency_weight: float = 0.1
+
+    def narrowed(self, wanted: tuple[float, float] | None) -> Envelope:
+        """Return the envelope inside the range the user asked for.
+
+        Where the two do not meet the user's range stands: their own value wins.
+        """
+        if wanted is None:
+            return self
+        lower, upper = max(self.lower, wanted[0]), min(self.upper, wanted[1])
+        if lower > upper:
+            lower, upper = wanted
+        static = min(max(self.static_temperature, lower), upper)
+        return replace(self, lower=lower, upper=upper, static_temperature=static)
+
+
+ENVELOPES: Mapping[str, Envelope] = {
+    envelope.scenario: envelope
+    for envelope in (
+        Envelope("dialogue", 0.2, 1.1, 0.6, 1024),
+        Envelope("translation", 0.1, 0.8, 0.3, 1024),
+        Envelope("recommendation", 0.3, 1.2, 0.7, 512),
+        Envelope("classification", 0.1, 0.5, 0.2, 128),
+        Envelope("code", 0.1, 0.8, 0.3, 1024),
+        Envelope("question_answering", 0.1, 0.7, 0.3, 512),
+        Envelope("arithmetic", 0.1, 0.6, 0.2, 512),
+        Envelope("generation", 0.4, 1.4, 0.8, 1024),
+    )
+}
+"""Every scenario by name."""
+
+_BY_TASK = {"chat": "dialogue", "": "dialogue"}
+
+
+def envelope_of(scenario: str, task: str) -> Envelope:
+    """Return the envelope of `scenario`, or of `task` where none is named.
+
+    `task` is a name of `thermesh.features.TASKS`, or empty where the classifier
+    abstained. Raises InvalidArgument for an unknown scenario.
+    """
+    name = scenario or _BY_TASK.get(task, task)
+    envelope = ENVELOPES.get(name)
+    if envelope is None:
+        known = ", ".join(ENVELOPES)
+        raise InvalidArgument(
+            f"constraints.scenario {name!r} is not known; use one of {known}",
+            field="constraints.scenario",
+        )
+    return envelope

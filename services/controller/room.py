@@ -1,0 +1,91 @@
+"""The parts of the controller, put together by hand; gRPC is added around them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.controller.config import Config
+from services.controller.deciding import Decider
+from services.controller.decision import Mode
+from services.controller.hints import Hints
+from services.controller.metrics import Metrics
+from services.controller.ports import ServingStore
+from services.controller.recorder import Recorder
+from services.controller.serving import Serving
+from services.controller.steering import RecentDecisions, Steerer
+from services.controller.watcher import Watcher
+from thermesh.clock import Clock
+
+_LAST_WRITE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Room:
+    """Everything that answering a call may need."""
+
+    config: Config
+    clock: Clock
+    store: ServingStore
+    serving: Serving
+    recorder: Recorder
+    hints: Hints
+    watcher: Watcher
+    recent: RecentDecisions
+    metrics: Metrics
+    decider: Decider
+
+    def steerer(self) -> Steerer:
+        """Return what follows the requests of one replica."""
+        return Steerer(self.recent)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run what works behind the calls; at the end write what is left."""
+        loops = (self.watcher.run(), self.recorder.run(), self.hints.run())
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.recorder.close(_LAST_WRITE_SECONDS)
+            await self.store.close()
+
+
+def furnish(
+    config: Config,
+    store: ServingStore,
+    clock: Clock,
+    send_hint: Callable[[str], None],
+    generator: np.random.Generator,
+) -> Room:
+    """Put the room together; nothing is reached yet."""
+    serving, recent = Serving(Mode(config.default_mode)), RecentDecisions()
+    recorder = Recorder(store)
+    metrics = Metrics(lambda: serving.state.snapshot.version, lambda: recorder.unrecorded)
+    decider = Decider(
+        serving=serving,
+        recorder=recorder,
+        recent=recent,
+        metrics=metrics,
+        clock=clock,
+        generator=generator,
+    )
+    return Room(
+        config=config,
+        clock=clock,
+        store=store,
+        serving=serving,
+        recorder=recorder,
+        hints=Hints(send_hint),
+        watcher=Watcher(store, serving, clock),
+        recent=recent,
+        metrics=metrics,
+        decider=decider,
+    )

@@ -1,0 +1,1 @@
+"""The gRPC shells of the controller, one service a module."""

@@ -1,0 +1,49 @@
+"""What deciding reads: one immutable state, swapped as a whole.
+
+The event loop swaps and reads it, so a decision sees one version and one set of
+modes from its beginning to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from services.controller.decision import Mode
+from services.controller.policy import PolicySnapshot, prior
+from services.controller.records import PolicyVersion
+
+EVERY_ROUTE = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class ServingState:
+    """The live policy and the modes of routes."""
+
+    snapshot: PolicySnapshot
+    default_mode: Mode
+    modes: Mapping[str, Mode] = field(default_factory=dict)
+
+    def mode_of(self, route: str, wanted: Mode | None) -> Mode:
+        """Return the mode of a request: its own, its route's, that of `*`, the default."""
+        if wanted is not None:
+            return wanted
+        return self.modes.get(route) or self.modes.get(EVERY_ROUTE) or self.default_mode
+
+
+class Serving:
+    """Holds the state that decisions are made by."""
+
+    def __init__(self, default_mode: Mode = Mode.APPLY) -> None:
+        # Until a store answers, the packaged prior decides; it is what a new
+        # installation publishes as version 1.
+        self.state = ServingState(PolicySnapshot(1, prior(), 0), default_mode)
+
+    def swap_policy(self, version: PolicyVersion) -> None:
+        """Decide by `version` from the next call on."""
+        snapshot = PolicySnapshot(version.version, version.parameters, version.feedback_count)
+        self.state = replace(self.state, snapshot=snapshot)
+
+    def swap_modes(self, modes: Mapping[str, Mode]) -> None:
+        """Use `modes` from the next call on."""
+        self.state = replace(self.state, modes=dict(modes))

@@ -1,0 +1,70 @@
+"""Builds the room from its settings, by hand and in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from services.feature.breaker import Breaker, GuardedStore
+from services.feature.cache import EncodingCache, MemoryStore
+from services.feature.config import NO_ENCODER, Config
+from services.feature.encoder import Encoder
+from services.feature.metrics import Metrics
+from services.feature.reader import Reader
+from services.feature.session import Sessions
+from services.feature.store import RedisStore
+from services.feature.tally import Tally
+from services.feature.task import TaskClassifier
+from services.feature.worker import EncoderWorker
+from thermesh.clock import SystemClock
+from thermesh.models import locate
+
+
+@dataclass(frozen=True)
+class House:
+    """The room, ready to answer."""
+
+    reader: Reader
+    metrics: Metrics
+    store: RedisStore
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of thread and connections."""
+        await self.reader.close()
+        await self.store.close()
+
+
+def build(config: Config) -> House:
+    """Load the encoder and put the room together; raise NotFound where there is no encoder."""
+    clock, tally = SystemClock(), Tally()
+    encoder = load_encoder(config)
+    name, dimensions = (encoder.name, encoder.dimensions) if encoder else (NO_ENCODER, 0)
+    store = RedisStore(config.redis_url)
+    shared = GuardedStore(store, Breaker(clock), tally)
+    cache = EncodingCache(
+        local=MemoryStore(config.cache_entries, clock),
+        shared=shared,
+        tally=tally,
+        encoder=name,
+        dimensions=dimensions,
+        ttl_seconds=config.cache_ttl_seconds,
+    )
+    local_sessions = MemoryStore(config.cache_entries, clock)
+    reader = Reader(
+        worker=EncoderWorker(encoder.encode, config.waiting_limit) if encoder else None,
+        classifier=TaskClassifier(
+            (lambda text: encoder.encode(text).embedding) if encoder else None
+        ),
+        cache=cache,
+        sessions=Sessions(local_sessions, shared, dimensions, config.session_ttl_seconds),
+        tally=tally,
+        clock=clock,
+    )
+    return House(reader, Metrics(tally), store)
+
+
+def load_encoder(config: Config) -> Encoder | None:
+    """Return the encoder of the settings, None where they want none."""
+    torch.set_num_threads(config.threads)
+    return None if config.encoder == NO_ENCODER else Encoder(locate(config.encoder))

@@ -1,0 +1,93 @@
+"""Example requests of each task, embedded once at start by `task.TaskClassifier`.
+
+Chosen to differ in subject, so that what is common to the texts of one task is
+what it asks for. The held-out prompts of the tests are none of these.
+"""
+
+from __future__ import annotations
+
+PROTOTYPES: dict[str, tuple[str, ...]] = {
+    "generation": (
+        "Write a story about a dragon who is afraid of fire.",
+        "Write a poem about autumn leaves.",
+        "Write an email to my manager asking for a day off.",
+        "Compose a song about leaving home.",
+        "Create a tagline for a new running shoe.",
+        "Write a blog post about the benefits of meditation.",
+        "Imagine a world without gravity and describe a day in it.",
+        "Suggest ten creative names for a bakery.",
+        "Write a toast for my best friend's wedding.",
+        "Write a product description for a wooden desk.",
+    ),
+    "classification": (
+        "Classify the sentiment of this sentence as positive or negative.",
+        "Is this email spam or not spam?",
+        "Label the following text as news, opinion or advertisement.",
+        "Which of these categories does the article belong to: sports, business, technology?",
+        "Is the following customer review positive, negative or neutral?",
+        "Determine whether this comment is offensive or not.",
+        "Assign one of these labels to the support request: refund, delivery, complaint.",
+        "Sort these items into fruit, vegetable or grain.",
+        "Is the tone of this message angry or calm?",
+    ),
+    "question_answering": (
+        "What is the capital of Peru?",
+        "Who wrote the novel War and Peace?",
+        "When did the First World War begin?",
+        "What is the largest planet in the solar system?",
+        "Why do leaves change colour in autumn?",
+        "Where is Mount Kilimanjaro?",
+        "How do vaccines work?",
+        "According to the text, who founded the company?",
+        "Which country won the football world cup in 1998?",
+        "What is the chemical formula of table salt?",
+    ),
+    "code": (
+        "Write a Python function that sorts a list of numbers.",
+        "Why do I get a TypeError in this code?",
+        "How do I join two tables in SQL?",
+        "Explain what this function does: def f(x): return x * 2",
+        "Write a unit test for this class in Java.",
+        "How can I fix this segmentation fault in C?",
+        "Write a JavaScript function that fetches data from an API.",
+        "How do I make a responsive layout in HTML and CSS?",
+        "Write a shell script that renames all files in a folder.",
+        "Optimise this loop: for i in range(n): total += values[i]",
+    ),
+    "translation": (
+        "Translate this sentence into Spanish: I would like a coffee.",
+        "Translate the following text to German.",
+        "How do you say hello in Chinese?",
+        "What is the French word for apple?",
+        "Translate from Russian to English.",
+        "Put this paragraph into Japanese.",
+        "Traduce al inglés: Me gusta leer libros.",
+        "Traduis cette phrase en anglais: Il fait froid.",
+        "Give me the Italian translation of this phrase: see you soon.",
+    ),
+    "arithmetic": (
+        "What is 12 plus 35?",
+        "Calculate 7 * 8 - 14.",
+        "What is 20 percent of 150?",
+        "Solve the equation 2x + 3 = 11.",
+        "If I have 10 oranges and eat 3, how many are left?",
+        "A car drives 120 km in 2 hours. How fast does it go?",
+        "What is the square root of 144?",
+        "A book costs 15 euros. How much do 4 books cost?",
+        "125 / 5 + 9",
+        "Add the fractions 1/2 and 1/3.",
+    ),
+    "chat": (
+        "Hi, how are you?",
+        "Hello! What's up?",
+        "I'm so tired today.",
+        "Thank you so much, you are great.",
+        "Haha, that is funny.",
+        "What do you like to do for fun?",
+        "I feel sad and want someone to talk to.",
+        "Good evening, nice to meet you.",
+        "What's your favourite movie?",
+        "My weekend was lovely, we went to the beach.",
+        "Are you a human or a robot?",
+    ),
+}

@@ -1,0 +1,182 @@
+"""Reads requests inside a time budget: cache, session, encoder, and none of them needed.
+
+Everything that may be slow happens under one timeout; when it strikes, the
+lexical vector goes out. An encoding that comes too late is cached all the same,
+so that the next turn or the retry finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from services.feature import extract, lexical
+from services.feature.cache import EncodingCache
+from services.feature.encoding import ENCODER_CHARACTERS, Encoding, settle
+from services.feature.extract import Reading, Vector
+from services.feature.newest import newest
+from services.feature.session import Session, SessionName, Sessions, begin
+from services.feature.tally import Tally
+from services.feature.task import TaskClassifier
+from services.feature.worker import EncoderWorker
+from thermesh.clock import Clock
+
+log = logging.getLogger(__name__)
+
+MOST_BACKGROUND_WRITES = 256
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A vector; `cached` where the text's encoding was known before."""
+
+    vector: Vector
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Update:
+    """A text so far; `is_final` where nothing more will come."""
+
+    reading: Reading
+    is_final: bool
+
+
+@dataclass
+class _Found:
+    """What was found in time; a timeout keeps what came before it."""
+
+    encoding: Encoding | None = None
+    session: Session | None = None
+    cached: bool = False
+
+
+class Reader:
+    """Turns readings into answers. `worker` None: lexical features only."""
+
+    def __init__(
+        self,
+        *,
+        worker: EncoderWorker | None,
+        classifier: TaskClassifier,
+        cache: EncodingCache,
+        sessions: Sessions,
+        tally: Tally,
+        clock: Clock,
+    ) -> None:
+        self._worker = worker
+        self._classifier = classifier
+        self._cache = cache
+        self._sessions = sessions
+        self._tally = tally
+        self._clock = clock
+        self._writes: set[asyncio.Task[None]] = set()
+
+    async def read(self, reading: Reading, budget_seconds: float, is_final: bool = True) -> Answer:
+        """Answer within `budget_seconds` of waiting; a final reading counts for its session."""
+        found = _Found()
+        if self._worker:
+            try:
+                async with asyncio.timeout(budget_seconds):
+                    await self._find(self._worker, reading, found)
+            except TimeoutError:
+                self._tally.failed("encoder", "late")
+        if is_final:
+            self._remember_turn(reading, found)
+        return Answer(self._assemble(reading, found), found.cached)
+
+    async def follow(
+        self, updates: AsyncIterator[Update], budget_seconds: float
+    ) -> AsyncGenerator[tuple[Answer, bool], None]:
+        """Answer the newest update each time, skipping superseded ones, never the last."""
+        async with contextlib.aclosing(newest(updates)) as unread:
+            async for update in unread:
+                answer = await self.read(update.reading, budget_seconds, update.is_final)
+                yield answer, update.is_final
+
+    async def close(self) -> None:
+        """Finish the writes under way, then stop the encoder."""
+        await asyncio.gather(*self._writes)
+        if self._worker:
+            await asyncio.to_thread(self._worker.close)
+
+    async def _find(self, worker: EncoderWorker, reading: Reading, found: _Found) -> None:
+        found.session, found.encoding = await asyncio.gather(
+            self._session(reading), self._cache.get(reading.tenant, _content(reading))
+        )
+        found.cached = found.encoding is not None
+        if not found.encoding:
+            found.encoding = await self._encode(worker, reading)
+
+    async def _session(self, reading: Reading) -> Session | None:
+        if not reading.session_id:
+            return None
+        return await self._sessions.get(SessionName(reading.tenant, reading.session_id))
+
+    async def _encode(self, worker: EncoderWorker, reading: Reading) -> Encoding | None:
+        """Wait for the encoder; cancelling the wait withdraws a job that has not begun."""
+        job = worker.submit(_content(reading))
+        if job is None:
+            self._tally.failed("encoder", "full")
+            return None
+        self._keep_when_done(job, reading)
+        try:
+            return settle(await asyncio.wrap_future(job))
+        except Exception:
+            self._tally.failed("encoder", "failed")
+            log.exception("the encoder failed on a text of %d characters", len(reading.text))
+            return None
+
+    def _keep_when_done(self, job: Future[Encoding], reading: Reading) -> None:
+        loop = asyncio.get_running_loop()
+
+        def done(job: Future[Encoding]) -> None:
+            if not job.cancelled() and not job.exception():
+                with contextlib.suppress(RuntimeError):  # the loop ended before the encoder did
+                    loop.call_soon_threadsafe(self._keep, reading, job.result())
+
+        job.add_done_callback(done)
+
+    def _keep(self, reading: Reading, encoding: Encoding) -> None:
+        self._write(self._cache.put(reading.tenant, _content(reading), encoding))
+
+    def _remember_turn(self, reading: Reading, found: _Found) -> None:
+        if found.encoding and reading.session_id:
+            embedding = found.encoding.embedding
+            session = found.session
+            after = session.after(embedding) if session else begin(embedding)
+            name = SessionName(reading.tenant, reading.session_id)
+            self._write(self._sessions.put(name, after))
+
+    def _write(self, write: Coroutine[Any, Any, None]) -> None:
+        """Write to the stores without anyone waiting for it."""
+        if len(self._writes) >= MOST_BACKGROUND_WRITES:
+            write.close()
+            self._tally.failed("redis", "behind")
+            return
+        task = asyncio.ensure_future(write)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+    def _assemble(self, reading: Reading, found: _Found) -> Vector:
+        guess = self._classifier.guess(
+            reading.text, found.encoding.embedding if found.encoding else None
+        )
+        return extract.assemble(
+            reading,
+            lexical=lexical.read(reading.text),
+            guess=guess,
+            encoding=found.encoding,
+            session=found.session,
+            now_unix_ms=self._clock.unix_ms(),
+        )
+
+
+def _content(reading: Reading) -> str:
+    """Return the part of the text that the encoder reads, so that no more is hashed or queued."""
+    return reading.text[:ENCODER_CHARACTERS]

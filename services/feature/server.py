@@ -1,0 +1,56 @@
+"""The servicer of thermesh.v1.FeatureService: a shell around `Reader`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from services.feature import wire
+from services.feature.metrics import Metrics
+from services.feature.reader import Reader
+from thermesh.rpc import remaining_seconds
+from thermesh.v1 import feature_pb2, feature_pb2_grpc
+
+SERVICE = "thermesh.v1.FeatureService"
+
+ANSWER_SECONDS = 0.005
+"""Kept back from a caller's deadline for the answer's way home."""
+
+
+class FeatureService(feature_pb2_grpc.FeatureServiceServicer):
+    """Answers every reading within the budget, or the caller's deadline where that is less."""
+
+    def __init__(self, reader: Reader, metrics: Metrics, budget_seconds: float) -> None:
+        self._reader = reader
+        self._metrics = metrics
+        self._budget_seconds = budget_seconds
+
+    async def Extract(
+        self, request: feature_pb2.ExtractRequest, _context: Any
+    ) -> feature_pb2.ExtractResponse:
+        """Read one request."""
+        with self._metrics.timed():
+            answer = await self._reader.read(wire.reading(request), self._budget())
+            return wire.extract_response(answer)
+
+    async def ExtractStream(
+        self, requests: AsyncIterator[feature_pb2.ExtractStreamRequest], _context: Any
+    ) -> AsyncIterator[feature_pb2.ExtractStreamResponse]:
+        """Follow a growing text."""
+        followed = self._reader.follow(wire.updates(requests), self._budget())
+        async with contextlib.aclosing(followed) as answers:
+            async for answer, is_final in answers:
+                yield wire.stream_response(answer, is_final)
+
+    async def DescribeFeatures(
+        self, _request: feature_pb2.DescribeFeaturesRequest, _context: Any
+    ) -> feature_pb2.DescribeFeaturesResponse:
+        """List the features in vector order."""
+        return wire.schema()
+
+    def _budget(self) -> float:
+        remaining = remaining_seconds()
+        if remaining is None:
+            return self._budget_seconds
+        return max(0.0, min(self._budget_seconds, remaining - ANSWER_SECONDS))

@@ -1,0 +1,96 @@
+"""Who is let in: a bound on requests at once, in all and per tenant.
+
+A request over the bound is refused at once with the time after which a place
+is likely free, rather than queued: the engine has the only queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+
+from thermesh.clock import Clock
+from thermesh.errors import ResourceExhausted, Unavailable
+
+MIN_RETRY_SECONDS = 1.0
+MAX_RETRY_SECONDS = 30.0
+_NEWEST_WEIGHT = 0.1
+
+
+class Admission:
+    """Counts the requests inside; not thread-safe, it lives on one event loop."""
+
+    def __init__(self, max_requests: int, max_per_tenant: int, clock: Clock) -> None:
+        self._max_requests = max_requests
+        self._max_per_tenant = max_per_tenant
+        self._clock = clock
+        self._by_tenant: Counter[str] = Counter()
+        self._mean_seconds = MIN_RETRY_SECONDS
+        self._open = True
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def inside(self) -> int:
+        """How many requests are inside now."""
+        return self._by_tenant.total()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new requests are welcome."""
+        return self._open
+
+    @contextlib.contextmanager
+    def entered(self, tenant: str) -> Iterator[None]:
+        """Hold a place for the length of the block.
+
+        Raises ResourceExhausted where there is none, Unavailable while the
+        gateway shuts down.
+        """
+        self._check(tenant)
+        began = self._clock.monotonic()
+        self._by_tenant[tenant] += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self._leave(tenant, self._clock.monotonic() - began)
+
+    def close(self) -> None:
+        """Let nobody in any more; who is inside may finish."""
+        self._open = False
+
+    async def wait_empty(self) -> None:
+        """Return when nobody is inside."""
+        await self._empty.wait()
+
+    def retry_after(self) -> float:
+        """Return the seconds after which a place is likely free: one leaves every mean/limit."""
+        expected = self._mean_seconds / self._max_requests
+        return min(max(expected, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
+
+    def _check(self, tenant: str) -> None:
+        if not self._open:
+            raise Unavailable("the gateway is shutting down", retry_after=MIN_RETRY_SECONDS)
+        if self.inside >= self._max_requests:
+            raise ResourceExhausted(
+                f"the gateway serves at most {self._max_requests} requests at once",
+                retry_after=self.retry_after(),
+            )
+        if self._by_tenant[tenant] >= self._max_per_tenant:
+            raise ResourceExhausted(
+                f"a tenant may have at most {self._max_per_tenant} requests at once",
+                field="tenant",
+                reason="TENANT_LIMIT",
+                retry_after=self.retry_after(),
+            )
+
+    def _leave(self, tenant: str, seconds: float) -> None:
+        self._mean_seconds += _NEWEST_WEIGHT * (seconds - self._mean_seconds)
+        self._by_tenant[tenant] -= 1
+        if not self._by_tenant[tenant]:
+            del self._by_tenant[tenant]
+        if not self._by_tenant:
+            self._empty.set()

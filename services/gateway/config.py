@@ -1,0 +1,75 @@
+"""Settings of the gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thermesh.settings import between, not_empty, setting
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where the gateway listens, whom it asks, and how much it takes on."""
+
+    host: str = setting("THERMESH_HOST", "127.0.0.1", not_empty, "address to listen on")
+    http_port: int = setting("THERMESH_GATEWAY_HTTP_PORT", 8080, between(0, 65535), "REST port")
+    grpc_port: int = setting("THERMESH_GATEWAY_GRPC_PORT", 50050, between(0, 65535), "gRPC port")
+    feature_target: str = setting(
+        "THERMESH_FEATURE_TARGET", "127.0.0.1:50051", not_empty, "gRPC target of feature"
+    )
+    controller_target: str = setting(
+        "THERMESH_CONTROLLER_TARGET", "127.0.0.1:50052", not_empty, "gRPC target of controller"
+    )
+    inference_target: str = setting(
+        "THERMESH_INFERENCE_TARGET", "127.0.0.1:50053", not_empty, "gRPC target of inference"
+    )
+    # The budgets run while the prompt is prefilled, so that generous ones cost
+    # no time; what bounds the first token's wait is the plan grace alone.
+    extract_budget_ms: int = setting(
+        "THERMESH_GATEWAY_EXTRACT_BUDGET_MS", 60, between(1, 10_000), "budget of Extract"
+    )
+    decide_budget_ms: int = setting(
+        "THERMESH_GATEWAY_DECIDE_BUDGET_MS", 40, between(1, 10_000), "budget of Decide"
+    )
+    plan_grace_ms: int = setting(
+        "THERMESH_GATEWAY_PLAN_GRACE_MS",
+        40,
+        between(1, 1000),
+        "longest wait of a first token for its plan, after prefill",
+    )
+    call_timeout_s: float = setting(
+        "THERMESH_GATEWAY_CALL_TIMEOUT_S",
+        3.0,
+        between(0.1, 60),
+        "timeout of feedback, model and policy calls",
+    )
+    max_stream_s: float = setting(
+        "THERMESH_GATEWAY_MAX_STREAM_S", 600.0, between(1, 86_400), "longest answer, seconds"
+    )
+    max_listening_s: float = setting(
+        "THERMESH_GATEWAY_MAX_LISTENING_S",
+        120.0,
+        between(1, 3600),
+        "longest wait for the complete input of a Converse call",
+    )
+    max_requests: int = setting(
+        "THERMESH_GATEWAY_MAX_REQUESTS", 256, between(1, 100_000), "requests at once"
+    )
+    max_per_tenant: int = setting(
+        "THERMESH_GATEWAY_MAX_REQUESTS_PER_TENANT",
+        256,
+        between(1, 100_000),
+        "requests at once of one tenant",
+    )
+    max_body_bytes: int = setting(
+        "THERMESH_GATEWAY_MAX_BODY_BYTES",
+        1024 * 1024,
+        between(1024, 64 * 1024 * 1024),
+        "longest request body",
+    )
+    ping_s: float = setting(
+        "THERMESH_GATEWAY_PING_S", 10.0, between(0.05, 300), "silence after which SSE sends a ping"
+    )
+    grace_s: float = setting(
+        "THERMESH_GATEWAY_GRACE_S", 15.0, between(0, 600), "time open streams have at shutdown"
+    )

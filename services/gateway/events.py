@@ -1,0 +1,103 @@
+"""What happens to a request, in the order a client may see it.
+
+`Accepted`, `PlanDecided`, then `Tokens`, `Applied` and `Rejected` as they come,
+and `Ended` last. `PlanDecided` always comes before the first `Tokens`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.gateway.decoding import FinishReason, Plan, Sampling, UpdateSource
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One of the most probable tokens at a position; log-probability in nats."""
+
+    token_id: int
+    text: str
+    log_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One decoded token and what the sampler saw; see common.proto for units."""
+
+    index: int
+    token_id: int
+    text: str
+    temperature: float
+    entropy: float
+    log_probability: float
+    model_log_probability: float
+    revision: int
+    step_time_us: int
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and microseconds of a request."""
+
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    completion_tokens: int = 0
+    queue_time_us: int = 0
+    prefill_time_us: int = 0
+    decode_time_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The request is in the engine."""
+
+    model: str
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDecided:
+    """How it will be decoded is settled."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens of one or more engine steps, in order, at least one."""
+
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A change of parameters took effect from `token_index` on."""
+
+    revision: int
+    token_index: int
+    source: UpdateSource | None
+    update_id: int
+    sampling: Sampling | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A change was not valid; the stream goes on as it was."""
+
+    update_id: int
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Decoding is over."""
+
+    finish_reason: FinishReason
+    usage: Usage = field(default_factory=Usage)
+    mean_temperature: float = 0.0
+    mean_entropy: float = 0.0
+
+
+Event = Accepted | PlanDecided | Tokens | Applied | Rejected | Ended

@@ -1,0 +1,100 @@
+"""The gateway put together: neighbours, pipeline, both doors, in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from opentelemetry.metrics import Meter
+
+from services.gateway.admission import Admission
+from services.gateway.config import Config
+from services.gateway.http_server import HttpServer
+from services.gateway.instruments import Instruments
+from services.gateway.links import Mesh
+from services.gateway.mesh.controller import ControllerClient
+from services.gateway.mesh.feature import FeatureClient
+from services.gateway.mesh.inference import InferenceClient
+from services.gateway.mesh.peer import Peer
+from services.gateway.pipeline import Pipeline
+from services.gateway.rest.app import create_app
+from services.gateway.rest.doors import Doors
+from services.gateway.server import ChatService, FeedbackService, add_services
+from thermesh import rpc, telemetry
+from thermesh.clock import Clock, SystemClock
+
+log = logging.getLogger(__name__)
+
+HEALTH_TIMEOUT_SECONDS = 0.5
+
+
+class Gateway:
+    """Wires everything by hand; `start`, then `drain`. Needs a running event loop."""
+
+    def __init__(self, config: Config, meter: Meter, clock: Clock | None = None) -> None:
+        self._config = config
+        clock = clock or SystemClock()
+        instruments = Instruments(meter)
+        targets = {
+            "feature": config.feature_target,
+            "controller": config.controller_target,
+            "inference": config.inference_target,
+        }
+        self._peers = {
+            name: Peer(name, rpc.connect(target), instruments, clock)
+            for name, target in targets.items()
+        }
+        timeout = config.call_timeout_s
+        feature = FeatureClient(
+            self._peers["feature"], config.extract_budget_ms / 1000, config.max_listening_s
+        )
+        controller = ControllerClient(
+            self._peers["controller"], config.decide_budget_ms / 1000, timeout
+        )
+        inference = InferenceClient(self._peers["inference"], clock, config.plan_grace_ms, timeout)
+        self.admission = Admission(config.max_requests, config.max_per_tenant, clock)
+        instruments.watch_open_streams(lambda: self.admission.inside)
+        pipeline = Pipeline(
+            Mesh(feature, controller, inference),
+            self.admission,
+            instruments,
+            clock,
+            config.max_stream_s,
+        )
+        doors = Doors(
+            pipeline=pipeline,
+            models=inference,
+            learning=controller,
+            peers=self._ask_peers,
+            metrics=telemetry.prometheus_text,
+            max_body_bytes=config.max_body_bytes,
+            ping_seconds=config.ping_s,
+        )
+        self.app = create_app(doors)
+        self._http = HttpServer(self.app, config.host, config.http_port, config.grace_s)
+        self._grpc = rpc.Server("gateway", config.host, config.grpc_port, config.grace_s)
+        chat = ChatService(pipeline, inference, feature.listen, config.max_listening_s)
+        add_services(self._grpc, chat, FeedbackService(controller))
+
+    async def start(self) -> tuple[int, int]:
+        """Open both doors; return the ports of HTTP and gRPC."""
+        grpc_port = await self._grpc.start()
+        http_port = await self._http.start()
+        log.info("REST on http://%s:%d", self._config.host, http_port)
+        return http_port, grpc_port
+
+    async def drain(self) -> None:
+        """Refuse new requests, let open ones end within the grace, close everything."""
+        self.admission.close()
+        await self._grpc.set_serving(False)
+        await asyncio.gather(self._http.drain(), self._grpc.drain())
+        await self.close_peers()
+
+    async def close_peers(self) -> None:
+        """Close the channels to the neighbours, once no call is open on them."""
+        for peer in self._peers.values():
+            await peer.close()
+
+    async def _ask_peers(self) -> dict[str, bool]:
+        asked = (peer.is_serving(HEALTH_TIMEOUT_SECONDS) for peer in self._peers.values())
+        return dict(zip(self._peers, await asyncio.gather(*asked), strict=True))

@@ -1,0 +1,73 @@
+"""uvicorn inside a loop that is not its own: no signal handlers, a port to ask for, a drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from thermesh.errors import Unavailable
+
+KEEP_ALIVE_SECONDS = 30
+BACKLOG = 2048
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn's server, started and stopped by whoever owns the loop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """Serves an ASGI application; `grace_seconds` is how long open answers may go on."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int, grace_seconds: float) -> None:
+        self._host = host
+        self._port = port
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            # uvicorn takes whole seconds and reads 0 as at once.
+            timeout_graceful_shutdown=round(grace_seconds),
+        )
+        self._server = _Uvicorn(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Bind, serve and return the port; raise Unavailable where the address is taken."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        address = (self._host, self._port)
+        try:
+            listener = socket.create_server(address, family=family, backlog=BACKLOG)
+        except OSError as error:
+            place = f"{self._host}:{self._port}"
+            raise Unavailable(f"the gateway cannot listen for HTTP on {place}") from error
+        port: int = listener.getsockname()[1]
+        self._serving = asyncio.create_task(self._server.serve([listener]), name="http")
+        await self._server.is_up.wait()
+        return port
+
+    async def drain(self) -> None:
+        """Take no new connections, let open answers end within the grace, then stop."""
+        self._server.should_exit = True
+        if self._serving:
+            await self._serving

@@ -1,0 +1,131 @@
+"""Inference: open generations and what it serves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from services.gateway.asking import Ask
+from services.gateway.decoding import Plan, Update
+from services.gateway.events import Event
+from services.gateway.feedback import ModelCard
+from services.gateway.mesh.outbox import Outbox
+from services.gateway.mesh.peer import CALLERS_FAULT, Peer
+from services.gateway.wire import catalog, events, requests
+from thermesh.clock import Clock
+from thermesh.errors import MeshError, NotFound
+from thermesh.rpc import translated
+from thermesh.v1 import inference_pb2, inference_pb2_grpc
+
+CARD_LIFETIME_SECONDS = 5.0
+
+
+class InferenceClient:
+    """The link to inference.
+
+    Its breaker only keeps the log: without inference there is no answer to
+    fall back on, and a dead process refuses at once because no call waits for it.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        clock: Clock,
+        plan_grace_ms: int,
+        timeout_seconds: float,
+    ) -> None:
+        self.peer = peer
+        self._stub = inference_pb2_grpc.InferenceServiceStub(peer.channel)
+        self._clock = clock
+        self._plan_grace_ms = plan_grace_ms
+        self._timeout_seconds = timeout_seconds
+        self._card: ModelCard | None = None
+        self._card_read_at = 0.0
+
+    def generate(self, ask: Ask, initial: Plan, timeout_seconds: float) -> OpenGeneration:
+        """Open a generation that decodes as `initial` says until a plan arrives."""
+        start = requests.start_message(ask, initial, self._plan_grace_ms)
+        return OpenGeneration(self.peer, self._stub, start, timeout_seconds)
+
+    async def models(self) -> list[ModelCard]:
+        """Return what is served, the default first; a card is kept for some seconds.
+
+        Raises MeshError where inference cannot be asked and never could.
+        """
+        now = self._clock.monotonic()
+        if self._card is None or now - self._card_read_at > CARD_LIFETIME_SECONDS:
+            await self._read_card(now)
+        return [self._card] if self._card else []
+
+    async def model(self, model_id: str) -> ModelCard:
+        """Return one model; raise NotFound naming those that are served."""
+        cards = await self.models()
+        for card in cards:
+            if card.id == model_id:
+                return card
+        served = ", ".join(card.id for card in cards)
+        raise NotFound(f"model {model_id!r} is not served; served: {served}", field="model")
+
+    async def _read_card(self, now: float) -> None:
+        request = inference_pb2.DescribeModelRequest()
+        try:
+            self._card = await self.peer.call(
+                self._stub.DescribeModel,
+                request,
+                self._timeout_seconds,
+                catalog.model_card,
+            )
+        except MeshError:
+            if self._card is None:
+                raise
+        self._card_read_at = now
+
+
+class OpenGeneration:
+    """One open call of Generate."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        stub: inference_pb2_grpc.InferenceServiceStub,
+        start: inference_pb2.GenerateRequest,
+        timeout_seconds: float,
+    ) -> None:
+        self._peer = peer
+        self._outbox: Outbox[inference_pb2.GenerateRequest] = Outbox()
+        self._outbox.send(start)
+        self._call = stub.Generate(self._outbox.messages(), timeout=timeout_seconds)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield what inference says; raise MeshError where the call fails."""
+        try:
+            with translated():
+                async for response in self._call:
+                    event = events.event(response)
+                    if event is not None:
+                        yield event
+        except MeshError as error:
+            if error.code not in CALLERS_FAULT:
+                self._peer.failed(error)
+            raise
+        self._peer.answered()
+
+    def plan(self, plan: Plan) -> None:
+        """Send the plan."""
+        self._outbox.send(requests.plan_message(plan))
+
+    def update(self, update: Update) -> None:
+        """Send a change of parameters."""
+        self._outbox.send(requests.update_message(update))
+
+    def credit(self, tokens: int) -> None:
+        """Let inference send more tokens."""
+        self._outbox.send(requests.credit_message(tokens))
+
+    def cancel(self) -> None:
+        """Ask inference to end; its end still comes."""
+        self._outbox.send(requests.cancel_message())
+
+    def close(self) -> None:
+        """Cancel the call; harmless when it is over."""
+        self._outbox.close()
+        self._call.cancel()

@@ -1,0 +1,241 @@
+"""The heart of the gateway: one request, from its start to its last token.
+
+Theory of operation. `Generate` opens at once with sampling from memory, so that
+prefill begins; `Extract` and then `Decide` run meanwhile, each inside its
+budget; the plan is the second message. Whatever goes wrong on that side way,
+the plan of `planning` takes its place, and a counter says so. Two rules:
+
+Rule 1: tokens never wait for a plan. If tokens come first, the plan in effect
+is the one the request started with, and the side way is given up.
+Rule 2: who opens a turn closes it (`async with`): both tasks end, the call to
+inference is cancelled, and the place in admission is free, on every way out.
+
+This file knows neither gRPC nor HTTP; the neighbours are the Protocols of `links`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from services.gateway.admission import Admission
+from services.gateway.asking import Ask, Features
+from services.gateway.decoding import Plan, Update
+from services.gateway.events import Ended, Event, PlanDecided, Rejected, Tokens
+from services.gateway.instruments import Instruments
+from services.gateway.journal import Journal
+from services.gateway.links import FeatureSource, Mesh
+from services.gateway.planning import PlanMemory, draw_seed, fallback_plan
+from thermesh.clock import Clock
+from thermesh.errors import DeadlineExceeded, Internal, MeshError, Unavailable
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING_EVENTS = 64
+"""Events held for a slow client; behind them HTTP/2 flow control and credits stop the engine."""
+
+
+class Pipeline:
+    """Opens turns; one for the whole gateway."""
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        admission: Admission,
+        instruments: Instruments,
+        clock: Clock,
+        max_stream_seconds: float,
+    ) -> None:
+        self.mesh = mesh
+        self.admission = admission
+        self.instruments = instruments
+        self.clock = clock
+        self.max_stream_seconds = max_stream_seconds
+        self.memory = PlanMemory()
+
+    def open(self, ask: Ask, features: FeatureSource | None = None) -> Turn:
+        """Return the turn for `ask`, to be entered with `async with`.
+
+        `features` replaces the call of Extract where the words were read while
+        they were heard. Entering raises ResourceExhausted, Unavailable or
+        DeadlineExceeded; `Turn.next` raises what inference ends with.
+        """
+        return Turn(self, ask, features or (lambda: self.mesh.feature.extract(ask)))
+
+
+class Turn:
+    """One request under way; see the module's rules."""
+
+    def __init__(self, pipeline: Pipeline, ask: Ask, features: FeatureSource) -> None:
+        self.ask = ask
+        self.plan: Plan | None = None
+        self._pipeline = pipeline
+        self._features = features
+        self._journal = Journal(ask, pipeline.instruments, pipeline.clock)
+        self._events: asyncio.Queue[Event | MeshError] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._announced = asyncio.Event()
+        self._held = contextlib.ExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._initial = self._fallback()
+
+    async def __aenter__(self) -> Self:
+        with contextlib.ExitStack() as opening:
+            opening.callback(self._journal.close)
+            try:
+                timeout = self._timeout_seconds()
+                opening.enter_context(self._pipeline.admission.entered(self.ask.context.tenant))
+            except MeshError as error:
+                self._journal.fail(error)
+                raise
+            inference = self._pipeline.mesh.inference
+            self._generation = inference.generate(self.ask, self._initial, timeout)
+            opening.callback(self._generation.close)
+            self._held = opening.pop_all()
+        self._deciding = asyncio.create_task(self._decide(), name="decide")
+        self._tasks = [self._deciding, asyncio.create_task(self._relay(), name="relay")]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._held:
+            for task in self._tasks:
+                task.cancel()
+            self._generation.close()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def next(self, patience_seconds: float | None = None) -> Event | None:
+        """Return the next event; None where none came within the patience.
+
+        Raises the MeshError that ends the request. Nothing follows `Ended`.
+        """
+        try:
+            async with asyncio.timeout(patience_seconds):
+                event = await self._events.get()
+        except TimeoutError:
+            return None
+        if isinstance(event, MeshError):
+            raise event
+        return event
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield every event to the end; raise the MeshError that ends the request."""
+        while (event := await self.next()) is not None:
+            yield event
+            if isinstance(event, Ended):
+                return
+
+    def update(self, update: Update) -> None:
+        """Change the parameters; answered by `Applied` or `Rejected`."""
+        self._generation.update(update)
+
+    async def refuse(self, update_id: int, error: MeshError) -> None:
+        """Answer an update that is not worth sending on."""
+        rejected = Rejected(update_id, error.field, error.message)
+        self._journal.observe(rejected)
+        await self._events.put(rejected)
+
+    def credit(self, tokens: int) -> None:
+        """Let inference send more tokens."""
+        self._generation.credit(tokens)
+
+    def cancel(self) -> None:
+        """Ask inference to end; `Ended` still comes."""
+        self._generation.cancel()
+
+    async def fail(self, error: MeshError) -> None:
+        """End the turn with an error of the client's own making."""
+        await self._events.put(error)
+        self._journal.fail(error)
+
+    def _timeout_seconds(self) -> float:
+        deadline = self.ask.context.deadline_unix_ms
+        if not deadline:
+            return self._pipeline.max_stream_seconds
+        remaining = (deadline - self._pipeline.clock.unix_ms()) / 1000
+        if remaining <= 0:
+            raise DeadlineExceeded("the deadline passed before decoding began", field="deadline")
+        return min(remaining, self._pipeline.max_stream_seconds)
+
+    def _fallback(self, task: str = "") -> Plan:
+        constraints = self.ask.constraints
+        choice = self._pipeline.memory.recall(constraints.scenario, task)
+        return fallback_plan(constraints, choice, draw_seed(), task)
+
+    async def _decide(self) -> None:
+        features = await self._features_in_time()
+        plan = await self._plan_in_time(features)
+        if plan is None:
+            fallback = self._fallback(features.task if features else "")
+            plan = replace(fallback, seed=self._initial.seed)
+        await self._settle(plan)
+
+    async def _features_in_time(self) -> Features | None:
+        if not self.ask.newest_text:
+            return None
+        try:
+            return await self._features()
+        except MeshError:
+            return None
+        except Exception:
+            log.exception("reading features failed unexpectedly")
+            return None
+
+    async def _plan_in_time(self, features: Features | None) -> Plan | None:
+        try:
+            plan = await self._pipeline.mesh.controller.decide(self.ask, features)
+        except MeshError:
+            return None
+        except Exception:
+            log.exception("deciding failed unexpectedly")
+            return None
+        self._pipeline.memory.remember(self.ask.constraints, plan)
+        return plan
+
+    async def _settle(self, plan: Plan) -> None:
+        if self.plan is not None:
+            return
+        self.plan = plan
+        decided = PlanDecided(plan)
+        self._journal.observe(decided)
+        await self._events.put(decided)
+        self._announced.set()
+        self._generation.plan(plan)
+
+    async def _relay(self) -> None:
+        try:
+            async with contextlib.aclosing(self._generation.events()) as events:  # type: ignore[type-var]  # generators all
+                async for event in events:
+                    await self._pass_on(event)
+                    if isinstance(event, Ended):
+                        return
+            error: MeshError = Unavailable("decoding stopped without an end", retry_after=1.0)
+        except MeshError as failure:
+            error = failure
+        except Exception:
+            log.exception("relaying failed unexpectedly")
+            error = Internal("internal error; the gateway's log has the details")
+        self._journal.fail(error)
+        await self._events.put(error)
+
+    async def _pass_on(self, event: Event) -> None:
+        if isinstance(event, Tokens | Ended) and not self._announced.is_set():
+            await self._settle_now()
+        self._journal.observe(event)
+        await self._events.put(event)
+
+    async def _settle_now(self) -> None:
+        if self.plan is not None:
+            await self._announced.wait()
+            return
+        self._deciding.cancel()
+        self._pipeline.instruments.hop_failed("controller", "late")
+        await self._settle(self._initial)

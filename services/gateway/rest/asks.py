@@ -1,0 +1,147 @@
+"""Request bodies to asks and feedback."""
+
+from __future__ import annotations
+
+from services.gateway.asking import (
+    DEFAULT_TENANT,
+    Ask,
+    Chat,
+    Context,
+    Input,
+    Message,
+    Priority,
+    Prompt,
+    Role,
+    TokenPrompt,
+    new_request_id,
+)
+from services.gateway.decoding import (
+    Constraints,
+    DynatempProgram,
+    EdtProgram,
+    FixedProgram,
+    Guard,
+    Mode,
+    Penalties,
+    Program,
+    TemperatureRange,
+)
+from services.gateway.feedback import Feedback, Signal
+from services.gateway.rest.bodies import (
+    ChatBody,
+    CompletionBody,
+    Decoding,
+    DynatempBody,
+    EdtBody,
+    Extension,
+    FeedbackBody,
+    FixedBody,
+)
+from thermesh.errors import InvalidArgument
+
+CHAT_ROUTE = "/v1/chat/completions"
+COMPLETION_ROUTE = "/v1/completions"
+_RATINGS = {"up": 1.0, "down": -1.0}
+
+
+def chat_ask(body: ChatBody, now_unix_ms: int, traceparent: str) -> Ask:
+    """Return what a chat completion asks for."""
+    turns = tuple(Message(_role(turn.role), turn.text) for turn in body.messages)
+    max_tokens = body.max_completion_tokens or body.max_tokens or 0
+    candidates = (body.top_logprobs or 0) if body.logprobs else 0
+    return Ask(
+        context=_context(body, now_unix_ms, traceparent),
+        input=Chat(turns),
+        route=CHAT_ROUTE,
+        model=body.model,
+        constraints=_constraints(body, max_tokens),
+        stop=tuple(body.stop),
+        candidate_count=candidates,
+    )
+
+
+def completion_ask(body: CompletionBody, now_unix_ms: int, traceparent: str) -> Ask:
+    """Return what a text completion asks for."""
+    prompt: Input = (
+        Prompt(body.prompt) if isinstance(body.prompt, str) else TokenPrompt(tuple(body.prompt))
+    )
+    return Ask(
+        context=_context(body, now_unix_ms, traceparent),
+        input=prompt,
+        route=COMPLETION_ROUTE,
+        model=body.model,
+        constraints=_constraints(body, body.max_tokens or 0),
+        stop=tuple(body.stop),
+        candidate_count=body.logprobs or 0,
+    )
+
+
+def feedback(body: FeedbackBody, idempotency_key: str) -> Feedback:
+    """Return the feedback of a body; its id may come as a header.
+
+    Raises InvalidArgument where there is no id, or two different ones.
+    """
+    if body.id and idempotency_key and body.id != idempotency_key:
+        raise InvalidArgument("id and Idempotency-Key differ; send one", field="id")
+    feedback_id = body.id or idempotency_key
+    if not feedback_id:
+        raise InvalidArgument("send an id, or the header Idempotency-Key", field="id")
+    score = body.score if body.score is not None else _RATINGS[body.rating or "up"]
+    return Feedback(
+        feedback_id=feedback_id,
+        decision_id=body.decision_id,
+        score=score,
+        tenant=body.tenant or DEFAULT_TENANT,
+        signal=Signal(body.signal),
+        comment=body.comment,
+    )
+
+
+def _context(body: Decoding, now_unix_ms: int, traceparent: str) -> Context:
+    extension = body.thermesh or Extension()
+    deadline_ms = extension.deadline_ms
+    return Context(
+        request_id=new_request_id(),
+        session_id=extension.session_id or "",
+        tenant=extension.tenant or DEFAULT_TENANT,
+        priority=Priority(extension.priority) if extension.priority else None,
+        deadline_unix_ms=now_unix_ms + deadline_ms if deadline_ms else 0,
+        traceparent=traceparent,
+    )
+
+
+def _constraints(body: Decoding, max_tokens: int) -> Constraints:
+    extension = body.thermesh or Extension()
+    narrowed = extension.temperature_range
+    return Constraints(
+        temperature=body.temperature,
+        guard=Guard(extension.top_n_sigma, body.min_p, body.top_p, body.top_k),
+        penalties=Penalties(
+            repetition=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+            presence=body.presence_penalty or 0.0,
+            frequency=body.frequency_penalty or 0.0,
+        ),
+        logit_bias=body.logit_bias,
+        max_tokens=max_tokens,
+        seed=body.seed,
+        scenario=extension.scenario or "",
+        temperature_range=TemperatureRange(narrowed.minimum, narrowed.maximum)
+        if narrowed
+        else None,
+        mode=Mode(extension.mode) if extension.mode else None,
+        program=_program(extension.program),
+    )
+
+
+def _program(body: FixedBody | EdtBody | DynatempBody | None) -> Program | None:
+    if body is None:
+        return None
+    if isinstance(body, FixedBody):
+        return FixedProgram(body.temperature)
+    if isinstance(body, EdtBody):
+        return EdtProgram(body.base_temperature, body.theta)
+    return DynatempProgram(body.temperature, body.range, body.exponent)
+
+
+def _role(name: str) -> Role:
+    return Role.SYSTEM if name == "developer" else Role(name)

@@ -1,0 +1,266 @@
+"""What may be asked over REST. Unknown fields are refused, types are strict."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+
+from services.gateway import limits
+from services.gateway.rest import fields
+
+ROLES = ("system", "developer", "user", "assistant")
+
+
+class Body(BaseModel):
+    """Base of every request object."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class FixedBody(Body):
+    """Every token at one temperature."""
+
+    kind: Literal["fixed"]
+    temperature: fields.PinnedTemperature
+
+
+class EdtBody(Body):
+    """Entropy-based dynamic temperature (arXiv 2403.14541)."""
+
+    kind: Literal["edt"]
+    base_temperature: fields.EnvelopeTemperature
+    theta: fields.Theta
+
+
+class DynatempBody(Body):
+    """llama.cpp's dynamic temperature."""
+
+    kind: Literal["dynatemp"]
+    temperature: fields.EnvelopeTemperature
+    range: fields.DynatempRange
+    exponent: fields.Exponent = 1.0
+
+
+class RangeBody(Body):
+    """A narrower envelope for this request."""
+
+    minimum: fields.EnvelopeTemperature
+    maximum: fields.EnvelopeTemperature
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RangeBody:
+        if self.minimum > self.maximum:
+            raise ValueError("maximum must not be below minimum")
+        return self
+
+
+class Extension(Body):
+    """What OpenAI's API has no words for."""
+
+    scenario: (
+        Literal["dialogue", "translation", "recommendation", "classification", "code"] | None
+    ) = None
+    mode: Literal["observe", "apply", "bypass"] | None = None
+    temperature_range: RangeBody | None = None
+    program: Annotated[FixedBody | EdtBody | DynatempBody, Field(discriminator="kind")] | None = (
+        None
+    )
+    top_n_sigma: fields.TopNSigma | None = None
+    telemetry: bool = Field(
+        default=False, description="report temperature and entropy of every token"
+    )
+    session_id: fields.Name | None = None
+    tenant: fields.Name | None = None
+    priority: Literal["batch", "standard", "interactive", "voice"] | None = None
+    deadline_ms: fields.DeadlineMs | None = Field(
+        default=None, description="milliseconds from now until the answer is of no use"
+    )
+
+
+class StreamOptions(Body):
+    """How a stream ends."""
+
+    include_usage: bool = False
+    include_obfuscation: bool | None = Field(
+        default=None, description="accepted; nothing is padded"
+    )
+
+
+class ResponseFormat(Body):
+    """Only plain text is offered."""
+
+    type: Annotated[
+        Literal["text"],
+        BeforeValidator(fields.exactly("text", "structured output is not supported")),
+    ]
+
+
+class TextPart(Body):
+    """One part of a message."""
+
+    type: Annotated[
+        Literal["text"],
+        BeforeValidator(fields.exactly("text", "only text parts are supported")),
+    ]
+    text: str
+
+
+def _content_kind(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<text>"
+    return "<parts>" if isinstance(value, list) else None
+
+
+def _role(value: Any) -> Any:
+    if value not in ROLES:
+        raise ValueError("must be one of " + ", ".join(ROLES))
+    return value
+
+
+class MessageBody(Body):
+    """One turn. Members that only tools use may be null, as the official client sends them."""
+
+    role: Annotated[
+        Literal["system", "developer", "user", "assistant"],
+        BeforeValidator(_role),
+        Field(description="`developer` is read as `system`"),
+    ]
+    content: Annotated[
+        Annotated[str, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")],
+        Discriminator(
+            _content_kind,
+            custom_error_type="content",
+            custom_error_message="must be a text or a list of text parts",
+        ),
+    ]
+    name: Annotated[None, fields.unsupported("leave it out")] = None
+    refusal: Annotated[None, fields.unsupported("leave it out")] = None
+    annotations: Annotated[None, fields.unsupported("leave it out")] = None
+    audio: Annotated[None, fields.unsupported("only text is decoded")] = None
+    function_call: Annotated[None, fields.unsupported("tools are not supported")] = None
+    tool_calls: Annotated[None, fields.unsupported("tools are not supported")] = None
+
+    @property
+    def text(self) -> str:
+        """The content as one text."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
+class Decoding(Body):
+    """What chat and text completions share."""
+
+    model: fields.NonEmptyText
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    temperature: fields.Temperature = None
+    top_p: fields.TopP | None = None
+    top_k: fields.TopK | None = None
+    min_p: fields.MinP | None = None
+    max_tokens: fields.MaxTokens | None = Field(
+        default=None, description="absent: the plan's budget"
+    )
+    stop: fields.Stops = []
+    seed: fields.Seed | None = None
+    presence_penalty: fields.Presence | None = None
+    frequency_penalty: fields.Frequency | None = None
+    repetition_penalty: fields.Repetition | None = None
+    logit_bias: fields.LogitBias = {}
+    n: fields.OneAnswer = None
+    user: str | None = Field(default=None, description="accepted and not used")
+    metadata: dict[str, str] | None = Field(default=None, description="accepted and not used")
+    thermesh: Extension | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Decoding:
+        extension = self.thermesh
+        if self.temperature is not None and extension and extension.program is not None:
+            raise ValueError("thermesh.program and temperature exclude each other; set one")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options needs stream: true")
+        return self
+
+
+class ChatBody(Decoding):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[MessageBody], Field(min_length=1, max_length=limits.MAX_MESSAGES)]
+    max_completion_tokens: fields.MaxTokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: fields.CandidateCount | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[None, fields.unsupported("leave it out")] = None
+    tool_choice: Annotated[None, fields.unsupported("leave it out")] = None
+    functions: Annotated[None, fields.unsupported("leave it out")] = None
+    function_call: Annotated[None, fields.unsupported("leave it out")] = None
+    audio: Annotated[None, fields.unsupported("only text is decoded")] = None
+
+    @model_validator(mode="after")
+    def _chat_consistent(self) -> ChatBody:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise ValueError("max_tokens and max_completion_tokens exclude each other; set one")
+        if not self.messages[-1].text:
+            raise ValueError("the content of the last message must not be empty")
+        return self
+
+
+def _prompt(value: Any) -> Any:
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | list):
+        value = value[0]
+    if isinstance(value, str) and value:
+        return value
+    is_ids = isinstance(value, list) and all(type(token) is int for token in value)
+    if is_ids and value and all(0 <= token < 2**31 for token in value):
+        return value
+    raise ValueError("must be one text or one list of token ids, not empty")
+
+
+class CompletionBody(Decoding):
+    """POST /v1/completions."""
+
+    prompt: Annotated[
+        str | list[int],
+        BeforeValidator(_prompt),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]}),
+    ]
+    logprobs: fields.CandidateCount | None = None
+    best_of: fields.OneAnswer = None
+    echo: Annotated[
+        Literal[False] | None, BeforeValidator(fields.exactly(None, "leave echo out"))
+    ] = None
+    suffix: Annotated[None, fields.unsupported("leave it out")] = None
+
+
+class FeedbackBody(Body):
+    """POST /v1/feedback."""
+
+    id: fields.Name | None = Field(
+        default=None, description="idempotency key; or send the header Idempotency-Key"
+    )
+    decision_id: fields.NonEmptyText
+    score: fields.Score | None = Field(default=None, description="-1 useless, 0 neutral, 1 perfect")
+    rating: Literal["up", "down"] | None = Field(
+        default=None, description="`up` is score 1, `down` -1"
+    )
+    signal: Literal["explicit", "regenerate", "abandon", "edit", "verifier"] = "explicit"
+    comment: Annotated[str, Field(max_length=limits.MAX_COMMENT_CHARACTERS)] = ""
+    tenant: fields.Name | None = None
+
+    @model_validator(mode="after")
+    def _one_score(self) -> FeedbackBody:
+        if (self.score is None) == (self.rating is None):
+            raise ValueError('set either score (from -1 to 1) or rating ("up" or "down")')
+        return self

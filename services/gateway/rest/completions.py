@@ -1,0 +1,67 @@
+"""POST /v1/chat/completions and /v1/completions."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from services.gateway.asking import Ask
+from services.gateway.rest import asks, documents
+from services.gateway.rest.answers import Answer, ChatAnswer, CompletionAnswer, Shape
+from services.gateway.rest.bodies import ChatBody, CompletionBody, Decoding, Extension
+from services.gateway.rest.doors import Doors
+from services.gateway.rest.streaming import Answering
+from thermesh.telemetry import current_traceparent
+
+router = APIRouter(tags=["decoding"])
+
+_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+
+
+@router.post(
+    asks.CHAT_ROUTE,
+    summary="Continue a conversation",
+    responses=documents.answered(documents.ChatCompletion, _STREAM),
+)
+async def create_chat_completion(body: ChatBody, request: Request) -> Response:
+    """Answer a conversation, as one JSON body or streamed (`stream: true`).
+
+    `temperature` absent, null or `"auto"` lets the policy decide; a number pins it.
+    """
+    doors: Doors = request.app.state.doors
+    ask = asks.chat_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
+    shape = _shape(body, logprobs=bool(body.logprobs))
+    return _answering(doors, ask, ChatAnswer(ask, shape, _now(doors)), bool(body.stream))
+
+
+@router.post(
+    asks.COMPLETION_ROUTE,
+    summary="Continue a text",
+    responses=documents.answered(documents.TextCompletion, _STREAM),
+)
+async def create_completion(body: CompletionBody, request: Request) -> Response:
+    """Continue a prompt without a chat template; token ids are taken as they are."""
+    doors: Doors = request.app.state.doors
+    ask = asks.completion_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
+    shape = _shape(body, logprobs=body.logprobs is not None)
+    return _answering(doors, ask, CompletionAnswer(ask, shape, _now(doors)), bool(body.stream))
+
+
+def _answering(doors: Doors, ask: Ask, answer: Answer, stream: bool) -> Answering:
+    return Answering(
+        doors.pipeline,
+        ask,
+        answer,
+        stream=stream,
+        ping_seconds=doors.ping_seconds,
+    )
+
+
+def _shape(body: Decoding, *, logprobs: bool) -> Shape:
+    extension = body.thermesh or Extension()
+    usage = bool(body.stream_options and body.stream_options.include_usage)
+    return Shape(telemetry=extension.telemetry, logprobs=logprobs, usage=usage)
+
+
+def _now(doors: Doors) -> int:
+    return doors.pipeline.clock.unix_ms() // 1000

@@ -1,0 +1,101 @@
+"""The native gRPC door: shells around the pipeline and the controller's feedback service."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from services.gateway import limits
+from services.gateway.asking import DEFAULT_TENANT, Ask
+from services.gateway.conversation import Conversation, Hearing
+from services.gateway.mesh.controller import ControllerClient
+from services.gateway.mesh.inference import InferenceClient
+from services.gateway.pipeline import Pipeline
+from services.gateway.wire import catalog, chat
+from thermesh.rpc import Server, remaining_seconds
+from thermesh.telemetry import current_traceparent
+from thermesh.v1 import chat_pb2, chat_pb2_grpc, feedback_pb2, feedback_pb2_grpc
+
+
+class ChatService(chat_pb2_grpc.ChatServiceServicer):
+    """Talks with one user; see chat.proto for who speaks when."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        inference: InferenceClient,
+        listen: Callable[[Ask], Hearing],
+        max_listening_seconds: float,
+    ) -> None:
+        self._pipeline = pipeline
+        self._inference = inference
+        self._listen = listen
+        self._max_listening_seconds = max_listening_seconds
+
+    async def Converse(  # named by the contract
+        self,
+        request_iterator: AsyncIterator[chat_pb2.ConverseRequest],
+        context: Any,  # noqa: ARG002  # the deadline and the trace are already current
+    ) -> AsyncIterator[chat_pb2.ConverseResponse]:
+        """Decode one answer."""
+        said = chat.said(request_iterator, self._deadline_unix_ms(), current_traceparent())
+        conversation = Conversation(self._pipeline, self._listen, self._max_listening_seconds)
+        number = 0
+        async with contextlib.aclosing(conversation.events(said)) as events:  # type: ignore[type-var]
+            async for event in events:
+                number += 1
+                yield chat.response(event, conversation.request_id, number, conversation.text)
+
+    async def ListModels(  # named by the contract
+        self,
+        request: chat_pb2.ListModelsRequest,  # noqa: ARG002  # it has no members
+        context: Any,  # noqa: ARG002
+    ) -> chat_pb2.ListModelsResponse:
+        """List what can be asked for."""
+        return catalog.models_to_wire(await self._inference.models())
+
+    def _deadline_unix_ms(self) -> int:
+        remaining = remaining_seconds()
+        if remaining is None:
+            return 0
+        return self._pipeline.clock.unix_ms() + int(remaining * 1000)
+
+
+class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
+    """Takes what users say of answers and hands it to the controller."""
+
+    def __init__(self, controller: ControllerClient) -> None:
+        self._controller = controller
+
+    async def SubmitFeedback(  # named by the contract
+        self,
+        request: feedback_pb2.SubmitFeedbackRequest,
+        context: Any,  # noqa: ARG002
+    ) -> feedback_pb2.SubmitFeedbackResponse:
+        """Store one piece of feedback."""
+        feedback = catalog.feedback(request)
+        limits.check_feedback(feedback)
+        return catalog.submitted_to_wire(await self._controller.submit_feedback(feedback))
+
+    async def GetFeedback(  # named by the contract
+        self,
+        request: feedback_pb2.GetFeedbackRequest,
+        context: Any,  # noqa: ARG002
+    ) -> feedback_pb2.GetFeedbackResponse:
+        """Tell what became of one piece of feedback."""
+        tenant = request.tenant or DEFAULT_TENANT
+        limits.check_feedback_id(request.feedback_id)
+        return catalog.found_to_wire(
+            await self._controller.get_feedback(request.feedback_id, tenant)
+        )
+
+
+def add_services(server: Server, chat: ChatService, feedback: FeedbackService) -> None:
+    """Serve both services on `server`."""
+    server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat, "thermesh.v1.ChatService")
+    server.add(
+        feedback_pb2_grpc.add_FeedbackServiceServicer_to_server,
+        feedback,
+        "thermesh.v1.FeedbackService",
+    )

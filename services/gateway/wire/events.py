@@ -1,0 +1,149 @@
+"""What happens to a request, as inference tells it and as the native door repeats it."""
+
+from __future__ import annotations
+
+from services.gateway.decoding import FinishReason, UpdateSource
+from services.gateway.events import (
+    Accepted,
+    Applied,
+    Candidate,
+    Ended,
+    Event,
+    Rejected,
+    Token,
+    Tokens,
+    Usage,
+)
+from services.gateway.wire.sampling import enum_member, enum_value, sampling, sampling_to_wire
+from thermesh.v1 import common_pb2, inference_pb2
+
+
+def event(message: inference_pb2.GenerateResponse) -> Event | None:
+    """Read one message of Generate; None for a kind that this contract does not know."""
+    kind = message.WhichOneof("message")
+    if kind == "tokens":
+        return Tokens(tuple(map(_token, message.tokens.tokens)))
+    if kind == "accepted":
+        return Accepted(message.accepted.model, message.accepted.prompt_tokens)
+    if kind == "applied":
+        return _applied(message.applied)
+    if kind == "rejected":
+        rejected = message.rejected
+        return Rejected(rejected.update_id, rejected.field, rejected.message)
+    if kind == "end":
+        return _ended(message.end)
+    return None
+
+
+def tokens_to_wire(value: Tokens) -> common_pb2.TokenChunk:
+    """Write tokens."""
+    return common_pb2.TokenChunk(tokens=map(_token_to_wire, value.tokens))
+
+
+def applied_to_wire(value: Applied) -> common_pb2.ParametersApplied:
+    """Write an acknowledgement."""
+    return common_pb2.ParametersApplied(
+        revision=value.revision,
+        token_index=value.token_index,
+        source=enum_value(common_pb2.UpdateSource, value.source, "UPDATE_SOURCE"),
+        update_id=value.update_id,
+        sampling=sampling_to_wire(value.sampling) if value.sampling else None,
+    )
+
+
+def rejected_to_wire(value: Rejected) -> common_pb2.UpdateRejected:
+    """Write a refusal."""
+    return common_pb2.UpdateRejected(
+        update_id=value.update_id,
+        field=value.field,
+        message=value.message,
+    )
+
+
+def ended_to_wire(value: Ended) -> common_pb2.GenerationEnd:
+    """Write how decoding ended."""
+    usage = value.usage
+    return common_pb2.GenerationEnd(
+        finish_reason=enum_value(common_pb2.FinishReason, value.finish_reason, "FINISH_REASON"),
+        usage=common_pb2.Usage(
+            prompt_tokens=usage.prompt_tokens,
+            cached_prompt_tokens=usage.cached_prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            queue_time_us=usage.queue_time_us,
+            prefill_time_us=usage.prefill_time_us,
+            decode_time_us=usage.decode_time_us,
+        ),
+        mean_temperature=value.mean_temperature,
+        mean_entropy=value.mean_entropy,
+    )
+
+
+def _token(message: common_pb2.Token) -> Token:
+    return Token(
+        index=message.index,
+        token_id=message.token_id,
+        text=message.text,
+        temperature=message.temperature,
+        entropy=message.entropy,
+        log_probability=message.log_probability,
+        model_log_probability=message.model_log_probability,
+        revision=message.revision,
+        step_time_us=message.step_time_us,
+        candidates=tuple(
+            Candidate(candidate.token_id, candidate.text, candidate.log_probability)
+            for candidate in message.candidates
+        ),
+    )
+
+
+def _token_to_wire(token: Token) -> common_pb2.Token:
+    return common_pb2.Token(
+        index=token.index,
+        token_id=token.token_id,
+        text=token.text,
+        temperature=token.temperature,
+        entropy=token.entropy,
+        log_probability=token.log_probability,
+        model_log_probability=token.model_log_probability,
+        revision=token.revision,
+        step_time_us=token.step_time_us,
+        candidates=[
+            common_pb2.TokenCandidate(
+                token_id=candidate.token_id,
+                text=candidate.text,
+                log_probability=candidate.log_probability,
+            )
+            for candidate in token.candidates
+        ],
+    )
+
+
+def _applied(message: common_pb2.ParametersApplied) -> Applied:
+    names = common_pb2.UpdateSource
+    has_program = message.sampling.program.WhichOneof("kind") is not None
+    return Applied(
+        revision=message.revision,
+        token_index=message.token_index,
+        source=enum_member(UpdateSource, names, message.source, "UPDATE_SOURCE"),
+        update_id=message.update_id,
+        sampling=sampling(message.sampling) if has_program else None,
+    )
+
+
+def _ended(message: common_pb2.GenerationEnd) -> Ended:
+    names = common_pb2.FinishReason
+    reason = enum_member(FinishReason, names, message.finish_reason, "FINISH_REASON")
+    usage = message.usage
+    return Ended(
+        finish_reason=reason or FinishReason.STOP,
+        usage=Usage(
+            prompt_tokens=usage.prompt_tokens,
+            cached_prompt_tokens=usage.cached_prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            queue_time_us=usage.queue_time_us,
+            prefill_time_us=usage.prefill_time_us,
+            decode_time_us=usage.decode_time_us,
+        ),
+        mean_temperature=message.mean_temperature,
+        mean_entropy=message.mean_entropy,
+    )

@@ -1,0 +1,57 @@
+"""Settings of the inference service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thermesh.settings import between, not_empty, setting
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the environment may change; see `thermesh.settings`."""
+
+    host: str = setting("THERMESH_HOST", "127.0.0.1", not_empty, "address to listen on")
+    port: int = setting("THERMESH_INFERENCE_PORT", 50053, between(0, 65535), "gRPC port")
+    model: str = setting(
+        "THERMESH_MODEL",
+        "smollm2-135m-instruct",
+        not_empty,
+        "packaged name, GGUF file or safetensors folder to serve",
+    )
+    model_name: str = setting(
+        "THERMESH_MODEL_NAME", "", doc="name clients use; empty: that of THERMESH_MODEL"
+    )
+    threads: int = setting(
+        "THERMESH_INFERENCE_THREADS", 0, between(0, 1024), "cores of a step; 0: all physical ones"
+    )
+    max_running: int = setting(
+        "THERMESH_MAX_RUNNING", 32, between(1, 1024), "sequences decoded at once"
+    )
+    max_waiting: int = setting(
+        "THERMESH_MAX_WAITING", 64, between(0, 65536), "requests waiting before RESOURCE_EXHAUSTED"
+    )
+    step_tokens: int = setting(
+        "THERMESH_STEP_TOKENS", 512, between(1, 65536), "most tokens computed in one step"
+    )
+    prefill_chunk: int = setting(
+        "THERMESH_PREFILL_CHUNK", 256, between(1, 65536), "most tokens of one prompt in one step"
+    )
+    kv_pages: int = setting(
+        "THERMESH_KV_PAGES",
+        1024,
+        between(1, 1 << 24),
+        "pages of 16 tokens in the KV cache; memory is taken as pages are used",
+    )
+    load_interval_seconds: float = setting(
+        "THERMESH_LOAD_INTERVAL_SECONDS", 1.0, between(0.05, 60), "most time between load reports"
+    )
+    controller_target: str = setting(
+        "THERMESH_CONTROLLER_TARGET", "127.0.0.1:50052", not_empty, "the controller's address"
+    )
+    outcome_capacity: int = setting(
+        "THERMESH_OUTCOME_CAPACITY", 1024, between(1, 1 << 20), "outcomes kept for the controller"
+    )
+    grace_seconds: float = setting(
+        "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "time for open streams when shutting down"
+    )

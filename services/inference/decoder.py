@@ -1,0 +1,275 @@
+"""One engine step after another, in one thread, without I/O.
+
+The decoder knows token ids and bytes, never prompts or messages. Commands
+change it between steps; `step` computes one batch and returns what came of
+it. A failure of the network ends the requests that were in the batch and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from services.inference.events import (
+    Event,
+    FinishReason,
+    Load,
+    Outcome,
+    Telemetry,
+)
+from services.inference.kernels import Span, StepBatch
+from services.inference.pages import PageAllocator
+from services.inference.request import Plan, Update
+from services.inference.sampler import Drawn, sample
+from services.inference.scheduler import Limits, Scheduler, Work
+from services.inference.sequence import Reader, Sequence
+from thermesh.clock import Clock
+from thermesh.errors import DeadlineExceeded, Internal, MeshError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_REPORT_EVERY_TOKENS = 16
+
+
+class Network(Protocol):
+    """What the decoder needs of a model's network."""
+
+    def new_cache(self, pages: int) -> Any:
+        """Return a KV cache of `pages` pages."""
+        ...
+
+    def step(self, batch: StepBatch, cache: Any) -> torch.Tensor:
+        """Return [spans, vocabulary] float32 logits after each span's last token."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """What the decoder needs of a model's tokenizer."""
+
+    end_ids: frozenset[int]
+    vocabulary_size: int
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that a token stands for."""
+        ...
+
+
+@dataclass
+class StepResult:
+    """What a step, and the commands before it, brought about.
+
+    `worked` is False where there was nothing to compute: the caller may sleep.
+    It is true as a whole where there is something to deliver.
+    """
+
+    worked: bool = False
+    events: list[tuple[Reader, Event]] = field(default_factory=list)
+    telemetry: list[Telemetry] = field(default_factory=list)
+    outcomes: list[tuple[Reader, Outcome]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.events or self.telemetry or self.outcomes)
+
+
+class Decoder:
+    """All sequences of one model. Not thread-safe: it belongs to one thread."""
+
+    def __init__(
+        self,
+        network: Network,
+        tokenizer: Tokenizer,
+        limits: Limits,
+        kv_pages: int,
+        clock: Clock,
+    ) -> None:
+        self.scheduler = Scheduler(limits, PageAllocator(kv_pages))
+        self.report_every_tokens = DEFAULT_REPORT_EVERY_TOKENS
+        self._network = network
+        self._tokenizer = tokenizer
+        self._cache = network.new_cache(kv_pages)
+        self._clock = clock
+        self._by_reader: dict[Reader, Sequence] = {}
+        self._by_request_id: dict[str, Sequence] = {}
+        self._result = StepResult()
+        self._step_time_us = 0
+
+    # Commands: between two steps.
+
+    def submit(self, sequence: Sequence) -> None:
+        """Take a new sequence in; where the queue is full it ends at once."""
+        self._by_reader[sequence.reader] = sequence
+        self._by_request_id[sequence.request.context.request_id] = sequence
+        try:
+            self.scheduler.submit(sequence)
+        except MeshError as error:
+            self._end(sequence, FinishReason.ERROR, error)
+
+    def plan(self, reader: Reader, plan: Plan) -> None:
+        """Let a sequence follow `plan`."""
+        sequence = self._by_reader.get(reader)
+        if sequence is not None:
+            self._emit(sequence, sequence.parameters.apply_plan(plan, sequence.output_count))
+            sequence.stop_waiting_for_plan()
+
+    def forgo_plan(self, reader: Reader) -> None:
+        """Let a sequence go on without a plan."""
+        sequence = self._by_reader.get(reader)
+        if sequence is not None:
+            sequence.stop_waiting_for_plan()
+
+    def update(self, reader: Reader, update: Update) -> None:
+        """Change the parameters of a sequence."""
+        sequence = self._by_reader.get(reader)
+        if sequence is not None:
+            self._change(sequence, update)
+
+    def revise(self, request_id: str, update: Update) -> None:
+        """Change the parameters of the newest sequence named `request_id`, if any."""
+        sequence = self._by_request_id.get(request_id)
+        if sequence is not None:
+            self._change(sequence, update)
+
+    def credit(self, reader: Reader, tokens: int) -> None:
+        """Let `tokens` more be sent to a reader."""
+        sequence = self._by_reader.get(reader)
+        if sequence is not None:
+            sequence.add_credit(tokens)
+
+    def cancel(self, reader: Reader) -> None:
+        """End a sequence whose client said so or went away."""
+        sequence = self._by_reader.get(reader)
+        if sequence is not None:
+            self._end(sequence, FinishReason.CANCELLED)
+
+    # Steps.
+
+    def step(self) -> StepResult:
+        """Compute one step; return it with what the commands before brought."""
+        started = self._clock.monotonic()
+        self._expire(started)
+        work = self.scheduler.schedule(started)
+        if work:
+            self._compute(work, started)
+        drawable = [
+            sequence
+            for sequence in self.scheduler.running
+            if sequence.logits is not None and sequence.may_draw(started)
+        ]
+        drawn = self._sample(drawable) if drawable else []
+        if work or drawable:
+            self._step_time_us = round((self._clock.monotonic() - started) * 1e6)
+        for sequence, token in zip(drawable, drawn, strict=True):
+            self._record(sequence, token)
+        self._result.worked = bool(work or drawable)
+        return self.take_result()
+
+    def take_result(self) -> StepResult:
+        """Return what happened since the last result."""
+        result, self._result = self._result, StepResult()
+        return result
+
+    def fail_all(self) -> None:
+        """End every sequence with an error: the step itself is broken."""
+        for sequence in self.scheduler.sequences():
+            self._end(sequence, FinishReason.ERROR, _internal())
+
+    def load(self) -> Load:
+        """Return how busy the decoder is; `open_streams` is not its business."""
+        scheduler = self.scheduler
+        return Load(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            kv_pages_used=scheduler.pages.used_count,
+            kv_pages_total=scheduler.pages.total,
+            step_time_us=self._step_time_us,
+        )
+
+    def _expire(self, now: float) -> None:
+        for sequence in self.scheduler.expired(now):
+            error = DeadlineExceeded("the deadline of the request passed")
+            self._end(sequence, FinishReason.DEADLINE, error)
+
+    def _compute(self, work: list[Work], now: float) -> None:
+        for item in work:
+            item.sequence.begin(now)
+        try:
+            logits = self._network.step(_batch(work), self._cache)
+        except Exception:
+            log.exception("a step of %d sequences failed", len(work))
+            for item in work:
+                self._end(item.sequence, FinishReason.ERROR, _internal())
+            return
+        for row, item in enumerate(work):
+            item.sequence.advance(item.count)
+            if item.sequence.remaining_count == 0:
+                item.sequence.accept_logits(logits[row], now)
+
+    def _sample(self, drawable: list[Sequence]) -> list[Drawn | None]:
+        logits = torch.stack([sequence.logits for sequence in drawable])
+        return sample(logits, [sequence.row() for sequence in drawable])
+
+    def _record(self, sequence: Sequence, drawn: Drawn | None) -> None:
+        if drawn is None:
+            log.error("the model's output is not a distribution")
+            self._end(sequence, FinishReason.ERROR, _internal())
+            return
+        token, reason = sequence.record(
+            drawn,
+            self._tokenizer.token_bytes(drawn.token_id),
+            is_end=drawn.token_id in self._tokenizer.end_ids,
+            step_time_us=self._step_time_us,
+            now=self._clock.monotonic(),
+            candidates=tuple((best, self._piece(best), score) for best, score in drawn.candidates),
+        )
+        self._emit(sequence, token)
+        if reason is not None:
+            self._end(sequence, reason)
+        elif telemetry := sequence.telemetry(self.report_every_tokens):
+            self._result.telemetry.append(telemetry)
+
+    def _piece(self, token_id: int) -> str:
+        return self._tokenizer.token_bytes(token_id).decode("utf-8", errors="replace")
+
+    def _change(self, sequence: Sequence, update: Update) -> None:
+        answer = sequence.parameters.apply(update, sequence.output_count)
+        if answer is not None:
+            self._emit(sequence, answer)
+
+    def _emit(self, sequence: Sequence, event: Event) -> None:
+        self._result.events.append((sequence.reader, event))
+
+    def _end(
+        self, sequence: Sequence, reason: FinishReason, error: MeshError | None = None
+    ) -> None:
+        reader, request_id = sequence.reader, sequence.request.context.request_id
+        del self._by_reader[reader]
+        if self._by_request_id.get(request_id) is sequence:
+            del self._by_request_id[request_id]
+        self.scheduler.discard(sequence)
+        self._result.events.append((reader, sequence.ended(reason, error)))
+        self._result.outcomes.append((reader, sequence.outcome(reason)))
+
+
+def _batch(work: list[Work]) -> StepBatch:
+    token_ids: list[int] = []
+    positions: list[int] = []
+    spans: list[Span] = []
+    for item in work:
+        sequence, first = item.sequence, item.sequence.computed_count
+        end = first + item.count
+        spans.append(Span(len(token_ids), item.count, end, tuple(sequence.pages)))
+        token_ids += sequence.token_ids[first:end]
+        positions += range(first, end)
+    return StepBatch(torch.tensor(token_ids), torch.tensor(positions), tuple(spans))
+
+
+def _internal() -> Internal:
+    """An Internal error whose id is in the log, where the cause is."""
+    error_id = uuid.uuid4().hex[:12]
+    log.error("a request ends with error id %s", error_id)
+    return Internal(f"the engine failed, logged under id {error_id}")

@@ -1,0 +1,134 @@
+"""What leaves the engine: events of a stream, telemetry, and the end's account.
+
+Times are in microseconds where the name says so; entropies and
+log-probabilities in nats.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from services.inference.request import Context, Plan, Source
+from services.inference.sampling import Sampling
+from thermesh.errors import MeshError
+
+
+class FinishReason(enum.Enum):
+    """Why a generation ended, named as in `common.proto`."""
+
+    STOP = "stop"
+    STOP_STRING = "stop_string"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Token:
+    """One decoded token and what the sampler saw; see `common.proto` Token."""
+
+    index: int
+    token_id: int
+    text: str
+    temperature: float
+    entropy: float
+    log_probability: float
+    model_log_probability: float
+    revision: int
+    step_time_us: int
+    candidates: tuple[tuple[int, str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A change took effect from `token_index` on."""
+
+    revision: int
+    token_index: int
+    source: Source
+    update_id: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A change that is not valid; nothing changed."""
+
+    update_id: int
+    field: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens and times of one request."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    queue_time_us: int = 0
+    prefill_time_us: int = 0
+    decode_time_us: int = 0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The generation is over; `error` is set where the call must fail."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    mean_temperature: float = 0.0
+    mean_entropy: float = 0.0
+    error: MeshError | None = None
+
+
+Event = Token | Applied | Rejected | Ended
+"""What a stream receives, in order; `Ended` is last."""
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """How one running request goes; see `controller.proto` SequenceTelemetry."""
+
+    request_id: str
+    decision_id: str
+    scenario: str
+    token_count: int
+    token_budget: int
+    temperature: float
+    mean_entropy: float
+    prefill_entropy: float
+    repetition: float
+    revision: int
+    deadline_unix_ms: int
+    is_pinned: bool
+    traceparent: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The account of a request that is over, for metrics, spans and the learner."""
+
+    context: Context
+    plan: Plan | None
+    finish_reason: FinishReason
+    usage: Usage
+    mean_temperature: float
+    mean_entropy: float
+    prefill_entropy: float
+    mean_log_probability: float
+    repetition: float
+    temperatures: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy the engine is."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_pages_used: int = 0
+    kv_pages_total: int = 0
+    open_streams: int = 0
+    step_time_us: int = 0

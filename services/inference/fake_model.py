@@ -1,0 +1,124 @@
+"""A model for tests: tiny, deterministic, and it notices misused pages.
+
+Its cache holds token ids instead of keys and values, and the logits are a hash
+of everything a sequence's page table shows. A page owned twice, a token
+computed twice or a chunk out of place therefore changes the output. Token ids
+below 256 are bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import torch
+
+from services.inference.kernels import PAGE_SIZE, StepBatch
+
+END_ID = 256
+_ROLE_IDS = {"system": 257, "user": 258, "assistant": 259}
+VOCABULARY_SIZE = 260
+_MODULUS = 2**31 - 1
+
+
+class FakeCache:
+    """Token ids by page: [pages, PAGE_SIZE] int64, -1 where nothing was written."""
+
+    def __init__(self, pages: int) -> None:
+        self.token_ids = torch.full((pages, PAGE_SIZE), -1)
+
+
+class FakeNetwork:
+    """Logits drawn from a generator seeded by the context.
+
+    `gate` pauses steps while it is cleared; a context that ends in
+    `failing_id` makes the step fail; one that ends in `broken_id` gives NaN.
+    """
+
+    def __init__(self, end_logit: float = -20.0) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failing_id: int | None = None
+        self.broken_id: int | None = None
+        self.steps = 0
+        self._end_logit = end_logit
+
+    def new_cache(self, pages: int) -> FakeCache:
+        """Return an empty cache."""
+        return FakeCache(pages)
+
+    def step(self, batch: StepBatch, cache: FakeCache) -> torch.Tensor:
+        """Write the new tokens, then return [spans, vocabulary] logits."""
+        self.gate.wait()
+        self.steps += 1
+        rows = []
+        for span in batch.spans:
+            new = slice(span.start, span.start + span.count)
+            pages = torch.tensor(span.page_table)[batch.positions[new] // PAGE_SIZE]
+            cache.token_ids[pages, batch.positions[new] % PAGE_SIZE] = batch.token_ids[new]
+            context = cache.token_ids[list(span.page_table)].flatten()[: span.context_length]
+            rows.append(self._logits(context.tolist()))
+        return torch.stack(rows)
+
+    def score(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Return [tokens, vocabulary] logits after each token."""
+        ids = token_ids.tolist()
+        return torch.stack([self._logits(ids[: end + 1]) for end in range(len(ids))])
+
+    def _logits(self, context: list[int]) -> torch.Tensor:
+        assert -1 not in context, "a token was read before it was written"
+        if context[-1] == self.failing_id:
+            raise RuntimeError("the fake network was told to fail")
+        if context[-1] == self.broken_id:
+            return torch.full((VOCABULARY_SIZE,), float("nan"))
+        seed = 17
+        for token_id in context:
+            seed = (seed * 1_000_003 + token_id + 1) % _MODULUS
+        logits = 3 * torch.randn(VOCABULARY_SIZE, generator=torch.Generator().manual_seed(seed))
+        logits[list(_ROLE_IDS.values())] = -20.0
+        logits[END_ID] = self._end_logit
+        return logits
+
+
+class FakeTokenizer:
+    """Bytes and a few marks; a chat is `<role> content <end>` for each message."""
+
+    end_ids = frozenset({END_ID})
+    vocabulary_size = VOCABULARY_SIZE
+
+    def encode(self, text: str) -> list[int]:
+        """Return the bytes of `text`."""
+        return list(text.encode())
+
+    def encode_chat(self, messages: list[tuple[str, str]]) -> list[int]:
+        """Return the ids of a conversation, the assistant's turn opened."""
+        token_ids = []
+        for role, content in messages:
+            token_ids += [_ROLE_IDS[role], *content.encode(), END_ID]
+        return [*token_ids, _ROLE_IDS["assistant"]]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the byte, or nothing for a mark."""
+        return bytes([token_id]) if token_id < END_ID else b""
+
+
+@dataclass(frozen=True)
+class FakeConfig:
+    """The sizes that the service reads."""
+
+    context_length: int = 512
+    vocabulary_size: int = VOCABULARY_SIZE
+    architecture: str = "fake"
+
+
+@dataclass(frozen=True)
+class FakeModel:
+    """What `models.load` returns, for tests."""
+
+    name: str = "fake"
+    config: FakeConfig = field(default_factory=FakeConfig)
+    network: FakeNetwork = field(default_factory=FakeNetwork)
+    tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
+    weight_format: str = "F32"
+    parameter_count: int = 1
+    created_unix_s: int = 0

@@ -1,0 +1,288 @@
+"""The state of one request in the engine: tokens, pages, credit, account.
+
+Only the engine thread touches a sequence. A sequence is *prefilling* while
+tokens of its prompt (or, after preemption, of its output) are not in the KV
+cache; when all are, the last step left `logits`, from which the next token is
+drawn as soon as the sequence `may_draw`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Protocol
+
+from services.inference.events import Ended, FinishReason, Outcome, Telemetry, Token, Usage
+from services.inference.parameters import Parameters
+from services.inference.repetition import NGRAM_WINDOW, repetition
+from services.inference.request import Request
+from services.inference.sampler import Drawn, Row
+from services.inference.text import Detokenizer
+from thermesh.errors import MeshError
+
+MAX_BUFFERED_TOKENS = 1024
+"""Tokens that may wait for the reader of a stream before decoding pauses."""
+
+MAX_TRACED_TEMPERATURES = 8192
+
+
+class Reader(Protocol):
+    """The other end of a sequence's stream; `taken` tokens have left the buffer."""
+
+    taken: int
+
+
+class Sequence:
+    """One request being decoded. Times are seconds of the engine's clock."""
+
+    def __init__(
+        self,
+        request: Request,
+        reader: Reader,
+        vocabulary_size: int,
+        token_limit: int,
+        now: float,
+    ) -> None:
+        self.request = request
+        self.reader = reader
+        self.parameters = Parameters(request, vocabulary_size)
+        self.token_ids = list(request.prompt_ids)
+        self.computed_count = 0
+        self.pages: list[int] = []
+        self.logits: Any = None  # [vocabulary] while a token can be drawn
+        self.is_over = False
+        self.arrived_at = now
+        self._token_limit = token_limit
+        self._credit = request.initial_credit
+        self._awaits_plan = request.expects_plan
+        self._grace_ends_at: float | None = None
+        self._prompt_set = frozenset(request.prompt_ids)
+        self._output_counts: Counter[int] = Counter()
+        self._detokenizer = Detokenizer(request.stop)
+        self._started_at: float | None = None
+        self._first_token_at: float | None = None
+        self._last_token_at: float | None = None
+        self._temperature = 0.0
+        self._temperatures: list[float] = []
+        self._temperature_sum = 0.0
+        self._entropy_sum = 0.0
+        self._log_probability_sum = 0.0
+        self._prefill_entropy = 0.0
+        self._reported_count = 0
+        self._reported_entropy_sum = 0.0
+
+    @property
+    def priority(self) -> int:
+        """Class of the request; higher goes first."""
+        return self.request.context.priority
+
+    @property
+    def order(self) -> tuple[int, float, float]:
+        """Sort key: priority class, then deadline, then arrival; least first."""
+        deadline = float("inf") if self.request.deadline is None else self.request.deadline
+        return (-self.priority, deadline, self.arrived_at)
+
+    @property
+    def output_count(self) -> int:
+        """Tokens decoded so far."""
+        return len(self.token_ids) - len(self.request.prompt_ids)
+
+    @property
+    def remaining_count(self) -> int:
+        """Known tokens that are not in the KV cache yet."""
+        return len(self.token_ids) - self.computed_count
+
+    @property
+    def has_credit(self) -> bool:
+        """Tell whether the reader takes one more token."""
+        count = self.output_count
+        is_buffer_full = count - self.reader.taken >= MAX_BUFFERED_TOKENS
+        return not is_buffer_full and (self.request.initial_credit == 0 or count < self._credit)
+
+    def is_expired(self, now: float) -> bool:
+        """Tell whether the deadline passed."""
+        return self.request.deadline is not None and now >= self.request.deadline
+
+    def may_draw(self, now: float) -> bool:
+        """Tell whether the next token may be drawn: credit is there and the
+        plan, or its grace is over.
+        """
+        return self.has_credit and not self._is_parked(now)
+
+    def _is_parked(self, now: float) -> bool:
+        if not self._awaits_plan:
+            return False
+        return self._grace_ends_at is None or now < self._grace_ends_at
+
+    def wakes_at(self) -> float:
+        """Return when something is due without anybody saying so; inf: never."""
+        due = [float("inf")]
+        if self.request.deadline is not None:
+            due.append(self.request.deadline)
+        if self._awaits_plan and self._grace_ends_at is not None and self.has_credit:
+            due.append(self._grace_ends_at)
+        return min(due)
+
+    def add_credit(self, tokens: int) -> None:
+        """Let `tokens` more be sent."""
+        self._credit += tokens
+
+    def stop_waiting_for_plan(self) -> None:
+        """Go on without parking: the plan came, or will not."""
+        self._awaits_plan = False
+
+    def begin(self, now: float) -> None:
+        """Note the first prefill step."""
+        if self._started_at is None:
+            self._started_at = now
+
+    def advance(self, count: int) -> None:
+        """Note that `count` more tokens are in the KV cache."""
+        self.computed_count += count
+
+    def accept_logits(self, logits: Any, now: float) -> None:
+        """Keep the `logits` of the next token; the plan's grace begins with
+        the first ones.
+        """
+        self.logits = logits
+        if self._awaits_plan and self._grace_ends_at is None:
+            self._grace_ends_at = now + self.request.plan_grace_seconds
+
+    def restart(self) -> None:
+        """Forget what the KV cache held; it will be computed again."""
+        self.computed_count = 0
+        self.pages = []
+        self.logits = None
+
+    def row(self) -> Row:
+        """Return what the sampler needs to draw the next token."""
+        return Row(
+            self.parameters.sampling,
+            self.parameters.seed,
+            self.output_count,
+            self._prompt_set,
+            self._output_counts,
+            self.request.candidate_count,
+        )
+
+    def record(
+        self,
+        drawn: Drawn,
+        piece: bytes,
+        *,
+        is_end: bool,
+        step_time_us: int,
+        now: float,
+        candidates: tuple[tuple[int, str, float], ...] = (),
+    ) -> tuple[Token, FinishReason | None]:
+        """Take the drawn token, whose bytes are `piece`; return it as an event
+        and why the request ends with it, if it does. Text still held back
+        comes with the last token.
+        """
+        index = self.output_count
+        self._account(drawn, now)
+        self.logits = None
+        ends = is_end and not self.request.ignore_end_of_sequence
+        text = self._detokenizer.push(b"" if is_end else piece)
+        reason = self._finish_reason(ends)
+        if reason in {FinishReason.STOP, FinishReason.LENGTH}:
+            text += self._detokenizer.flush()
+        token = Token(
+            index,
+            drawn.token_id,
+            text,
+            drawn.temperature,
+            drawn.entropy,
+            drawn.log_probability,
+            drawn.model_log_probability,
+            self.parameters.revision,
+            step_time_us,
+            candidates,
+        )
+        return token, reason
+
+    def _finish_reason(self, ends: bool) -> FinishReason | None:
+        if self._detokenizer.stopped:
+            return FinishReason.STOP_STRING
+        if ends:
+            return FinishReason.STOP
+        budget = self.parameters.token_budget or self._token_limit
+        if self.output_count >= min(budget, self._token_limit):
+            return FinishReason.LENGTH
+        return None
+
+    def _account(self, drawn: Drawn, now: float) -> None:
+        if self._first_token_at is None:
+            self._first_token_at = now
+            self._prefill_entropy = drawn.entropy
+        self._awaits_plan = False
+        self._last_token_at = now
+        self.token_ids.append(drawn.token_id)
+        self._output_counts[drawn.token_id] += 1
+        self._temperature = drawn.temperature
+        self._temperature_sum += drawn.temperature
+        self._entropy_sum += drawn.entropy
+        self._log_probability_sum += drawn.model_log_probability
+        if len(self._temperatures) < MAX_TRACED_TEMPERATURES:
+            self._temperatures.append(drawn.temperature)
+
+    def telemetry(self, every_tokens: int) -> Telemetry | None:
+        """Return a report if `every_tokens` were decoded since the last one."""
+        count = self.output_count
+        fresh = count - self._reported_count
+        if fresh < every_tokens:
+            return None
+        mean_entropy = (self._entropy_sum - self._reported_entropy_sum) / fresh
+        self._reported_count, self._reported_entropy_sum = count, self._entropy_sum
+        context, plan = self.request.context, self.parameters.plan
+        output = self.token_ids[len(self.request.prompt_ids) :]
+        return Telemetry(
+            request_id=context.request_id,
+            decision_id=plan.decision_id if plan else "",
+            scenario=plan.scenario if plan else "",
+            token_count=count,
+            token_budget=self.parameters.token_budget,
+            temperature=self._temperature,
+            mean_entropy=mean_entropy,
+            prefill_entropy=self._prefill_entropy,
+            repetition=repetition(output[-NGRAM_WINDOW:]),
+            revision=self.parameters.revision,
+            deadline_unix_ms=context.deadline_unix_ms,
+            is_pinned=self.parameters.is_program_pinned,
+            traceparent=context.traceparent,
+        )
+
+    def ended(self, reason: FinishReason, error: MeshError | None = None) -> Ended:
+        """Return the last event of the stream."""
+        count = max(1, self.output_count)
+        means = (self._temperature_sum / count, self._entropy_sum / count)
+        return Ended(reason, self.usage(), *means, error)
+
+    def outcome(self, reason: FinishReason) -> Outcome:
+        """Return the account of the request, now that it is over."""
+        count = max(1, self.output_count)
+        return Outcome(
+            context=self.request.context,
+            plan=self.parameters.plan,
+            finish_reason=reason,
+            usage=self.usage(),
+            mean_temperature=self._temperature_sum / count,
+            mean_entropy=self._entropy_sum / count,
+            prefill_entropy=self._prefill_entropy,
+            mean_log_probability=self._log_probability_sum / count,
+            repetition=repetition(self.token_ids[len(self.request.prompt_ids) :]),
+            temperatures=tuple(self._temperatures),
+        )
+
+    def usage(self) -> Usage:
+        """Return tokens and times so far."""
+        return Usage(
+            prompt_tokens=len(self.request.prompt_ids),
+            completion_tokens=self.output_count,
+            queue_time_us=_microseconds(self.arrived_at, self._started_at),
+            prefill_time_us=_microseconds(self._started_at, self._first_token_at),
+            decode_time_us=_microseconds(self._first_token_at, self._last_token_at),
+        )
+
+
+def _microseconds(start: float | None, end: float | None) -> int:
+    return 0 if start is None or end is None else round((end - start) * 1e6)

@@ -1,0 +1,140 @@
+"""The parts of the inference service, put together by hand.
+
+requests -> server -> engine thread -> streams
+                          |-> measurements (metrics, spans)
+                          |-> steering     (telemetry to the controller, revisions back)
+                          `-> outcomes     (accounts to the controller)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from opentelemetry.metrics import Observation
+
+from services.inference.config import Config
+from services.inference.decoder import Decoder
+from services.inference.engine import Engine
+from services.inference.kernels import PAGE_SIZE
+from services.inference.measure import Measurements
+from services.inference.outcomes import OutcomeSpool, reporter
+from services.inference.prompt import Prompts
+from services.inference.scheduler import Limits
+from services.inference.scoring import Scorer
+from services.inference.server import SERVICE, InferenceService
+from services.inference.steer import Steering
+from thermesh import rpc, semconv, telemetry
+from thermesh.clock import Clock, SystemClock
+from thermesh.v1 import inference_pb2_grpc
+
+if TYPE_CHECKING:
+    from services.inference.models import LoadedModel
+
+FLUSH_SECONDS = 2.0
+
+
+class Service:
+    """One replica: `start` it, and `stop` it when all is done.
+
+    `threads` is the number of cores of a step, `replica_id` its name to the
+    controller.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: LoadedModel,
+        replica_id: str,
+        threads: int = 1,
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        limits = _limits(config)
+        vocabulary_size = model.config.vocabulary_size
+        decoder = Decoder(model.network, model.tokenizer, limits, config.kv_pages, clock)
+        self.engine = Engine(
+            decoder,
+            limits,
+            context_length=model.config.context_length,
+            vocabulary_size=vocabulary_size,
+            clock=clock,
+            threads=threads,
+        )
+        self.measurements = Measurements(
+            self.engine, model.name, telemetry.meter(), telemetry.tracer()
+        )
+        self._channel = rpc.connect(config.controller_target)
+        self.outcomes = OutcomeSpool(reporter(self._channel), config.outcome_capacity)
+        self.steering = Steering(
+            self._channel,
+            self.engine,
+            replica_id=replica_id,
+            model=model.name,
+            load_interval_seconds=config.load_interval_seconds,
+        )
+        self._scorer = Scorer(model.network)
+        prompts = Prompts(model.name, model.tokenizer, self.engine.token_capacity, clock)
+        self.server = rpc.Server("inference", config.host, config.port, config.grace_seconds)
+        self.server.add(
+            inference_pb2_grpc.add_InferenceServiceServicer_to_server,
+            InferenceService(model, self.engine, prompts, self._scorer),
+            SERVICE,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> int:
+        """Serve; return the port."""
+        self.engine.listeners += [
+            self.measurements.observe,
+            self.outcomes.observe,
+            self.steering.mailbox.observe,
+        ]
+        self._register_spool()
+        self.engine.start()
+        self._tasks = [
+            asyncio.create_task(self.steering.run(), name="steering"),
+            asyncio.create_task(self.outcomes.run(), name="outcomes"),
+        ]
+        return await self.server.start()
+
+    async def run_until_signal(self) -> None:
+        """Serve until the process is asked to end, then let streams finish."""
+        await rpc.until_signal()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Refuse new work, let open streams end within the grace, report what
+        is left, and free everything.
+        """
+        self.engine.drain()
+        await self.server.drain()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.engine.stop()
+        await self.outcomes.flush(FLUSH_SECONDS)
+        self._scorer.close()
+        await self._channel.close()
+
+    def _register_spool(self) -> None:
+        meter, outcomes = telemetry.meter(), self.outcomes
+        meter.create_observable_gauge(
+            semconv.OUTCOMES_PENDING, [lambda _: [Observation(outcomes.pending)]]
+        )
+        meter.create_observable_counter(
+            semconv.OUTCOMES_LOST, [lambda _: [Observation(outcomes.lost)]]
+        )
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        max_running=config.max_running,
+        max_waiting=config.max_waiting,
+        step_tokens=config.step_tokens,
+        prefill_chunk=config.prefill_chunk,
+        page_size=PAGE_SIZE,
+    )

@@ -1,0 +1,125 @@
+"""Clients that go away: inference hears of it at once and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import httpx
+import pytest
+from gateway_fakes import MODEL
+
+from thermesh import rpc
+from thermesh.testing import eventually
+from thermesh.v1 import chat_pb2, chat_pb2_grpc, common_pb2
+
+SOON_SECONDS = 0.1
+
+
+def request_bytes(stream):
+    """One HTTP request as bytes, for a client that is no library."""
+    messages = [{"role": "user", "content": "hello"}]
+    body = json.dumps({"model": MODEL, "messages": messages, "stream": stream}).encode()
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def gateway_tasks():
+    """Names of the gateway's tasks that are alive."""
+    names = {"decide", "relay", "answer", "watch-client", "steer", "listening"}
+    return [task for task in asyncio.all_tasks() if task.get_name() in names]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_closing_the_socket_cancels_generation_at_once(served, stream):
+    """Inference sees the cancellation within 100 ms, whether the answer streams or not."""
+    served.inference.hangs_after = 2
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
+    writer.write(request_bytes(stream))
+    if stream:
+        await reader.readuntil(b" is")
+    else:
+        await eventually(lambda: served.inference.calls and served.inference.calls[0].plan_came)
+        await served.inference.calls[0].plan_came.wait()
+    closed_at = time.monotonic()
+    writer.close()
+    await asyncio.wait_for(served.inference.calls[0].over.wait(), 5)
+    took = time.monotonic() - closed_at
+    await writer.wait_closed()
+    await eventually(lambda: served.gateway.admission.inside == 0)
+
+    assert served.inference.calls[0].was_cancelled
+    assert took < SOON_SECONDS
+    assert served.count("thermesh.requests", **{"thermesh.reason": "cancelled"}) == 1
+
+
+async def test_three_hundred_abandoned_streams_leave_no_task(served):
+    """Streams abandoned before, at and after the first token leave no task, call or place."""
+    served.inference.hangs_after = 3
+    limits = httpx.Limits(max_connections=50)
+    url = f"http://127.0.0.1:{served.http_port}"
+    messages = [{"role": "user", "content": "hello"}]
+    body = {"model": MODEL, "messages": messages, "stream": True}
+    turns = asyncio.Semaphore(16)
+    async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
+
+        async def abandon(lines_wanted):
+            async with (
+                turns,
+                client.stream("POST", "/v1/chat/completions", json=body) as response,
+            ):
+                lines = response.aiter_lines()
+                for _ in range(lines_wanted):
+                    await anext(lines)
+
+        await asyncio.gather(*(abandon(number % 4) for number in range(300)))
+    await eventually(lambda: served.gateway.admission.inside == 0, what="no request inside")
+    await eventually(lambda: served.inference.open_calls == 0, what="no open call")
+    await eventually(lambda: not gateway_tasks(), what="no task of the gateway")
+    senders = [t for t in asyncio.all_tasks() if "consume_request" in repr(t.get_coro())]
+
+    assert len(served.inference.calls) == 300
+    assert senders == []
+    assert served.count("thermesh.requests") == 300
+
+
+async def test_cancelling_a_native_call_cancels_generation_at_once(served):
+    """Inference sees the cancellation of a Converse call within 100 ms."""
+    served.inference.hangs_after = 2
+    channel = rpc.connect(f"127.0.0.1:{served.grpc_port}")
+    start = chat_pb2.ConverseStart(model=MODEL)
+    start.messages.add(role=common_pb2.ROLE_USER, content="hello")
+    requests = iter([chat_pb2.ConverseRequest(start=start)])
+    call = chat_pb2_grpc.ChatServiceStub(channel).Converse(requests)
+    async for response in call:
+        if response.tokens.tokens and response.tokens.tokens[0].index == 1:
+            break
+    cancelled_at = time.monotonic()
+    call.cancel()
+    await asyncio.wait_for(served.inference.calls[0].over.wait(), 5)
+    took = time.monotonic() - cancelled_at
+    await channel.close()
+    await eventually(lambda: not gateway_tasks(), what="no task of the gateway")
+
+    assert took < SOON_SECONDS
+    assert served.gateway.admission.inside == 0
+
+
+async def test_draining_lets_open_answers_finish(serve):
+    """On shutdown readiness goes first, open streams end well, new requests are refused."""
+    served = await serve(grace_s=5)
+    served.inference.go.clear()
+    answer = asyncio.create_task(served.chat())
+    await eventually(lambda: served.gateway.admission.inside == 1)
+    draining = asyncio.create_task(served.gateway.drain())
+    await eventually(lambda: not served.gateway.admission.is_open)
+    served.inference.go.set()
+    response = await answer
+    await draining
+
+    assert response.status_code == 200
+    assert response.json()["choices"][0]["message"]["content"] == "Paris is it."

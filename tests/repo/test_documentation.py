@@ -1,0 +1,27 @@
+"""The reference pages say what the code says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from thermesh import semconv
+
+
+def test_every_setting_is_documented(root):
+    """The table in docs/operations.md is the one that the declarations give."""
+    command = [sys.executable, "scripts/settings_table.py", "--check"]
+    result = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_telemetry_name_is_documented(texts):
+    """Each metric of the registry is explained in docs/operations.md."""
+    metrics = {
+        value
+        for name, value in vars(semconv).items()
+        if isinstance(value, str)
+        and value.startswith(("thermesh.", "gen_ai.server.", "rpc.server."))
+    }
+    page = texts["docs/operations.md"]
+    assert sorted(name for name in metrics if f"`{name}`" not in page) == []

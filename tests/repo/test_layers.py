@@ -1,0 +1,98 @@
+"""Who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+# The wire ends here: these modules of a room see protobuf messages and grpc. A
+# room whose `wire` does not fit one module has a package of that name.
+SHELLS = ("server", "wire", "__main__")
+
+# Modules, or packages of modules, that call another room for their own room's
+# logic, which reaches them behind a Protocol.
+LINKS = {
+    "services/gateway/mesh": "the gateway's calls to the three rooms behind it",
+    "services/inference/outcomes": "the spool that reports outcomes to the controller",
+    "services/inference/steer": "the stream that steers running sequences",
+}
+
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise AssertionError("torch was imported")
+
+sys.meta_path.insert(0, Refuse())
+room = importlib.import_module("services." + sys.argv[1])
+for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+importlib.import_module(room.__name__ + ".__main__")
+"""
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    """Full names of the modules that a file imports anywhere in it."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def speaks_grpc(tree: ast.Module) -> bool:
+    """Whether a file imports grpc, a part of it, or the stubs."""
+    return any(
+        name.startswith("grpc") or f"{name}.".startswith("thermesh.v1.")
+        for name in imported_modules(tree)
+    )
+
+
+def may_speak_grpc(name: str) -> bool:
+    """Whether a file of a room is one of its shells or links."""
+    path = pathlib.PurePosixPath(name).with_suffix("")
+    room, *below = path.parts[1:]
+    return below[0] in SHELLS or f"services/{room}/{below[0]}" in LINKS
+
+
+def test_logic_knows_nothing_of_the_wire(product):
+    """Inside a room only its shells and the links listed above import grpc or the stubs."""
+    speaking = {name for name, tree in product.items() if speaks_grpc(tree)}
+    rooms = {name for name in speaking if name.startswith("services/")}
+    assert {name for name in rooms if not may_speak_grpc(name)} == set()
+
+
+def test_no_module_imports_from_the_tests(product):
+    """What runs never imports a test, nor the tools that only tests install."""
+    tools = {"pytest", "hypothesis", "httpx", "openai", "transformers", "tests"}
+    found = {
+        name: tools & {module.partition(".")[0] for module in imported_modules(tree)}
+        for name, tree in product.items()
+    }
+    assert {name: modules for name, modules in found.items() if modules} == {}
+
+
+def test_import_laws_hold(root):
+    """The contracts of import-linter in pyproject.toml hold, indirect imports included."""
+    linter = pathlib.Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([linter], cwd=root, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("room", ["controller", "gateway"])
+def test_small_rooms_load_no_torch(root, room):
+    """Importing every module of the room imports no torch, not even by way of a library."""
+    if not (root / "services" / room).is_dir():
+        return
+    command = [sys.executable, "-c", IMPORT_EVERYTHING, room]
+    result = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

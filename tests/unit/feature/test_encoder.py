@@ -1,0 +1,106 @@
+"""The encoder against the reference implementation of the same weights."""
+
+import importlib
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from services.feature.encoder import Encoder
+from services.feature.encoding import cosine, pack, unpack
+from thermesh.errors import InvalidArgument
+from thermesh.models import locate
+
+pytestmark = [pytest.mark.model, pytest.mark.slow]
+
+TEXTS = (
+    "What is the capital of France?",
+    "Write a haiku about the sea.",
+    "def add(a, b): return a + b",
+    "東京はどこですか",
+    "   ",
+    "x",
+    "A long text. " * 200,
+)
+
+
+@pytest.fixture(scope="module")
+def folder():
+    return locate("all-minilm-l6-v2")
+
+
+@pytest.fixture(scope="module")
+def encoder(folder):
+    torch.set_num_threads(1)
+    return Encoder(folder)
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    """The reference implementation; importing it takes seconds, so only these tests do."""
+    return importlib.import_module("transformers")
+
+
+@pytest.fixture(scope="module")
+def reference(folder, transformers):
+    return transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_hidden_states_and_attention_equal_the_reference(encoder, reference, text):
+    """Same tokens, same last hidden states, same attention entropy as transformers' BERT."""
+    ids = encoder._tokenizer.encode(text).ids
+    hidden = encoder.forward(ids)
+    with torch.inference_mode():
+        expected = reference(torch.tensor([ids]), output_attentions=True)
+    torch.testing.assert_close(hidden.states, expected.last_hidden_state[0], atol=2e-5, rtol=1e-4)
+    rows = [torch.special.entr(layer).sum(-1).mean().item() for layer in expected.attentions]
+    entropy = sum(rows) / len(rows) / math.log(len(ids))
+    assert entropy == pytest.approx(hidden.attention_entropy, abs=1e-5)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tokens_equal_the_reference_tokenizer(encoder, folder, transformers, text):
+    """256 tokens at most, the special ones included."""
+    expected = transformers.BertTokenizerFast.from_pretrained(folder)(
+        text, truncation=True, max_length=256
+    )
+    assert expected["input_ids"] == encoder._tokenizer.encode(text).ids
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_an_encoding_is_in_range_and_survives_rest(encoder, text):
+    """Features lie in [0, 1], the embedding has length one, and both outlive packing."""
+    encoding = encoder.encode(text)
+    for feature in (
+        encoding.semantic_complexity,
+        encoding.attention_entropy,
+        encoding.vocabulary_rarity,
+    ):
+        assert 0.0 <= feature <= 1.0
+    assert float(np.linalg.norm(encoding.embedding)) == pytest.approx(1.0, abs=1e-5)
+    again = unpack(pack(encoding), encoder.dimensions)
+    np.testing.assert_allclose(encoding.embedding, again.embedding, atol=1e-3)
+
+
+def test_rare_words_are_those_in_pieces(encoder):
+    """One of three words stands in pieces; punctuation is no word."""
+    assert encoder.encode("the cat, xylophagous!").vocabulary_rarity == pytest.approx(1 / 3)
+    assert encoder.encode("?!").vocabulary_rarity == 0.0
+
+
+def test_meaning_orders_cosines(encoder):
+    """A paraphrase is nearer than another subject."""
+    first, near, far = (
+        encoder.encode(text).embedding
+        for text in ("How do I bake bread?", "What is a recipe for a loaf?", "Sort a list in C.")
+    )
+    assert cosine(first, near) > cosine(first, far) + 0.2
+
+
+def test_another_architecture_is_refused(tmp_path):
+    """The message names what is allowed."""
+    (tmp_path / "config.json").write_text('{"model_type": "roberta", "hidden_act": "gelu"}')
+    with pytest.raises(InvalidArgument, match="BERT"):
+        Encoder(tmp_path)

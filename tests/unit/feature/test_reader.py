@@ -1,0 +1,208 @@
+"""The reader: what comes in time, what comes late, and what is never waited for."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from services.feature.cache import EncodingCache, MemoryStore
+from services.feature.encoding import Encoding
+from services.feature.extract import Reading
+from services.feature.reader import Reader, Update
+from services.feature.session import SessionName, Sessions
+from services.feature.tally import Tally
+from services.feature.task import TaskClassifier
+from services.feature.worker import EncoderWorker
+from thermesh.features import INDEX
+from thermesh.testing import eventually
+
+SOON = 0.02
+PLENTY = 10.0
+
+
+class FakeEncoder:
+    """Encodes by length, when the gate is open."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.gate.set()
+        self.began = threading.Event()
+        self.seen = []
+
+    def encode(self, text):
+        self.seen.append(text)
+        self.began.set()
+        self.gate.wait()
+        if text == "fail":
+            raise RuntimeError("the encoder broke")
+        angle = float(len(text))
+        embedding = np.array([np.cos(angle), np.sin(angle)], np.float32)
+        return Encoding(embedding, 0.25, 0.5, 0.125)
+
+
+@pytest.fixture
+def encoder():
+    return FakeEncoder()
+
+
+@pytest.fixture
+def tally():
+    return Tally()
+
+
+@pytest.fixture
+def stores(clock):
+    return {"cache": MemoryStore(100, clock), "sessions": MemoryStore(100, clock)}
+
+
+@pytest.fixture
+async def reader(encoder, tally, clock, stores):
+    cache = EncodingCache(
+        local=MemoryStore(100, clock),
+        shared=stores["cache"],
+        tally=tally,
+        encoder="fake",
+        dimensions=2,
+        ttl_seconds=60,
+    )
+    reading = Reader(
+        worker=EncoderWorker(encoder.encode, 2),
+        classifier=TaskClassifier(),
+        cache=cache,
+        sessions=Sessions(MemoryStore(100, clock), stores["sessions"], 2, 60),
+        tally=tally,
+        clock=clock,
+    )
+    yield reading
+    encoder.gate.set()
+    await reading.close()
+
+
+async def test_the_first_reading_encodes_and_the_second_is_cached(reader, encoder, stores):
+    """Same text, same vector bit for bit, and the encoder asked once."""
+    first = await reader.read(Reading("Hello there"), PLENTY)
+    await eventually(lambda: len(stores["cache"]) == 1)
+    second = await reader.read(Reading("Hello there"), PLENTY)
+    assert (first.cached, second.cached) == (False, True)
+    assert first.vector == second.vector
+    assert first.vector.encoder_used
+    assert encoder.seen == ["Hello there"]
+
+
+async def test_a_late_encoder_gives_the_lexical_vector_and_is_cached(
+    reader, encoder, tally, stores
+):
+    """The budget is kept; what came too late serves the next reading."""
+    encoder.gate.clear()
+    late = await reader.read(Reading("Write a poem"), SOON)
+    assert not late.vector.encoder_used
+    assert late.vector.task == "generation"
+    assert tally.failures == {("encoder", "late"): 1}
+    encoder.gate.set()
+
+    await eventually(lambda: len(stores["cache"]) == 1)
+    assert (await reader.read(Reading("Write a poem"), PLENTY)).cached
+    assert encoder.seen == ["Write a poem"]
+
+
+async def test_a_reading_given_up_before_it_began_is_never_encoded(reader, encoder):
+    """A queue of abandoned texts does not keep the encoder busy."""
+    encoder.gate.clear()
+    await reader.read(Reading("runs"), SOON)
+    await reader.read(Reading("waits"), SOON)
+    encoder.gate.set()
+    assert (await reader.read(Reading("later"), PLENTY)).vector.encoder_used
+    assert encoder.seen == ["runs", "later"]
+
+
+async def test_a_full_queue_answers_at_once(reader, encoder, tally):
+    """The fourth of four has no place in a queue of two and does not wait for one."""
+    encoder.gate.clear()
+    waiting = [asyncio.create_task(reader.read(Reading("0"), PLENTY))]
+    await asyncio.to_thread(encoder.began.wait)
+    waiting += [asyncio.create_task(reader.read(Reading(text), PLENTY)) for text in ("1", "2")]
+    await eventually(lambda: tally.lookups["miss"] == 3)
+    refused = await reader.read(Reading("3"), PLENTY)
+    assert not refused.vector.encoder_used
+    assert tally.failures == {("encoder", "full"): 1}
+    encoder.gate.set()
+    assert all(answer.vector.encoder_used for answer in await asyncio.gather(*waiting))
+
+
+async def test_a_caller_who_left_withdraws_the_job(reader, encoder):
+    """Cancellation reaches the queue and is not swallowed."""
+    encoder.gate.clear()
+    first = asyncio.create_task(reader.read(Reading("runs"), PLENTY))
+    await asyncio.to_thread(encoder.began.wait)
+    second = asyncio.create_task(reader.read(Reading("waits"), PLENTY))
+    await eventually(lambda: reader._tally.lookups["miss"] == 2)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    encoder.gate.set()
+    await first
+    assert (await reader.read(Reading("later"), PLENTY)).vector.encoder_used
+    assert encoder.seen == ["runs", "later"]
+
+
+async def test_an_encoder_that_fails_is_logged_and_survived(reader, tally, caplog):
+    """One bad text costs its own encoding only."""
+    broken = await reader.read(Reading("fail"), PLENTY)
+    assert not broken.vector.encoder_used
+    assert tally.failures == {("encoder", "failed"): 1}
+    assert "fail" not in {record.getMessage().split()[-1] for record in caplog.records}
+    assert (await reader.read(Reading("fine"), PLENTY)).vector.encoder_used
+
+
+async def test_turns_of_a_session_shift_the_topic(reader, stores):
+    """The second turn is compared with the first; another session is not."""
+
+    async def shift(text, session_id):
+        answer = await reader.read(Reading(text, session_id=session_id), PLENTY)
+        await asyncio.gather(*reader._writes)
+        return answer.vector.values[INDEX["topic_shift"]]
+
+    assert await shift("a", "s1") == 0.0
+    assert await shift("abcd", "s1") == pytest.approx((1 - np.cos(3.0)) / 2, abs=1e-3)
+    assert await shift("abcd", "s2") == 0.0
+    found = await reader._sessions.get(SessionName("default", "s1"))
+    assert found.turns == 2
+
+
+async def test_partials_do_not_count_as_turns(reader):
+    """Only the final text of a stream is a turn of its session."""
+
+    async def updates():
+        for text in ("a", "ab", "abc"):
+            yield Update(Reading(text, session_id="s"), is_final=text == "abc")
+
+    answers = [answer async for answer in reader.follow(updates(), PLENTY)]
+    await asyncio.gather(*reader._writes)
+    assert answers[-1][1] is True
+    assert (await reader._sessions.get(SessionName("default", "s"))).turns == 1
+
+
+async def test_a_reader_without_encoder_reads_lexically(clock, stores, tally):
+    """`THERMESH_ENCODER=none` is a small machine's choice, not a failure."""
+    cache = EncodingCache(
+        local=stores["cache"],
+        shared=stores["cache"],
+        tally=tally,
+        encoder="none",
+        dimensions=0,
+        ttl_seconds=60,
+    )
+    sessions = Sessions(stores["sessions"], stores["sessions"], 0, 60)
+    reader = Reader(
+        worker=None,
+        classifier=TaskClassifier(),
+        cache=cache,
+        sessions=sessions,
+        tally=tally,
+        clock=clock,
+    )
+    answer = await reader.read(Reading("What is 2 + 2?", session_id="s"), PLENTY)
+    assert not answer.vector.encoder_used
+    assert answer.vector.task == "arithmetic"
+    assert not tally.failures

@@ -1,0 +1,1 @@
+"""The command `thermesh`: one module a command, and the supervisor that `up` runs."""
