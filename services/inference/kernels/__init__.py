@@ -29,9 +29,21 @@ from services.inference.kernels import reference
 from services.inference.kernels.config import KernelsConfig
 from services.inference.kernels.cpu.native import NotAvailable
 from services.inference.kernels.cpu.network import CpuNetwork
-from services.inference.kernels.cpu.packing import Sizes, Tensors, Unsuitable
+from services.inference.kernels.cpu.packing import Blocks, Sizes, Tensors, Unsuitable
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.settings import from_env
+
+__all__ = [
+    "PAGE_SIZE",
+    "Blocks",
+    "CpuNetwork",
+    "Kernels",
+    "PagedCache",
+    "Span",
+    "StepBatch",
+    "select",
+    "whole_network",
+]
 
 log = logging.getLogger(__name__)
 

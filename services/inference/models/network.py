@@ -26,6 +26,8 @@ _SCORE_CHUNK = 256
 class Network:
     """The network of one model on one implementation of the kernels."""
 
+    kernels = "reference"
+
     def __init__(
         self, config: ModelConfig, weights: Weights, kernels: Kernels | None = None
     ) -> None:
