@@ -118,7 +118,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "thermesh_linear": (
         ctypes.c_char_p,
-        (_pointer, ctypes.POINTER(Matrix), _pointer, _i32, _pointer),
+        (_pointer, ctypes.POINTER(Matrix), _pointer, _i32, ctypes.c_float, _pointer),
     ),
     "thermesh_row": (ctypes.c_char_p, (ctypes.POINTER(Matrix), _i64, _pointer)),
 }

@@ -95,14 +95,15 @@ THERMESH_API const char* thermesh_step(ThermeshEngine* engine, const ThermeshNet
 
 // One product, for tests: out[rows][matrix->rows] from x[rows][matrix->columns].
 THERMESH_API const char* thermesh_linear(ThermeshEngine* engine, const ThermeshMatrix* matrix,
-                                         const float* x, int32_t rows, float* out) {
+                                         const float* x, int32_t rows, float outlier,
+                                         float* out) {
   if (!engine || !matrix || !matrix->tiles || !x || !out) return "a part is missing";
   if (rows < 1 || thermesh_packed_bytes(matrix->kind, matrix->rows, matrix->columns) == 0) {
     return "the sizes are impossible";
   }
   const std::lock_guard<std::mutex> lock(engine->mutex);
   try {
-    multiply(*matrix, x, rows, out, *engine->tier, engine->workspace);
+    multiply(*matrix, x, rows, outlier, out, *engine->tier, engine->workspace);
   } catch (const std::bad_alloc&) {
     return "not enough memory for the product";
   }

@@ -22,29 +22,58 @@ inline Lanes exponential(Lanes x) {
   return times_power_of_two(p, n);
 }
 
-void quantise(const float* x, int blocks, uint8_t* panel, int rows, int row) {
-  for (int block = 0; block < blocks; ++block) {
-    const Lanes low = load(x + block * kBlock), high = load(x + block * kBlock + kLanes);
-    const float largest = reduce_max(max(absolute(low), absolute(high)));
-    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-    const float scale = largest / 127.0f;
-    const Lanes first = round(mul(low, set1(inverse))), second = round(mul(high, set1(inverse)));
-    uint8_t* place = panel + block * panel_block_bytes(rows);
-    store_int8(place + row * kBlock, first);
-    store_int8(place + row * kBlock + kLanes, second);
-    float* scales = reinterpret_cast<float*>(place + rows * kBlock);
-    scales[row] = scale;
-    scales[rows + row] = scale * reduce_add(add(first, second));
-  }
-}
-
-void rms_norm(const float* x, const float* weight, float epsilon, int size, float* out) {
+inline float sum_of_squares(const float* x, int size) {
   Lanes squares = set1(0.0f);
   for (int i = 0; i < size; i += kLanes) {
     const Lanes value = load(x + i);
     squares = fma(value, value, squares);
   }
-  const float factor = 1.0f / sqrtf(reduce_add(squares) / static_cast<float>(size) + epsilon);
+  return reduce_add(squares);
+}
+
+// Half a block: stores codes and fractions, returns them as 256ths of a code.
+inline Lanes quantise_half(Lanes x, float inverse, bool is_wide, uint8_t* codes,
+                           uint8_t* fractions) {
+  const Lanes narrow = round(mul(x, set1(inverse)));
+  if (!is_wide) {
+    store_int8(codes, narrow);
+    store_int8(fractions, set1(0.0f));
+    return mul(narrow, set1(256.0f));
+  }
+  const Lanes fine = round(mul(x, set1(inverse * 256.0f)));
+  const Lanes code = round(mul(fine, set1(1.0f / 256.0f)));
+  // A fraction of 128 becomes 127: AVX2 needs room to negate.
+  const Lanes fraction = min(max(fma(code, set1(-256.0f), fine), set1(-127.0f)), set1(127.0f));
+  store_int8(codes, code);
+  store_int8(fractions, fraction);
+  return fma(code, set1(256.0f), fraction);
+}
+
+void quantise(const float* x, int blocks, float outlier, uint8_t* panel, int rows, int row) {
+  const int size = blocks * kBlock;
+  const float limit = outlier * sqrtf(sum_of_squares(x, size) / static_cast<float>(size));
+  for (int block = 0; block < blocks; ++block, panel += panel_block_bytes(rows)) {
+    const Lanes low = load(x + block * kBlock), high = load(x + block * kBlock + kLanes);
+    const float largest = reduce_max(max(absolute(low), absolute(high)));
+    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    const float scale = largest / 127.0f;
+    const bool is_wide = largest > limit;
+    uint8_t* codes = panel + row * kBlock;
+    uint8_t* fractions = codes + fractions_offset(rows);
+    const Lanes first = quantise_half(low, inverse, is_wide, codes, fractions);
+    const Lanes second =
+        quantise_half(high, inverse, is_wide, codes + kLanes, fractions + kLanes);
+    float* scales = reinterpret_cast<float*>(panel + scales_offset(rows));
+    scales[row] = scale;
+    scales[rows + row] = scale * (1.0f / 256.0f) * reduce_add(add(first, second));
+    int32_t* flag = reinterpret_cast<int32_t*>(panel + flag_offset(rows));
+    *flag = (row == 0 ? 0 : *flag) | (is_wide ? 1 : 0);
+  }
+}
+
+void rms_norm(const float* x, const float* weight, float epsilon, int size, float* out) {
+  const float mean = sum_of_squares(x, size) / static_cast<float>(size);
+  const float factor = 1.0f / sqrtf(mean + epsilon);
   for (int i = 0; i < size; i += kLanes) {
     store(out + i, mul(mul(load(x + i), set1(factor)), load(weight + i)));
   }

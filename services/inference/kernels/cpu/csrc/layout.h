@@ -12,10 +12,15 @@
 // is scale * code + minimum, where the minimum of Q4_0 is -8 * scale and that
 // of Q8_0 is -128 * scale.
 //
-// Activations: a panel of up to 8 rows holds, for each 32 columns,
-//   rows x 32 int8 codes, rows float scales, rows float sums,
-// where the sum is that of the dequantised codes. So
-//   y = sum over blocks of weight_scale * scale * dot(codes) + minimum * sum.
+// Activations: a panel of up to 8 rows holds, for each block of 32 columns,
+//   rows x 32 int8 codes, rows x 32 int8 fractions (in 256ths of a code),
+//   rows float scales, rows float sums, whether any fraction is not 0 (int32),
+// where the sum is that of the dequantised numbers. So
+//   y = sum over blocks of
+//       weight_scale * scale * (dot(codes) + dot(fractions) / 256) + minimum * sum.
+// A block with an outlier would lose its small numbers in eight bits: it has
+// fractions, which make sixteen of them. The others are spared the second dot
+// product.
 //
 // Keys and values: a page holds 16 tokens of one key-value head as halves:
 // keys [head_size][16 tokens], values [head_size / 16][16 tokens][16].
@@ -52,6 +57,10 @@ static constexpr bool is_known(int32_t kind) {
   return kind == kQ4_0 || kind == kQ4_1 || kind == kQ8_0;
 }
 
-static constexpr size_t panel_block_bytes(int rows) { return static_cast<size_t>(rows) * (kBlock + 8); }
+// Parts of one block of a panel of `rows` rows.
+static constexpr size_t fractions_offset(int rows) { return static_cast<size_t>(rows) * kBlock; }
+static constexpr size_t scales_offset(int rows) { return 2 * fractions_offset(rows); }
+static constexpr size_t flag_offset(int rows) { return scales_offset(rows) + 8 * rows; }
+static constexpr size_t panel_block_bytes(int rows) { return flag_offset(rows) + 4; }
 
 }  // namespace thermesh

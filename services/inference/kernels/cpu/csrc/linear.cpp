@@ -1,7 +1,5 @@
 #include "linear.h"
 
-#include <cstring>
-
 namespace thermesh {
 namespace {
 
@@ -63,21 +61,18 @@ void multiply_group(const Panels& panels, const Output* outputs, int first, int 
   }
 }
 
-// One block of 32 outputs of gate and up, for one panel.
-void gate_up_block(const Panels& panels, int panel, const ThermeshMatrix& gate,
-                   const ThermeshMatrix& up, int block, const Panels& out, const Tier& tier) {
-  alignas(64) float gated[kPanelRows * kBlock], raised[kPanelRows * kBlock];
+// 16 outputs of gate and up, for one panel.
+void gate_up_tile(const Panels& panels, int panel, const ThermeshMatrix& gate,
+                  const ThermeshMatrix& up, int index, float* out, const Tier& tier) {
+  alignas(64) float raised[kPanelRows * kLanes];
   const int rows = panels.rows_of(panel);
-  for (int half = 0; half < 2; ++half) {
-    const int index = 2 * block + half;
-    tier.product(gate.kind, tile_row(gate, index), panels.at(panel), rows, panels.blocks,
-                 gated + half * kLanes, kBlock, false);
-    tier.product(up.kind, tile_row(up, index), panels.at(panel), rows, panels.blocks,
-                 raised + half * kLanes, kBlock, false);
-  }
-  tier.silu_mul(gated, raised, rows * kBlock);
-  uint8_t* place = out.at(panel) + block * panel_block_bytes(rows);
-  for (int r = 0; r < rows; ++r) tier.quantise(gated + r * kBlock, 1, place, rows, r);
+  const size_t stride = gate.rows;
+  float* gated = out + static_cast<size_t>(panel) * kPanelRows * stride + index * kLanes;
+  tier.product(gate.kind, tile_row(gate, index), panels.at(panel), rows, panels.blocks, gated,
+               stride, false);
+  tier.product(up.kind, tile_row(up, index), panels.at(panel), rows, panels.blocks, raised, kLanes,
+               false);
+  for (int r = 0; r < rows; ++r) tier.silu_mul(gated + r * stride, raised + r * kLanes, kLanes);
 }
 
 }  // namespace
@@ -96,13 +91,16 @@ void linear(const Panels& panels, const Output* outputs, int count, const Tier& 
 }
 
 void gate_up(const Panels& panels, const ThermeshMatrix& gate, const ThermeshMatrix& up,
-             const Panels& out, const Tier& tier, Pool& pool) {
-  const int chunks = chunks_for(out.blocks, pool);
+             float* out, const Tier& tier, Pool& pool) {
+  const int tiles = tiles_of(gate);
+  const int chunks = chunks_for(tiles, pool);
   pool.run(chunks, [&](int chunk) {
-    const int end = out.blocks * (chunk + 1) / chunks;
-    for (int block = out.blocks * chunk / chunks; block < end; ++block) {
+    const int end = tiles * (chunk + 1) / chunks;
+    for (int first = tiles * chunk / chunks; first < end; first += kGroup / 2) {
       for (int panel = 0; panel < panels.count(); ++panel) {
-        gate_up_block(panels, panel, gate, up, block, out, tier);
+        for (int index = first; index < std::min(first + kGroup / 2, end); ++index) {
+          gate_up_tile(panels, panel, gate, up, index, out, tier);
+        }
       }
     }
   });

@@ -23,7 +23,8 @@ struct Panels {
     return bytes + static_cast<size_t>(panel) * blocks * panel_block_bytes(kPanelRows);
   }
   static size_t bytes_for(int rows, int columns) {
-    return static_cast<size_t>(rows) * (columns / kBlock) * panel_block_bytes(1);
+    const size_t blocks = static_cast<size_t>(ceil_div(rows, kPanelRows)) * (columns / kBlock);
+    return blocks * panel_block_bytes(kPanelRows);
   }
 };
 
@@ -52,8 +53,8 @@ inline int chunks_for(int units, const Pool& pool) {
 // Computes each output from the same activations.
 void linear(const Panels& panels, const Output* outputs, int count, const Tier& tier, Pool& pool);
 
-// out panels = quantised silu(gate) * up.
+// out[row * gate.rows + output] = silu(gate) * up.
 void gate_up(const Panels& panels, const ThermeshMatrix& gate, const ThermeshMatrix& up,
-             const Panels& out, const Tier& tier, Pool& pool);
+             float* out, const Tier& tier, Pool& pool);
 
 }  // namespace thermesh

@@ -27,6 +27,16 @@ void* Buffer::reserve(size_t bytes) {
 
 namespace {
 
+// Blocks of activations whose largest number exceeds this many times the row's
+// root mean square are kept in sixteen bits. Measured on SmolLM2-135M: all in
+// eight bits gives a mean KL divergence of 2.5e-3 nats from float32 on the same
+// weights, most of it from few blocks; these give 4e-4 for a quarter more
+// arithmetic. The head runs for few rows and decides on the token: always fine.
+constexpr float kNormedOutlier = 4.0f;
+constexpr float kGatedOutlier = 6.0f;
+constexpr float kAttendedOutlier = INFINITY;
+constexpr float kHeadOutlier = 0.0f;
+
 // A step's state; each method is one phase of a layer.
 class Step {
  public:
@@ -41,10 +51,9 @@ class Step {
     normed_ = workspace.normed.room<float>(rows * network.hidden_size);
     joined_ = workspace.joined.room<float>(rows * joined_size_);
     attended_ = workspace.attended.room<float>(rows * query_size_);
-    const int widest = std::max(network.hidden_size, query_size_);
+    gated_ = workspace.gated.room<float>(rows * network.intermediate_size);
+    const int widest = std::max({network.hidden_size, query_size_, network.intermediate_size});
     panel_ = workspace.panel.room<uint8_t>(Panels::bytes_for(batch.tokens, widest));
-    wide_panel_ = workspace.wide_panel.room<uint8_t>(
-        Panels::bytes_for(batch.tokens, network.intermediate_size));
     cosines_ = workspace.cosines.room<float>(rows * network.head_size / 2);
     sines_ = workspace.sines.room<float>(rows * network.head_size / 2);
     plan_attention();
@@ -73,12 +82,20 @@ class Step {
     });
   }
 
-  void quantise_row(const Panels& panels, int row, const float* x) {
+  void quantise_row(const Panels& panels, int row, const float* x, float outlier) {
     const int panel = row / kPanelRows;
-    tier_.quantise(x, panels.blocks, panels.at(panel), panels.rows_of(panel), row % kPanelRows);
+    tier_.quantise(x, panels.blocks, outlier, panels.at(panel), panels.rows_of(panel),
+                   row % kPanelRows);
   }
 
-  Panels narrow(int columns) const { return {panel_, batch_.tokens, columns / kBlock}; }
+  // x is [rows][columns].
+  Panels quantised(const float* x, int columns, float outlier) {
+    const Panels panels{panel_, batch_.tokens, columns / kBlock};
+    for_rows(batch_.tokens, [&](int row) {
+      quantise_row(panels, row, x + static_cast<size_t>(row) * columns, outlier);
+    });
+    return panels;
+  }
 
   void begin() {
     const int half = network_.head_size / 2;
@@ -95,19 +112,18 @@ class Step {
   }
 
   Panels normalised(const float* weight) {
-    const Panels panels = narrow(network_.hidden_size);
-    for_rows(batch_.tokens, [&](int row) {
-      normalise_row(panels, row, row, weight);
-    });
+    const Panels panels{panel_, batch_.tokens, network_.hidden_size / kBlock};
+    for_rows(batch_.tokens,
+             [&](int row) { normalise_row(panels, row, row, weight, kNormedOutlier); });
     return panels;
   }
 
-  void normalise_row(const Panels& panels, int row, int from, const float* weight) {
+  void normalise_row(const Panels& panels, int row, int from, const float* weight, float outlier) {
     const size_t size = network_.hidden_size;
     float* normed = normed_ + row * size;
     tier_.rms_norm(hidden_ + from * size, weight, network_.rms_epsilon, network_.hidden_size,
                    normed);
-    quantise_row(panels, row, normed);
+    quantise_row(panels, row, normed, outlier);
   }
 
   void project(const ThermeshLayer& layer) {
@@ -312,28 +328,24 @@ class Step {
   }
 
   void add_attention(const ThermeshLayer& layer) {
-    const Panels panels = narrow(query_size_);
-    for_rows(batch_.tokens, [&](int row) {
-      quantise_row(panels, row, attended_ + static_cast<size_t>(row) * query_size_);
-    });
+    const Panels panels = quantised(attended_, query_size_, kAttendedOutlier);
     const Output output{&layer.attention_output, layer.attention_output_bias, hidden_,
                         static_cast<size_t>(network_.hidden_size), true};
     linear(panels, &output, 1, tier_, pool_);
   }
 
   void add_feed_forward(const ThermeshLayer& layer) {
-    const Panels panels = normalised(layer.feed_forward_norm);
-    const Panels wide{wide_panel_, batch_.tokens, network_.intermediate_size / kBlock};
-    gate_up(panels, layer.gate, layer.up, wide, tier_, pool_);
+    gate_up(normalised(layer.feed_forward_norm), layer.gate, layer.up, gated_, tier_, pool_);
+    const Panels panels = quantised(gated_, network_.intermediate_size, kGatedOutlier);
     const Output output{&layer.down, nullptr, hidden_, static_cast<size_t>(network_.hidden_size),
                         true};
-    linear(wide, &output, 1, tier_, pool_);
+    linear(panels, &output, 1, tier_, pool_);
   }
 
   void write_logits() {
     const Panels panels{panel_, batch_.outputs, network_.hidden_size / kBlock};
     for_rows(batch_.outputs, [&](int row) {
-      normalise_row(panels, row, batch_.output_rows[row], network_.norm);
+      normalise_row(panels, row, batch_.output_rows[row], network_.norm, kHeadOutlier);
     });
     const Output output{&network_.head, nullptr, batch_.logits,
                         static_cast<size_t>(network_.vocabulary_size), false};
@@ -349,8 +361,8 @@ class Step {
   Workspace& workspace_;
   Pool& pool_;
   int query_size_, key_size_, joined_size_;
-  float *hidden_, *normed_, *joined_, *attended_, *cosines_, *sines_, *partial_ = nullptr;
-  uint8_t *panel_, *wide_panel_;
+  float *hidden_, *normed_, *gated_, *joined_, *attended_, *cosines_, *sines_, *partial_ = nullptr;
+  uint8_t* panel_;
   int partial_rows_ = 0;
 };
 
@@ -459,14 +471,14 @@ void run_step(const ThermeshNetwork& network, const ThermeshBatch& batch, const 
   Step(network, batch, tier, workspace).run();
 }
 
-void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float* out, const Tier& tier,
-              Workspace& workspace) {
+void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outlier, float* out,
+              const Tier& tier, Workspace& workspace) {
   const Panels panels{workspace.panel.room<uint8_t>(Panels::bytes_for(rows, matrix.columns)), rows,
                       matrix.columns / kBlock};
   for (int row = 0; row < rows; ++row) {
     const int panel = row / kPanelRows;
-    tier.quantise(x + static_cast<size_t>(row) * matrix.columns, panels.blocks, panels.at(panel),
-                  panels.rows_of(panel), row % kPanelRows);
+    tier.quantise(x + static_cast<size_t>(row) * matrix.columns, panels.blocks, outlier,
+                  panels.at(panel), panels.rows_of(panel), row % kPanelRows);
   }
   const Output output{&matrix, nullptr, out, static_cast<size_t>(matrix.rows), false};
   linear(panels, &output, 1, tier, workspace.pool);

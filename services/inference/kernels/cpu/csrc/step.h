@@ -43,7 +43,7 @@ struct Task {
 
 // What steps reuse. One thread at a time.
 struct Workspace {
-  Buffer hidden, normed, panel, wide_panel, joined, attended, cosines, sines, partials;
+  Buffer hidden, normed, gated, panel, joined, attended, cosines, sines, partials;
   std::vector<int> span_of_row;
   std::vector<Task> tasks;
   std::vector<Task> merges;  // queries whose ranges were computed apart
@@ -59,7 +59,8 @@ void run_step(const ThermeshNetwork& network, const ThermeshBatch& batch, const 
               Workspace& workspace);
 
 // out[rows][matrix.rows] = x[rows][matrix.columns] times the matrix.
-void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float* out, const Tier& tier,
-              Workspace& workspace);
+// `outlier` as of Tier::quantise.
+void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outlier, float* out,
+              const Tier& tier, Workspace& workspace);
 
 }  // namespace thermesh

@@ -35,8 +35,9 @@ struct Tier {
   // tiles with a panel of `rows` rows and `blocks` blocks.
   void (*product)(int32_t kind, const uint8_t* tiles, const uint8_t* panel, int rows, int blocks,
                   float* out, size_t stride, bool add);
-  // Writes `blocks` blocks of row `row` of a panel of `rows` rows.
-  void (*quantise)(const float* x, int blocks, uint8_t* panel, int rows, int row);
+  // Writes row `row` of a panel of `rows` rows, row 0 first. Blocks whose largest
+  // number exceeds `outlier` times the row's root mean square get fractions.
+  void (*quantise)(const float* x, int blocks, float outlier, uint8_t* panel, int rows, int row);
   // out = x / rms(x) * weight; out may be x; size is a multiple of 16.
   void (*rms_norm)(const float* x, const float* weight, float epsilon, int size, float* out);
   // gate = silu(gate) * up; size is a multiple of 16.

@@ -143,28 +143,48 @@ inline void expand(const uint8_t* stored, __m256i* codes) {
   }
 }
 
+// dot(codes, activations + fractions / 256) in 256ths.
+template <int32_t kKind>
+inline __m256i fine_dot(const __m256i* codes, const uint8_t* activations,
+                        const uint8_t* fractions) {
+  const __m256i whole = _mm256_slli_epi32(dot<kKind>(codes, activations), 8);
+  return _mm256_add_epi32(whole, dot<kKind>(codes, fractions));
+}
+
+// The stored minimum of Q8_0 is not used: its codes are signed here.
+template <int kRows, int32_t kKind, bool kHasFractions>
+inline void add_block(const uint8_t* tile, const uint8_t* panel, Lanes* sums) {
+  const float* scales = reinterpret_cast<const float*>(panel + scales_offset(kRows));
+  const Lanes stored_scale = load_half(reinterpret_cast<const uint16_t*>(tile));
+  const Lanes scale = kHasFractions ? mul(stored_scale, set1(1.0f / 256.0f)) : stored_scale;
+  const Lanes minimum = kKind == kQ4_1 ? load_half(reinterpret_cast<const uint16_t*>(tile + 32))
+                                       : mul(stored_scale, set1(-8.0f));
+  __m256i low[8], high[8];
+  expand<kKind>(tile + code_offset(kKind), low);
+  expand<kKind>(tile + code_offset(kKind) + 32, high);
+  for (int r = 0; r < kRows; ++r) {
+    const uint8_t* activations = panel + r * kBlock;
+    const uint8_t* fractions = activations + fractions_offset(kRows);
+    const __m256i first = kHasFractions ? fine_dot<kKind>(low, activations, fractions)
+                                        : dot<kKind>(low, activations);
+    const __m256i second = kHasFractions ? fine_dot<kKind>(high, activations, fractions)
+                                         : dot<kKind>(high, activations);
+    const Lanes dots = {_mm256_cvtepi32_ps(first), _mm256_cvtepi32_ps(second)};
+    sums[r] = fma(dots, mul(scale, set1(scales[r])), sums[r]);
+    if (kKind != kQ8_0) sums[r] = fma(minimum, set1(scales[kRows + r]), sums[r]);
+  }
+}
+
 template <int kRows, int32_t kKind>
 void product(const uint8_t* tile, const uint8_t* panel, int blocks, float* out, size_t stride,
              bool adds) {
   Lanes sums[kRows];
   for (int r = 0; r < kRows; ++r) sums[r] = set1(0.0f);
   for (int block = 0; block < blocks; ++block) {
-    const Lanes scale = load_half(reinterpret_cast<const uint16_t*>(tile));
-    __m256i low[8], high[8];
-    expand<kKind>(tile + code_offset(kKind), low);
-    expand<kKind>(tile + code_offset(kKind) + 32, high);
-    const float* scales = reinterpret_cast<const float*>(panel + kRows * kBlock);
-    for (int r = 0; r < kRows; ++r) {
-      const uint8_t* activations = panel + r * kBlock;
-      const Lanes dots = {_mm256_cvtepi32_ps(dot<kKind>(low, activations)),
-                          _mm256_cvtepi32_ps(dot<kKind>(high, activations))};
-      sums[r] = fma(dots, mul(scale, set1(scales[r])), sums[r]);
-      if constexpr (kKind != kQ8_0) {
-        const Lanes minimum = kKind == kQ4_1
-                                  ? load_half(reinterpret_cast<const uint16_t*>(tile + 32))
-                                  : mul(scale, set1(-8.0f));
-        sums[r] = fma(minimum, set1(scales[kRows + r]), sums[r]);
-      }
+    if (*reinterpret_cast<const int32_t*>(panel + flag_offset(kRows))) {
+      add_block<kRows, kKind, true>(tile, panel, sums);
+    } else {
+      add_block<kRows, kKind, false>(tile, panel, sums);
     }
     tile += tile_bytes(kKind);
     panel += panel_block_bytes(kRows);

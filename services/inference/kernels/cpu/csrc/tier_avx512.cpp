@@ -53,10 +53,48 @@ inline __m512i four(const uint8_t* codes) {
   return _mm512_set1_epi32(together);
 }
 
+inline __m512i dot(const __m512i* codes, const uint8_t* activations) {
+  __m512i sum = _mm512_setzero_si512();
+  for (int i = 0; i < 8; ++i) sum = _mm512_dpbusd_epi32(sum, codes[i], four(activations + 4 * i));
+  return sum;
+}
+
+template <int32_t kKind>
+inline void expand(const uint8_t* stored, __m512i* codes) {
+  const __m512i nibble = _mm512_set1_epi8(0x0F);
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (kKind == kQ8_0) {
+      codes[2 * i] = load_codes(stored + 128 * i);
+      codes[2 * i + 1] = load_codes(stored + 128 * i + 64);
+    } else {
+      const __m512i both = load_codes(stored + 64 * i);
+      codes[2 * i] = _mm512_and_si512(both, nibble);
+      codes[2 * i + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
+    }
+  }
+}
+
+// Adds one block of every row. Dots are in 256ths where there are fractions;
+// scaling by a power of two is exact, so a row without any gets the same bits.
+template <int kRows, bool kHasFractions>
+inline void add_block(const __m512i* codes, Lanes scale, Lanes minimum, const uint8_t* panel,
+                      Lanes* sums) {
+  const float* scales = reinterpret_cast<const float*>(panel + scales_offset(kRows));
+  if (kHasFractions) scale = mul(scale, set1(1.0f / 256.0f));
+  for (int r = 0; r < kRows; ++r) {
+    __m512i whole = dot(codes, panel + r * kBlock);
+    if (kHasFractions) {
+      const __m512i rest = dot(codes, panel + fractions_offset(kRows) + r * kBlock);
+      whole = _mm512_add_epi32(_mm512_slli_epi32(whole, 8), rest);
+    }
+    sums[r] = fma(_mm512_cvtepi32_ps(whole), mul(scale, set1(scales[r])), sums[r]);
+    sums[r] = fma(minimum, set1(scales[kRows + r]), sums[r]);
+  }
+}
+
 template <int kRows, int32_t kKind>
 void product(const uint8_t* tile, const uint8_t* panel, int blocks, float* out, size_t stride,
              bool adds) {
-  const __m512i nibble = _mm512_set1_epi8(0x0F);
   Lanes sums[kRows];
   for (int r = 0; r < kRows; ++r) sums[r] = set1(0.0f);
   for (int block = 0; block < blocks; ++block) {
@@ -64,27 +102,12 @@ void product(const uint8_t* tile, const uint8_t* panel, int blocks, float* out, 
     const Lanes minimum = kKind == kQ4_1
                               ? load_half(reinterpret_cast<const uint16_t*>(tile + 32))
                               : mul(scale, set1(kKind == kQ4_0 ? -8.0f : -128.0f));
-    const uint8_t* stored = tile + code_offset(kKind);
     __m512i codes[8];
-    for (int i = 0; i < 4; ++i) {
-      if constexpr (kKind == kQ8_0) {
-        codes[2 * i] = load_codes(stored + 128 * i);
-        codes[2 * i + 1] = load_codes(stored + 128 * i + 64);
-      } else {
-        const __m512i both = load_codes(stored + 64 * i);
-        codes[2 * i] = _mm512_and_si512(both, nibble);
-        codes[2 * i + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
-      }
-    }
-    const float* scales = reinterpret_cast<const float*>(panel + kRows * kBlock);
-    for (int r = 0; r < kRows; ++r) {
-      __m512i dot = _mm512_setzero_si512();
-      for (int i = 0; i < 8; ++i) {
-        dot = _mm512_dpbusd_epi32(dot, codes[i], four(panel + r * kBlock + 4 * i));
-      }
-      const Lanes both_scales = mul(scale, set1(scales[r]));
-      sums[r] = fma(_mm512_cvtepi32_ps(dot), both_scales, sums[r]);
-      sums[r] = fma(minimum, set1(scales[kRows + r]), sums[r]);
+    expand<kKind>(tile + code_offset(kKind), codes);
+    if (*reinterpret_cast<const int32_t*>(panel + flag_offset(kRows))) {
+      add_block<kRows, true>(codes, scale, minimum, panel, sums);
+    } else {
+      add_block<kRows, false>(codes, scale, minimum, panel, sums);
     }
     tile += tile_bytes(kKind);
     panel += panel_block_bytes(kRows);

@@ -96,6 +96,16 @@ inline int code(const uint8_t* stored, int lane, int column) {
   }
 }
 
+inline Lanes dot(const int codes[kLanes][kBlock], const uint8_t* activations) {
+  return each([&](int lane) {
+    int sum = 0;
+    for (int column = 0; column < kBlock; ++column) {
+      sum += codes[lane][column] * static_cast<int8_t>(activations[column]);
+    }
+    return static_cast<float>(sum);
+  });
+}
+
 template <int kRows, int32_t kKind>
 void product(const uint8_t* tile, const uint8_t* panel, int blocks, float* out, size_t stride,
              bool adds) {
@@ -112,16 +122,15 @@ void product(const uint8_t* tile, const uint8_t* panel, int blocks, float* out, 
         codes[lane][column] = code<kKind>(tile + code_offset(kKind), lane, column);
       }
     }
-    const float* scales = reinterpret_cast<const float*>(panel + kRows * kBlock);
+    const float* scales = reinterpret_cast<const float*>(panel + scales_offset(kRows));
+    const bool has_fractions = *reinterpret_cast<const int32_t*>(panel + flag_offset(kRows));
     for (int r = 0; r < kRows; ++r) {
-      const int8_t* activations = reinterpret_cast<const int8_t*>(panel) + r * kBlock;
-      const Lanes dots = each([&](int lane) {
-        int sum = 0;
-        for (int column = 0; column < kBlock; ++column) {
-          sum += codes[lane][column] * activations[column];
-        }
-        return static_cast<float>(sum);
-      });
+      const uint8_t* activations = panel + r * kBlock;
+      Lanes dots = dot(codes, activations);
+      if (has_fractions) {
+        const Lanes rest = dot(codes, activations + fractions_offset(kRows));
+        dots = add(dots, mul(rest, set1(1.0f / 256.0f)));
+      }
       sums[r] = fma(dots, mul(scale, set1(scales[r])), sums[r]);
       sums[r] = fma(minimum, set1(scales[kRows + r]), sums[r]);
     }
