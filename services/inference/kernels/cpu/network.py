@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import math
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from services.inference.kernels.cpu import native
+from services.inference.kernels.cpu import memory, native
 from services.inference.kernels.cpu.packing import Packed, Sizes, Tensors, Unsuitable
 from thermesh.errors import Internal, InvalidArgument
 
@@ -33,18 +34,19 @@ _SCORE_CHUNK = 128
 class CpuCache:
     """Keys and values as half precision, in pages of 16 tokens.
 
-    `keys` is [layers, pages, kv_heads, head_size, 16 tokens], `values` [layers,
-    pages, kv_heads, head_size / 16, 16 tokens, 16]: in both, sixteen numbers
+    `keys` is [pages, layers, kv_heads, head_size, 16 tokens], `values` [pages,
+    layers, kv_heads, head_size / 16, 16 tokens, 16]: in both, sixteen numbers
     that a step uses together lie together.
     """
 
     def __init__(self, layers: int, pages: int, kv_heads: int, head_size: int) -> None:
-        # numpy asks the kernel for zeroed memory, which costs nothing before it
-        # is touched. It must be zeros: an unwritten value weighs 0, and
-        # 0 * NaN is NaN.
-        keys = np.zeros((layers, pages, kv_heads, head_size, _PAGE_TOKENS), np.float16)
-        values = np.zeros((layers, pages, kv_heads, head_size // 16, _PAGE_TOKENS, 16), np.float16)
-        self.keys, self.values = torch.from_numpy(keys), torch.from_numpy(values)
+        if pages < 1:
+            raise InvalidArgument(f"a cache of {pages} pages, at least 1 is needed", field="pages")
+        shape = (pages, layers, 2, kv_heads, head_size * _PAGE_TOKENS)
+        content = memory.anonymous(2 * math.prod(shape)).view(np.float16).reshape(shape)
+        self.content = torch.from_numpy(content)
+        self.keys = self.content[:, :, 0].unflatten(3, (head_size, _PAGE_TOKENS))
+        self.values = self.content[:, :, 1].unflatten(3, (head_size // 16, _PAGE_TOKENS, 16))
         self.pages = pages
         self.sizes = (layers, kv_heads, head_size)
 
@@ -52,7 +54,7 @@ class CpuCache:
     def bytes_per_token(self) -> int:
         """Bytes that one token takes over all layers, keys and values together."""
         layers, kv_heads, head_size = self.sizes
-        return 2 * layers * kv_heads * head_size * self.keys.element_size()
+        return 2 * layers * kv_heads * head_size * self.content.element_size()
 
 
 class Engine:
@@ -149,8 +151,7 @@ class CpuNetwork:
             pages=pages.buffer_info()[0],
             output_rows=output_rows.buffer_info()[0],
             logits=logits.data_ptr(),
-            keys=cache.keys.data_ptr(),
-            values=cache.values.data_ptr(),
+            cache=cache.content.data_ptr(),
             tokens=len(token_ids),
             span_count=len(batch.spans),
             page_entries=len(pages),

@@ -1,16 +1,12 @@
 """The weights of a network, repacked losslessly for the C++ kernels.
 
-One block of memory holds all matrices, in huge pages where the system has
-them: a step walks all of it, and with small pages a quarter of the time would
-go into address translation. Nothing is ever resident twice: each matrix is
-packed from the file's own bytes.
+One block of memory holds all matrices. Nothing is ever resident twice: each
+matrix is packed from the file's own bytes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.inference.kernels.cpu import native
+from services.inference.kernels.cpu import memory, native
 
 KINDS = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 8}
 """Formats that can be packed, by their numbers in GGML."""
@@ -101,7 +97,7 @@ class Packed:
     @property
     def byte_count(self) -> int:
         """Bytes of all packed matrices."""
-        return len(self._memory)
+        return self._memory.nbytes
 
     def _packed(self, tensors: Tensors) -> dict[str, native.Matrix]:
         offsets: dict[str, tuple[int, int]] = {}
@@ -110,8 +106,8 @@ class Packed:
             bytes_ = self._byte_count(tensors.matrix(name))
             offsets[name] = (end, bytes_)
             end += -(-bytes_ // _LINE) * _LINE
-        self._memory = _huge_pages(end)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self._memory = memory.anonymous(end)
+        start = self._memory.ctypes.data
         return {
             name: self._pack(tensors.matrix(name), start + offset, bytes_)
             for name, (offset, bytes_) in offsets.items()
@@ -186,11 +182,3 @@ class Packed:
         # Read-only views of a file's bytes need not be aligned; copies are.
         self._vectors.append(np.array(vector, dtype=np.float32))
         return self._vectors[-1].ctypes.data
-
-
-def _huge_pages(byte_count: int) -> mmap.mmap:
-    memory = mmap.mmap(-1, byte_count)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory

@@ -188,13 +188,18 @@ void attend_rows(const Attention& task, int first, const Attended& result) {
     }
   }
   if (limit > task.end) limit = task.end;
+  const int page_bytes = task.head_size * kPageTokens * static_cast<int>(sizeof(uint16_t));
   for (int begin = task.begin; begin < limit; begin += kSegment) {
     const int seen = limit - begin < kSegment ? limit - begin : kSegment;
     const int tokens = (seen + kLanes - 1) / kLanes * kLanes;
     const int32_t* pages = task.pages + begin / kPageTokens;
     for (int t = 0; t < tokens; t += kPageTokens) {
-      score_page<kRows>(queries, task.keys + pages[t / kPageTokens] * task.page_stride,
-                        task.head_size, scores + t);
+      const int32_t* page = pages + t / kPageTokens;
+      fetch(task.values + page[0] * task.page_stride, page_bytes);
+      if (begin + t + kPageTokens < limit) {
+        fetch(task.keys + page[1] * task.page_stride, page_bytes);
+      }
+      score_page<kRows>(queries, task.keys + page[0] * task.page_stride, task.head_size, scores + t);
     }
     for (int r = 0; r < kRows; ++r) {
       const int row = first + r;

@@ -22,8 +22,10 @@
 // fractions, which make sixteen of them. The others are spared the second dot
 // product.
 //
-// Keys and values: a page holds 16 tokens of one key-value head as halves:
-// keys [head_size][16 tokens], values [head_size / 16][16 tokens][16].
+// Keys and values: a page holds 16 tokens of one key-value head as halves, keys as
+// [head_size][16 tokens], values as [head_size / 16][16 tokens][16]. What all
+// layers and heads keep of the same 16 tokens lies together, so that a cache
+// becomes resident as it fills, huge page by huge page.
 #pragma once
 
 #include <cstddef>
@@ -41,6 +43,9 @@ constexpr int kBlock = 32;
 constexpr int kPanelRows = 8;
 constexpr int kPageTokens = 16;
 constexpr int kMaxHeadSize = 256;
+// How far ahead of the sums weights are fetched: the processor's own prefetching
+// reached 16 GB/s on one core where this reaches 28, all there is.
+constexpr int kFetchAhead = 8192;
 // Tokens whose scores are held at once, and tokens of one partial result of
 // attention. Both are fixed, so that the order of additions, and with it every
 // bit of a result, depends on nothing but the sequence itself.
@@ -55,6 +60,12 @@ static constexpr int code_bytes(int32_t kind) { return kind == kQ8_0 ? 512 : 256
 static constexpr int tile_bytes(int32_t kind) { return code_offset(kind) + code_bytes(kind); }
 static constexpr bool is_known(int32_t kind) {
   return kind == kQ4_0 || kind == kQ4_1 || kind == kQ8_0;
+}
+
+// Asks for memory that is needed soon. Any address will do.
+static inline void fetch(const void* start, int bytes) {
+  const char* line = static_cast<const char*>(start);
+  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(line + i);
 }
 
 // Parts of one block of a panel of `rows` rows.

@@ -168,26 +168,28 @@ class Step {
     }
   }
 
-  size_t page_size() const {
-    return static_cast<size_t>(network_.head_size) * kPageTokens;
-  }
+  // Elements of a page of one head, and of what all layers keep of 16 tokens.
+  size_t page_size() const { return static_cast<size_t>(network_.head_size) * kPageTokens; }
+  size_t page_stride() const { return page_size() * 2 * network_.kv_heads * network_.layers; }
 
-  // Elements of one page over all key-value heads, and of one layer.
-  size_t page_stride() const { return page_size() * network_.kv_heads; }
-  size_t layer_stride() const { return page_stride() * batch_.cache_pages; }
+  uint16_t* keys_of(int layer, int head) const {
+    return batch_.cache + (static_cast<size_t>(layer) * 2 * network_.kv_heads + head) * page_size();
+  }
+  uint16_t* values_of(int layer, int head) const {
+    return keys_of(layer, head) + network_.kv_heads * page_size();
+  }
 
   void store_row(const float* vectors, int row, int layer) {
     const ThermeshSpan& span = batch_.spans[workspace_.span_of_row[row]];
     const int index = span.context_length - span.count + row - span.start;
-    const int page = batch_.pages[span.first_page + index / kPageTokens];
+    const size_t page = batch_.pages[span.first_page + index / kPageTokens] * page_stride();
     const int slot = index % kPageTokens, size = network_.head_size;
-    const size_t place = layer * layer_stride() + page * page_stride();
     uint16_t halves[kMaxHeadSize];
     for (int head = 0; head < network_.kv_heads; ++head) {
-      uint16_t* keys = batch_.keys + place + head * page_size();
+      uint16_t* keys = keys_of(layer, head) + page;
       tier_.to_half(vectors + query_size_ + head * size, size, halves);
       for (int i = 0; i < size; ++i) keys[i * kPageTokens + slot] = halves[i];
-      uint16_t* values = batch_.values + place + head * page_size();
+      uint16_t* values = values_of(layer, head) + page;
       tier_.to_half(vectors + query_size_ + key_size_ + head * size, size, halves);
       for (int i = 0; i < size; i += kLanes) {
         std::memcpy(values + (i + slot) * kLanes, halves + i, kLanes * sizeof(uint16_t));
@@ -251,11 +253,10 @@ class Step {
     alignas(64) float queries[kTaskRowsMax * kMaxHeadSize];
     int32_t limits[kTaskRowsMax];
     const ThermeshSpan& span = batch_.spans[task.span];
-    const size_t place = layer * layer_stride() + task.kv_head * page_size();
     const int rows = gather_queries(task, queries, limits);
-    Attention attention{queries, limits, rows, network_.head_size, batch_.keys + place,
-                        batch_.values + place, page_stride(), batch_.pages + span.first_page,
-                        task.begin, task.end};
+    const Attention attention{queries, limits, rows, network_.head_size,
+                              keys_of(layer, task.kv_head), values_of(layer, task.kv_head),
+                              page_stride(), batch_.pages + span.first_page, task.begin, task.end};
     if (task.partial >= 0) {
       tier_.attend(attention, partial(task.partial));
       return;
@@ -434,7 +435,7 @@ const char* problem_of(const ThermeshNetwork& network) {
 
 const char* problem_of(const ThermeshNetwork& network, const ThermeshBatch& batch) {
   if (!batch.token_ids || !batch.positions || !batch.spans || !batch.pages ||
-      !batch.output_rows || !batch.logits || !batch.keys || !batch.values) {
+      !batch.output_rows || !batch.logits || !batch.cache) {
     return "a part of the batch is missing";
   }
   if (batch.tokens < 1 || batch.span_count < 1 || batch.outputs < 1 ||

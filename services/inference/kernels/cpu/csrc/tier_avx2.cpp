@@ -181,6 +181,7 @@ void product(const uint8_t* tile, const uint8_t* panel, int blocks, float* out, 
   Lanes sums[kRows];
   for (int r = 0; r < kRows; ++r) sums[r] = set1(0.0f);
   for (int block = 0; block < blocks; ++block) {
+    fetch(tile + kFetchAhead, tile_bytes(kKind));
     if (*reinterpret_cast<const int32_t*>(panel + flag_offset(kRows))) {
       add_block<kRows, kKind, true>(tile, panel, sums);
     } else {

@@ -98,6 +98,7 @@ void product(const uint8_t* tile, const uint8_t* panel, int blocks, float* out, 
   Lanes sums[kRows];
   for (int r = 0; r < kRows; ++r) sums[r] = set1(0.0f);
   for (int block = 0; block < blocks; ++block) {
+    fetch(tile + kFetchAhead, tile_bytes(kKind));
     const Lanes scale = load_half(reinterpret_cast<const uint16_t*>(tile));
     const Lanes minimum = kKind == kQ4_1
                               ? load_half(reinterpret_cast<const uint16_t*>(tile + 32))
