@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # The landed commit whose contract must not be broken; see scripts/check_contract.py.
 CONTRACT_BASE ?= HEAD~1
 # What `make compose-test` drives: podman-compose, or "docker compose".
-COMPOSE ?= $(VENV)/bin/podman-compose
+COMPOSE ?= $(BIN)/podman-compose
 BENCH_FLAGS ?=
 
 VENV := .venv

@@ -120,9 +120,10 @@ async def converse(channel: grpc.aio.Channel, number: int, max_tokens: int) -> S
     return await _tokens(call)
 
 
-async def complete(client: httpx.AsyncClient, number: int, max_tokens: int) -> Stream:
+async def complete(client: httpx.AsyncClient, model: str, number: int, max_tokens: int) -> Stream:
     """Stream an answer through REST and SSE, temperature decided."""
     body = {
+        "model": model,
         "messages": [{"role": "user", "content": prompt(number)}],
         "max_tokens": max_tokens,
         "stream": True,

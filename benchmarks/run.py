@@ -96,14 +96,14 @@ async def opened(targets: doors.Targets, max_tokens: int) -> AsyncIterator[tuple
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=targets.rest, timeout=doors.STREAM_SECONDS)
         )
+        stub = inference_pb2_grpc.InferenceServiceStub(inference)
+        served = await stub.DescribeModel(inference_pb2.DescribeModelRequest(), timeout=10)
         ways: dict[str, Ask] = {
             "inference": lambda number: doors.generate(inference, number, max_tokens),
             "gateway_grpc": lambda number: doors.converse(gateway, number, max_tokens),
-            "gateway_rest": lambda number: doors.complete(client, number, max_tokens),
+            "gateway_rest": lambda number: doors.complete(client, served.model, number, max_tokens),
         }
-        stub = inference_pb2_grpc.InferenceServiceStub(inference)
-        described = await stub.DescribeModel(inference_pb2.DescribeModelRequest(), timeout=10)
-        yield Bench(ways, feature, controller), f"{described.model} ({described.weight_format})"
+        yield Bench(ways, feature, controller), f"{served.model} ({served.weight_format})"
 
 
 async def measure(options: argparse.Namespace) -> dict[str, object]:

@@ -97,10 +97,19 @@ def _details(raw: bytes) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn a failed call inside the block into its MeshError."""
+    """Turn a failed call inside the block into its MeshError.
+
+    A task that is cancelled while its call is being set up may see the call
+    fail with status CANCELLED instead of its own CancelledError, because the
+    cancellation reached gRPC's inner task first. Going on then would make the
+    task immortal, so the cancellation is raised again.
+    """
     try:
         yield
     except grpc.aio.AioRpcError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from error
         raise from_rpc_error(error) from error
 
 
@@ -142,13 +151,16 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if not inspect.isasyncgenfunction(inner):
             raise TypeError(f"{method} must be an async generator")
 
-        async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
+        # Written here rather than yielded: a call cancelled while grpc writes
+        # what was yielded leaves the generator to the garbage collector, which
+        # closes it late and in another context.
+        async def serve(request: Any, context: Any) -> None:
             async with (
                 self._serving(method, context),
                 contextlib.aclosing(inner(request, context)) as responses,
             ):
                 async for response in responses:
-                    yield response
+                    await context.write(response)
 
         return serve
 

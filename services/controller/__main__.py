@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 
 from services.controller.config import Config
@@ -11,9 +9,8 @@ from services.controller.room import Room, furnish
 from services.controller.server import controller, feedback
 from services.controller.store import RedisStore
 from services.controller.tasks import send_hint
-from thermesh import rpc, telemetry
+from thermesh import process, rpc
 from thermesh.clock import SystemClock
-from thermesh.settings import from_env
 
 
 def grpc_server(room: Room) -> rpc.Server:
@@ -37,9 +34,7 @@ async def serve(config: Config) -> None:
 
 def main() -> None:
     """Run the controller."""
-    telemetry.setup("thermesh-controller", from_env(telemetry.TelemetryConfig))
-    asyncio.run(serve(from_env(Config)))
-    telemetry.shutdown()
+    process.run("controller", Config, serve)
 
 
 if __name__ == "__main__":

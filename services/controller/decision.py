@@ -170,6 +170,6 @@ def _program(
 
 
 def _seed(constraints: Constraints, randomness: bytes) -> int:
-    # 63 bits: some clients read the seed as a signed integer
-    drawn = int.from_bytes(randomness, "big") >> 1
+    # 53 bits: clients that read JSON numbers as doubles keep every digit
+    drawn = int.from_bytes(randomness, "big") >> (8 * len(randomness) - 53)
     return drawn if constraints.seed is None else constraints.seed

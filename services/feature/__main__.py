@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 from services.feature.config import Config
 from services.feature.house import build
 from services.feature.server import SERVICE, FeatureService
-from thermesh import telemetry
-from thermesh.errors import MeshError
+from thermesh import process
 from thermesh.rpc import Server
-from thermesh.settings import BadSetting, from_env
 from thermesh.v1 import feature_pb2_grpc
+
+# The encoder's thread and the event loop hand the interpreter to each other at
+# every operation; Python's default of 5 ms a hand-over would be felt in answers.
+SWITCH_SECONDS = 0.0005
 
 
 async def serve(config: Config) -> None:
     """Serve until a signal comes."""
     house = build(config)
     servicer = FeatureService(house.reader, house.metrics, config.budget_ms / 1000)
-    server = Server("feature", config.host, config.port)
+    server = Server("feature", config.host, config.port, config.grace_seconds)
     server.add(feature_pb2_grpc.add_FeatureServiceServicer_to_server, servicer, SERVICE)
     await server.start()
     try:
@@ -29,14 +30,9 @@ async def serve(config: Config) -> None:
 
 
 def main() -> None:
-    """Read the environment and serve; a bad setting ends with one line that names it."""
-    try:
-        telemetry.setup("thermesh-feature", from_env(telemetry.TelemetryConfig))
-        asyncio.run(serve(from_env(Config)))
-    except (BadSetting, MeshError) as error:
-        sys.exit(f"thermesh-feature: {error}")
-    finally:
-        telemetry.shutdown()
+    """Run the feature service."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    process.run("feature", Config, serve)
 
 
 if __name__ == "__main__":

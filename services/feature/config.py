@@ -21,6 +21,9 @@ class Config:
         not_empty,
         "packaged encoder or folder of one; none: lexical features only",
     )
+    grace_seconds: float = setting(
+        "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"
+    )
     redis_url: str = setting(
         "REDIS_URL", "redis://127.0.0.1:6379/0", not_empty, "Redis shared by all rooms"
     )

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from services.feature.cache import StoreAway
 
-TIMEOUT_SECONDS = 0.02
+TIMEOUT_SECONDS = 0.03
 MOST_CONNECTIONS = 16
 
 

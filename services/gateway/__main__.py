@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-
 from services.gateway.config import Config
 from services.gateway.gateway import Gateway
-from thermesh import rpc, telemetry
-from thermesh.errors import MeshError
-from thermesh.settings import BadSetting, from_env
+from thermesh import process, rpc, telemetry
 
 
 async def serve(config: Config) -> None:
@@ -21,15 +16,8 @@ async def serve(config: Config) -> None:
 
 
 def main() -> None:
-    """Read the settings and serve; a bad setting or a taken port ends with its message."""
-    try:
-        config = from_env(Config)
-        telemetry.setup("thermesh-gateway", from_env(telemetry.TelemetryConfig))
-        asyncio.run(serve(config))
-    except (BadSetting, MeshError) as error:
-        sys.exit(str(error))
-    finally:
-        telemetry.shutdown()
+    """Run the gateway."""
+    process.run("gateway", Config, serve)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ is likely free, rather than queued: the engine has the only queue.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
@@ -29,8 +28,6 @@ class Admission:
         self._by_tenant: Counter[str] = Counter()
         self._mean_seconds = MIN_RETRY_SECONDS
         self._open = True
-        self._empty = asyncio.Event()
-        self._empty.set()
 
     @property
     def inside(self) -> int:
@@ -52,7 +49,6 @@ class Admission:
         self._check(tenant)
         began = self._clock.monotonic()
         self._by_tenant[tenant] += 1
-        self._empty.clear()
         try:
             yield
         finally:
@@ -61,10 +57,6 @@ class Admission:
     def close(self) -> None:
         """Let nobody in any more; who is inside may finish."""
         self._open = False
-
-    async def wait_empty(self) -> None:
-        """Return when nobody is inside."""
-        await self._empty.wait()
 
     def retry_after(self) -> float:
         """Return the seconds after which a place is likely free: one leaves every mean/limit."""
@@ -92,5 +84,3 @@ class Admission:
         self._by_tenant[tenant] -= 1
         if not self._by_tenant[tenant]:
             del self._by_tenant[tenant]
-        if not self._by_tenant:
-            self._empty.set()

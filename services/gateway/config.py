@@ -24,12 +24,13 @@ class Config:
         "THERMESH_INFERENCE_TARGET", "127.0.0.1:50053", not_empty, "gRPC target of inference"
     )
     # The budgets run while the prompt is prefilled, so that generous ones cost
-    # no time; what bounds the first token's wait is the plan grace alone.
+    # no time; what bounds the first token's wait is the plan grace alone. Tight
+    # ones turn a busy core into fallbacks that nothing can be learned from.
     extract_budget_ms: int = setting(
-        "THERMESH_GATEWAY_EXTRACT_BUDGET_MS", 60, between(1, 10_000), "budget of Extract"
+        "THERMESH_GATEWAY_EXTRACT_BUDGET_MS", 100, between(1, 10_000), "budget of Extract"
     )
     decide_budget_ms: int = setting(
-        "THERMESH_GATEWAY_DECIDE_BUDGET_MS", 40, between(1, 10_000), "budget of Decide"
+        "THERMESH_GATEWAY_DECIDE_BUDGET_MS", 200, between(1, 10_000), "budget of Decide"
     )
     plan_grace_ms: int = setting(
         "THERMESH_GATEWAY_PLAN_GRACE_MS",
@@ -71,5 +72,5 @@ class Config:
         "THERMESH_GATEWAY_PING_S", 10.0, between(0.05, 300), "silence after which SSE sends a ping"
     )
     grace_s: float = setting(
-        "THERMESH_GATEWAY_GRACE_S", 15.0, between(0, 600), "time open streams have at shutdown"
+        "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"
     )

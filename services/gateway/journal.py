@@ -75,6 +75,11 @@ class Journal:
         self._log(now, reason)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether inference said its end."""
+        return self._end is not None
+
+    @property
     def reason(self) -> str:
         """How the request ended: a finish reason, `rejected`, `failed`, or `cancelled`."""
         if self._error is not None:

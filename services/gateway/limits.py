@@ -66,7 +66,12 @@ MAX_TEXT_BYTES = 1024 * 1024
 MAX_COMMENT_CHARACTERS = 4096
 NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 NAME_RULE = "1 to 64 characters of A-Z a-z 0-9 . _ -"
-SCENARIOS = ("dialogue", "translation", "recommendation", "classification", "code")
+# Those that the contract names, and the tasks for which the controller has an
+# envelope of its own: what a plan may show can also be asked for.
+SCENARIOS = (
+    *("dialogue", "translation", "recommendation", "classification", "code"),
+    *("question_answering", "arithmetic", "generation"),
+)
 TEMPERATURE_RULE = "must be 0 (greedy) or a number from 0.1 to 2.0"
 
 

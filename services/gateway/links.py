@@ -53,6 +53,10 @@ class Generation(Protocol):
         """Ask inference to end; its end still comes."""
         ...
 
+    def finish(self) -> None:
+        """Say that nothing more will be sent."""
+        ...
+
     def close(self) -> None:
         """Cancel the call; harmless when it is over."""
         ...

@@ -6,7 +6,8 @@ budget; the plan is the second message. Whatever goes wrong on that side way,
 the plan of `planning` takes its place, and a counter says so. Two rules:
 
 Rule 1: tokens never wait for a plan. If tokens come first, the plan in effect
-is the one the request started with, and the side way is given up.
+is the one the request started with; what the side way still brings is only
+remembered for the next request.
 Rule 2: who opens a turn closes it (`async with`): both tasks end, the call to
 inference is cancelled, and the place in admission is free, on every way out.
 
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING_EVENTS = 64
 """Events held for a slow client; behind them HTTP/2 flow control and credits stop the engine."""
+
+FINISH_SECONDS = 0.5
+"""How long a call that said its end may take to close."""
 
 
 class Pipeline:
@@ -80,7 +84,6 @@ class Turn:
         self._events: asyncio.Queue[Event | MeshError] = asyncio.Queue(MAX_WAITING_EVENTS)
         self._announced = asyncio.Event()
         self._held = contextlib.ExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
         self._initial = self._fallback()
 
     async def __aenter__(self) -> Self:
@@ -96,8 +99,8 @@ class Turn:
             self._generation = inference.generate(self.ask, self._initial, timeout)
             opening.callback(self._generation.close)
             self._held = opening.pop_all()
+        self._relaying = asyncio.create_task(self._relay(), name="relay")
         self._deciding = asyncio.create_task(self._decide(), name="decide")
-        self._tasks = [self._deciding, asyncio.create_task(self._relay(), name="relay")]
         return self
 
     async def __aexit__(
@@ -107,10 +110,12 @@ class Turn:
         trace: TracebackType | None,
     ) -> None:
         with self._held:
-            for task in self._tasks:
-                task.cancel()
+            if kind is None and self._journal.has_ended:
+                await asyncio.wait({self._relaying}, timeout=FINISH_SECONDS)
+            self._relaying.cancel()
+            self._deciding.cancel()
             self._generation.close()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(self._relaying, self._deciding, return_exceptions=True)
 
     async def next(self, patience_seconds: float | None = None) -> Event | None:
         """Return the next event; None where none came within the patience.
@@ -216,6 +221,7 @@ class Turn:
                 async for event in events:
                     await self._pass_on(event)
                     if isinstance(event, Ended):
+                        await self._finish(events)
                         return
             error: MeshError = Unavailable("decoding stopped without an end", retry_after=1.0)
         except MeshError as failure:
@@ -225,6 +231,14 @@ class Turn:
             error = Internal("internal error; the gateway's log has the details")
         self._journal.fail(error)
         await self._events.put(error)
+
+    async def _finish(self, events: AsyncIterator[Event]) -> None:
+        """Let the call end well: cancelling it now would look like a client that left."""
+        self._generation.finish()
+        with contextlib.suppress(MeshError, TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                async for _ in events:
+                    log.warning("%s: a message came after the end", self.ask.context.request_id)
 
     async def _pass_on(self, event: Event) -> None:
         if isinstance(event, Tokens | Ended) and not self._announced.is_set():
@@ -236,6 +250,5 @@ class Turn:
         if self.plan is not None:
             await self._announced.wait()
             return
-        self._deciding.cancel()
         self._pipeline.instruments.hop_failed("controller", "late")
         await self._settle(self._initial)

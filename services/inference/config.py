@@ -53,5 +53,5 @@ class Config:
         "THERMESH_OUTCOME_CAPACITY", 1024, between(1, 1 << 20), "outcomes kept for the controller"
     )
     grace_seconds: float = setting(
-        "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "time for open streams when shutting down"
+        "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"
     )

@@ -51,8 +51,10 @@ class Network(Protocol):
 class Tokenizer(Protocol):
     """What the decoder needs of a model's tokenizer."""
 
-    end_ids: frozenset[int]
-    vocabulary_size: int
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end a turn."""
+        ...
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that a token stands for."""

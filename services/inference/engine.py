@@ -61,10 +61,9 @@ class Engine:
         self._threads = threads
         self._load = decoder.load()
         self._open_streams = 0
-        self._submitted = 0  # written by the loop
-        self._received = 0  # written by the thread
-        self._revisions_sent = 0
-        self._revisions_received = 0
+        self._request_count = 0
+        self._revisions_sent = 0  # written by the loop
+        self._revisions_received = 0  # written by the thread
         self._is_draining = False
         self._is_stopping = False
         self._was_woken = False
@@ -89,8 +88,11 @@ class Engine:
         self._is_draining = True
 
     def load(self) -> Load:
-        """Return how busy the engine was after its last step."""
-        return dataclasses.replace(self._load, open_streams=self._open_streams)
+        """Return how busy the engine was after its last step; requests on their
+        way in or out count as waiting.
+        """
+        waiting = max(0, self._request_count - self._load.running)
+        return dataclasses.replace(self._load, waiting=waiting, open_streams=self._open_streams)
 
     @contextlib.contextmanager
     def stream_slot(self) -> Iterator[None]:
@@ -111,8 +113,8 @@ class Engine:
         """
         if self._is_draining:
             raise Unavailable("the engine is shutting down", retry_after=1.0)
-        on_the_way = self._submitted - self._received
-        refuse_when_full(self._load.running + self._load.waiting + on_the_way, self.limits)
+        # Counted on this side of the queue, so that a long step changes nothing.
+        refuse_when_full(self._request_count, self.limits)
         stream = Stream(self)
         sequence = Sequence(
             request,
@@ -121,8 +123,8 @@ class Engine:
             self.token_capacity - len(request.prompt_ids),
             self._clock.monotonic(),
         )
-        self._submitted += 1
-        self.post(lambda: self._receive(sequence))
+        self._request_count += 1
+        self.post(lambda: self.decoder.submit(sequence))
         return stream
 
     def revise(self, request_id: str, update: Update) -> None:
@@ -161,13 +163,20 @@ class Engine:
         has_work = False
         with torch.inference_mode():
             while not self._is_stopping:
-                for command in self._commands(has_work):
-                    self._execute(command)
-                result = self._step()
-                has_work = result.worked
-                self._load = self.decoder.load()
-                if result:
-                    self._hand_over(result)
+                has_work = self._turn(has_work)
+
+    def _turn(self, has_work: bool) -> bool:
+        """Take commands and one step; tell whether there is more to do.
+
+        A method of its own, so that a sleeping thread holds on to no stream.
+        """
+        for command in self._commands(has_work):
+            self._execute(command)
+        result = self._step()
+        self._load = self.decoder.load()
+        if result:
+            self._hand_over(result)
+        return result.worked
 
     def _commands(self, has_work: bool) -> list[Callable[[], None]]:
         with self._condition:
@@ -201,10 +210,6 @@ class Engine:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._deliver, result)
 
-    def _receive(self, sequence: Sequence) -> None:
-        self._received += 1
-        self.decoder.submit(sequence)
-
     def _revise(self, request_id: str, update: Update) -> None:
         self._revisions_received += 1
         self.decoder.revise(request_id, update)
@@ -212,6 +217,7 @@ class Engine:
     # Back in the event loop.
 
     def _deliver(self, result: StepResult) -> None:
+        self._request_count -= len(result.outcomes)
         for reader, event in result.events:
             assert isinstance(reader, Stream)
             reader.push(event)

@@ -120,6 +120,7 @@ class Outcome:
     mean_log_probability: float
     repetition: float
     temperatures: tuple[float, ...]
+    dropped_updates: int = 0
 
 
 @dataclass(frozen=True)

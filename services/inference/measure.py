@@ -58,6 +58,7 @@ class Measurements:
     def _count(self, outcome: Outcome) -> None:
         usage = outcome.usage
         self.requests[outcome.finish_reason.value] += 1
+        self.updates["dropped"] += outcome.dropped_updates
         self.prompt_tokens += usage.prompt_tokens
         self.generated_tokens += usage.completion_tokens
         attributes = {semconv.GEN_AI_REQUEST_MODEL: self._model}

@@ -78,8 +78,9 @@ class OutcomeSpool:
         """Report what is left, for at most `seconds`; for the end of a process."""
         try:
             async with asyncio.timeout(seconds):
-                while self._spool and await self.report_next():
-                    pass
+                while self._spool:
+                    if not await self.report_next():
+                        await asyncio.sleep(self._backoff.wait_seconds())
         except TimeoutError:
             log.warning("%d outcomes were not reported in time", len(self._spool))
         self.lost += len(self._spool)

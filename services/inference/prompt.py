@@ -29,7 +29,10 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{0,64}")
 class Encoder(Protocol):
     """The half of a tokenizer that reads text."""
 
-    vocabulary_size: int
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids are in [0, vocabulary_size)."""
+        ...
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of raw text."""
@@ -114,7 +117,7 @@ class Prompts:
             field = "start.tokens.token_ids"
             token_ids = self.known_ids(start.token_ids, field)
         else:
-            message = "start.chat, start.prompt or start.tokens must be set"
+            message = "start.input must be one of chat, prompt, tokens"
             raise InvalidArgument(message, field="start.input")
         if len(token_ids) >= self.token_capacity:
             most = self.token_capacity - 1

@@ -8,12 +8,12 @@ of priority class, earliest deadline, arrival.
 
 When a sequence must grow and no page is free, or a request of a higher class
 finds no room, another is *preempted by recompute*: its pages are freed and it
-waits in its old place until its tokens can be computed again. We chose that over reserving `max_tokens` pages on
-admission because most requests leave max_tokens open, and a reservation up to
-the context would let two of them fill the cache. Victims are sequences whose
-reader gives no credit, then those last in order; never one before the claimant,
-so the first in order always gets on. Between requests of one class a waiting
-one never drives out a running one.
+waits in its old place until its tokens can be computed again. We chose that
+over reserving `max_tokens` pages on admission because most requests leave
+max_tokens open, and a reservation up to the context would let two of them fill
+the cache. Victims are sequences whose reader gives no credit, then those last
+in order; never one before the claimant, so the first in order always gets on.
+Between requests of one class a waiting one never drives out a running one.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def refuse_when_full(request_count: int, limits: Limits) -> None:
         )
 
 
-def _order(sequence: Sequence) -> tuple[int, float, float]:
+def _order(sequence: Sequence) -> tuple[int, float, int]:
     return sequence.order
 
 

@@ -8,6 +8,7 @@ drawn as soon as the sequence `may_draw`.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import Any, Protocol
 
@@ -23,6 +24,9 @@ MAX_BUFFERED_TOKENS = 1024
 """Tokens that may wait for the reader of a stream before decoding pauses."""
 
 MAX_TRACED_TEMPERATURES = 8192
+
+
+_tickets = itertools.count()
 
 
 class Reader(Protocol):
@@ -51,6 +55,7 @@ class Sequence:
         self.logits: Any = None  # [vocabulary] while a token can be drawn
         self.is_over = False
         self.arrived_at = now
+        self._ticket = next(_tickets)
         self._token_limit = token_limit
         self._credit = request.initial_credit
         self._awaits_plan = request.expects_plan
@@ -76,10 +81,13 @@ class Sequence:
         return self.request.context.priority
 
     @property
-    def order(self) -> tuple[int, float, float]:
-        """Sort key: priority class, then deadline, then arrival; least first."""
+    def order(self) -> tuple[int, float, int]:
+        """Sort key: priority class, then deadline, then arrival; least first.
+
+        No two sequences compare equal, so one is always first and gets on.
+        """
         deadline = float("inf") if self.request.deadline is None else self.request.deadline
-        return (-self.priority, deadline, self.arrived_at)
+        return (-self.priority, deadline, self._ticket)
 
     @property
     def output_count(self) -> int:
@@ -271,6 +279,7 @@ class Sequence:
             mean_log_probability=self._log_probability_sum / count,
             repetition=repetition(self.token_ids[len(self.request.prompt_ids) :]),
             temperatures=tuple(self._temperatures),
+            dropped_updates=self.parameters.dropped,
         )
 
     def usage(self) -> Usage:

@@ -13,7 +13,7 @@ from services.inference.prompt import Prompts
 from services.inference.request import Request
 from services.inference.scoring import Scorer
 from services.inference.stream import Stream
-from thermesh.rpc import remaining_seconds
+from thermesh.rpc import Server, remaining_seconds
 from thermesh.telemetry import current_traceparent
 from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
@@ -38,13 +38,11 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         self, requests: Any, context: Any
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
         """Decode one request; see `inference.proto`."""
+        del context
         with self._engine.stream_slot():
             messages = aiter(requests)
             request = await self._request(await conversation.first_message(messages))
             stream = self._engine.open(request)
-            # The handler may be waiting to write when the client goes away;
-            # the sequence must not wait for its `finally`.
-            context.add_done_callback(lambda _: stream.close())
             listening = asyncio.create_task(conversation.listen(messages, stream))
             try:
                 async for response in self._responses(request, stream):
@@ -66,7 +64,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             vocabulary_size=self._model.config.vocabulary_size,
             parameter_count=self._model.parameter_count,
             weight_format=self._model.weight_format,
-            kernels="reference",
+            kernels=self._model.network.kernels_name,
             compute_paths=[common_pb2.COMPUTE_PATH_STANDARD],
             max_running=self._engine.limits.max_running,
             max_waiting=self._engine.limits.max_waiting,
@@ -134,6 +132,11 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                 number += 1
             if isinstance(last, Ended) and last.error is not None:
                 raise last.error
+
+
+def add_to(server: Server, service: InferenceService) -> None:
+    """Let `server` serve `service`."""
+    server.add(inference_pb2_grpc.add_InferenceServiceServicer_to_server, service, SERVICE)
 
 
 def _without_failure(happened: list[Event]) -> list[Event]:

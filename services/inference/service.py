@@ -23,16 +23,15 @@ from services.inference.outcomes import OutcomeSpool, reporter
 from services.inference.prompt import Prompts
 from services.inference.scheduler import Limits
 from services.inference.scoring import Scorer
-from services.inference.server import SERVICE, InferenceService
+from services.inference.server import InferenceService, add_to
 from services.inference.steer import Steering
 from thermesh import rpc, semconv, telemetry
 from thermesh.clock import Clock, SystemClock
-from thermesh.v1 import inference_pb2_grpc
 
 if TYPE_CHECKING:
     from services.inference.models import LoadedModel
 
-FLUSH_SECONDS = 2.0
+LONGEST_FLUSH_SECONDS = 2.0
 
 
 class Service:
@@ -77,11 +76,7 @@ class Service:
         self._scorer = Scorer(model.network)
         prompts = Prompts(model.name, model.tokenizer, self.engine.token_capacity, clock)
         self.server = rpc.Server("inference", config.host, config.port, config.grace_seconds)
-        self.server.add(
-            inference_pb2_grpc.add_InferenceServiceServicer_to_server,
-            InferenceService(model, self.engine, prompts, self._scorer),
-            SERVICE,
-        )
+        add_to(self.server, InferenceService(model, self.engine, prompts, self._scorer))
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
@@ -116,7 +111,7 @@ class Service:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.engine.stop()
-        await self.outcomes.flush(FLUSH_SECONDS)
+        await self.outcomes.flush(min(LONGEST_FLUSH_SECONDS, self.server.grace_seconds))
         self._scorer.close()
         await self._channel.close()
 

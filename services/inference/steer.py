@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from services.inference import wire
@@ -66,6 +66,14 @@ class Mailbox:
         self.filled.set()
 
 
+class _Connection:
+    """One life of the stream, shared by its two directions."""
+
+    def __init__(self) -> None:
+        self.is_open = asyncio.Event()
+        self.is_over = False
+
+
 class Steering:
     """Keeps the stream open; `run` it as a task for the life of the process."""
 
@@ -101,21 +109,51 @@ class Steering:
             await asyncio.sleep(self._backoff.wait_seconds())
 
     async def _connected(self) -> None:
-        call = self._stub.Steer()
+        connection = _Connection()
+        call = self._stub.Steer(self._requests(connection))
         try:
-            await call.write(controller_pb2.SteerRequest(hello=self._hello))
-            await self._welcome(call)
-            await self._until_one_ends(self._speak(call), self._hear(call))
+            messages = aiter(call)
+            await self._welcome(messages)
+            connection.is_open.set()
+            async for message in messages:
+                if message.WhichOneof("message") == "revision":
+                    self._revise(message.revision)
         finally:
             call.cancel()
+            # grpc does not end a request iterator that waits when its call
+            # failed: it must find out by itself, at once.
+            connection.is_over = True
+            connection.is_open.set()
+            self.mailbox.filled.set()
 
-    async def _welcome(self, call: Any) -> None:
+    async def _requests(
+        self, connection: _Connection
+    ) -> AsyncIterator[controller_pb2.SteerRequest]:
+        """Yield hello, then a report when there is something to tell, at least
+        one each interval.
+        """
+        yield controller_pb2.SteerRequest(hello=self._hello)
+        await connection.is_open.wait()
+        while not connection.is_over:
+            yield controller_pb2.SteerRequest(report=self._report())
+            await asyncio.sleep(SHORTEST_INTERVAL_SECONDS)
+            await _wait_at_most(self.mailbox.filled.wait, self._interval)
+
+    def _report(self) -> controller_pb2.TelemetryReport:
+        telemetry, ended = self.mailbox.take()
+        return controller_pb2.TelemetryReport(
+            sequences=[_message(one) for one in telemetry],
+            ended=[controller_pb2.SequenceEnded(request_id=one) for one in ended],
+            load=wire.load(self._engine.load()),
+        )
+
+    async def _welcome(self, messages: Any) -> None:
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_SECONDS):
-                message = await call.read()
+                message = await anext(messages, None)
         except TimeoutError:
             raise Unavailable("the controller did not welcome this replica") from None
-        if not message or message.WhichOneof("message") != "welcome":
+        if message is None or message.WhichOneof("message") != "welcome":
             raise FailedPrecondition("the controller must say welcome first")
         self._engine.report_every(message.welcome.report_every_tokens)
         self.is_connected = True
@@ -123,34 +161,6 @@ class Steering:
         if self._was_away:
             log.info("the controller steers again")
         self._was_away = False
-
-    async def _until_one_ends(self, *halves: Any) -> None:
-        tasks = [asyncio.create_task(half) for half in halves]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _speak(self, call: Any) -> None:
-        while True:
-            await _wait_at_most(self.mailbox.filled.wait, self._interval)
-            telemetry, ended = self.mailbox.take()
-            report = controller_pb2.TelemetryReport(
-                sequences=[_message(one) for one in telemetry],
-                ended=[controller_pb2.SequenceEnded(request_id=one) for one in ended],
-                load=wire.load(self._engine.load()),
-            )
-            await call.write(controller_pb2.SteerRequest(report=report))
-            await asyncio.sleep(SHORTEST_INTERVAL_SECONDS)
-
-    async def _hear(self, call: Any) -> None:
-        async for message in call:
-            if message.WhichOneof("message") == "revision":
-                self._revise(message.revision)
 
     def _revise(self, revision: controller_pb2.SequenceRevision) -> None:
         try:

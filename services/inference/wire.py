@@ -11,6 +11,7 @@ from itertools import groupby
 
 from services.inference import events, request, sampling
 from thermesh.errors import InvalidArgument
+from thermesh.features import TASKS
 from thermesh.v1 import common_pb2, inference_pb2
 
 _ROLES = {
@@ -23,6 +24,11 @@ _SOURCES = {
     request.Source.CLIENT: common_pb2.UPDATE_SOURCE_CLIENT,
     request.Source.CONTROLLER: common_pb2.UPDATE_SOURCE_CONTROLLER,
 }
+_PLAN_SOURCES = {
+    number: name.removeprefix("PLAN_SOURCE_").lower()
+    for name, number in common_pb2.PlanSource.items()
+}
+_TASKS = dict(enumerate(TASKS, start=1))
 FINISH_REASONS = {reason: f"FINISH_REASON_{reason.name}" for reason in events.FinishReason}
 
 
@@ -91,12 +97,10 @@ def plan(message: common_pb2.DecodingPlan) -> request.Plan:
         seed=message.seed,
         decision_id=message.decision_id,
         policy_version=message.policy_version,
-        source=common_pb2.PlanSource.Name(message.source)
-        if message.source in common_pb2.PlanSource.values()
-        else "",
+        source=_PLAN_SOURCES.get(message.source, ""),
         token_budget=message.token_budget,
         scenario=message.scenario,
-        task=common_pb2.Task.Name(message.task) if message.task in common_pb2.Task.values() else "",
+        task=_TASKS.get(message.task, ""),
         is_pinned=message.source == common_pb2.PLAN_SOURCE_PINNED,
     )
 

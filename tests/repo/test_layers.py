@@ -10,13 +10,15 @@ import sys
 import pytest
 
 # The wire ends here: these modules of a room see protobuf messages and grpc. A
-# room whose `wire` does not fit one module has a package of that name.
+# room whose `wire` does not fit one module has a package of that name, one with
+# two services a `feedback_server` beside its `server`.
 SHELLS = ("server", "wire", "__main__")
 
 # Modules, or packages of modules, that call another room for their own room's
 # logic, which reaches them behind a Protocol.
 LINKS = {
     "services/gateway/mesh": "the gateway's calls to the three rooms behind it",
+    "services/inference/service": "the room's parts wired by hand, for __main__ and for tests",
     "services/inference/outcomes": "the spool that reports outcomes to the controller",
     "services/inference/steer": "the stream that steers running sequences",
 }
@@ -61,7 +63,8 @@ def may_speak_grpc(name: str) -> bool:
     """Whether a file of a room is one of its shells or links."""
     path = pathlib.PurePosixPath(name).with_suffix("")
     room, *below = path.parts[1:]
-    return below[0] in SHELLS or f"services/{room}/{below[0]}" in LINKS
+    is_shell = below[0].rpartition("_")[2] in SHELLS or below[0] in SHELLS
+    return is_shell or f"services/{room}/{below[0]}" in LINKS
 
 
 def test_logic_knows_nothing_of_the_wire(product):

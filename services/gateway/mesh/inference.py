@@ -125,6 +125,10 @@ class OpenGeneration:
         """Ask inference to end; its end still comes."""
         self._outbox.send(requests.cancel_message())
 
+    def finish(self) -> None:
+        """Say that nothing more will be sent."""
+        self._outbox.close()
+
     def close(self) -> None:
         """Cancel the call; harmless when it is over."""
         self._outbox.close()

@@ -64,12 +64,25 @@ class RangeBody(Body):
         return self
 
 
+Scenario = Annotated[
+    Literal[
+        "dialogue",
+        "translation",
+        "recommendation",
+        "classification",
+        "code",
+        "question_answering",
+        "arithmetic",
+        "generation",
+    ],
+    Field(description="names the envelope; absent: that of the request's task"),
+]
+
+
 class Extension(Body):
     """What OpenAI's API has no words for."""
 
-    scenario: (
-        Literal["dialogue", "translation", "recommendation", "classification", "code"] | None
-    ) = None
+    scenario: Scenario | None = None
     mode: Literal["observe", "apply", "bypass"] | None = None
     temperature_range: RangeBody | None = None
     program: Annotated[FixedBody | EdtBody | DynatempBody, Field(discriminator="kind")] | None = (
@@ -161,7 +174,7 @@ class MessageBody(Body):
 class Decoding(Body):
     """What chat and text completions share."""
 
-    model: fields.NonEmptyText
+    model: fields.NonEmptyText | None = Field(default=None, description="absent: the one served")
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     temperature: fields.Temperature = None

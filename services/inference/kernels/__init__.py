@@ -51,8 +51,6 @@ PAGE_SIZE = 16
 """Tokens of a page. Small enough to waste little at the end of a sequence (7.5
 tokens on average), large enough that gathering pages copies whole cache lines."""
 
-IMPLEMENTATIONS = ("reference",)
-
 
 @dataclass(frozen=True)
 class Span:
@@ -105,6 +103,9 @@ class PagedCache:
 
 class Kernels(Protocol):
     """What an implementation offers. Activations are float32, rows are tokens."""
+
+    name: str
+    """The name that `select` knows and DescribeModel tells."""
 
     def begin(
         self, batch: StepBatch, cache: PagedCache, inverse_frequencies: torch.Tensor, heads: int
@@ -163,12 +164,16 @@ class Kernels(Protocol):
         ...
 
 
+IMPLEMENTATIONS: dict[str, Kernels] = {reference.name: reference}
+"""Every implementation that this machine can run, by its name."""
+
+
 def select(name: str = "reference") -> Kernels:
     """Return the implementation `name`; raise InvalidArgument for an unknown one."""
-    if name != "reference":
+    if name not in IMPLEMENTATIONS:
         allowed = ", ".join(IMPLEMENTATIONS)
         raise InvalidArgument(f"kernels must be one of {allowed}, got {name!r}", field="kernels")
-    return reference
+    return IMPLEMENTATIONS[name]
 
 
 def whole_network(

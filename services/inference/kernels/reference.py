@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from services.inference.kernels import PagedCache, Span, StepBatch
 
 
+name = "reference"
+
+
 @dataclass(frozen=True)
 class Group:
     """Sequences with equally many new tokens that attend in one call."""

@@ -41,7 +41,6 @@ def load(path: pathlib.Path, name: str) -> LoadedModel:
         weight_format=_weight_format(file),
         parameter_count=parameter_count(config),
         created_unix_s=int(path.stat().st_mtime),
-        kernels=network.kernels,
     )
 
 
@@ -55,6 +54,8 @@ def read_config(file: GgufFile) -> ModelConfig:
         )
     if file.optional(f"{architecture}.expert_count", int, 0):
         raise unsupported(file.path, "mixtures of experts are not supported")
+    if (file.optional("split.count", int, 0) or 0) > 1:
+        raise unsupported(file.path, "split files are not supported; merge with llama-gguf-split")
     config = _sizes(file, architecture)
     problem = config.problem()
     if problem:
@@ -103,6 +104,9 @@ def _vocabulary_size(file: GgufFile) -> int:
 
 def _rope_scaling(file: GgufFile, architecture: str) -> RopeScaling | None:
     prefix = f"{architecture}.rope.scaling"
+    before = file.optional(f"{architecture}.rope.scale_linear", float, None)  # until 2023
+    if before is not None:
+        return RopeScaling("linear", before)
     kind = file.optional(f"{prefix}.type", str, "none")
     if kind == "none":
         return None

@@ -29,7 +29,7 @@ from services.inference.models.tokenizer import (
 )
 from services.inference.models.tokenizer import Tokenizer as MeshTokenizer
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
 """Token types of the specification (`tokenizer.ggml.token_type`)."""
 
 _SPECIAL_TOKENS = {

@@ -23,5 +23,3 @@ class LoadedModel:
     parameter_count: int
     created_unix_s: int
     """When the file was last written, seconds since the Unix epoch; 0: unknown."""
-    kernels: str = "reference"
-    """What computes: `reference` (plain torch, float32) or e.g. `cpu avx512-vnni`."""

@@ -26,14 +26,17 @@ _SCORE_CHUNK = 256
 class Network:
     """The network of one model on one implementation of the kernels."""
 
-    kernels = "reference"
-
     def __init__(
         self, config: ModelConfig, weights: Weights, kernels: Kernels | None = None
     ) -> None:
         self.config = config
         self._weights = weights
         self._kernels = kernels or select()
+
+    @property
+    def kernels_name(self) -> str:
+        """Name of the kernels in use, e.g. `reference`."""
+        return self._kernels.name
 
     def new_cache(self, pages: int) -> PagedCache:
         """Return an empty cache of `pages` pages; memory is taken as pages are written."""

@@ -165,7 +165,10 @@ class _Shards:
     """The *.safetensors of a folder, read by the GGUF names of their tensors."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        self._paths = sorted(folder.glob("*.safetensors"))
+        # Some folders hold the same weights again under other names
+        # (consolidated.safetensors), which transformers leaves alone too.
+        found = list(folder.glob("model*.safetensors")) or list(folder.glob("*.safetensors"))
+        self._paths = sorted(found)
         if not self._paths:
             raise NotFound(f"{folder.name}: no *.safetensors in this folder", field="model")
         self.shapes: dict[str, tuple[int, ...]] = {}

@@ -58,11 +58,8 @@ class Tokenizer:
         self._prefix_ids = tuple(prefix_ids)
         self._suffix_ids = tuple(suffix_ids)
         self.end_ids = frozenset(end_ids)
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Tokens known; the network's vocabulary may be padded beyond it."""
-        return len(self._pieces)
+        # The network's vocabulary may be padded beyond it.
+        self.vocabulary_size = len(self._pieces)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text` without a template.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import pathlib
-import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+import gateway_fakes as fakes
 import httpx
 import openai
 import pytest
@@ -18,13 +16,6 @@ from services.gateway.config import Config
 from services.gateway.gateway import Gateway
 from thermesh import rpc
 from thermesh.v1 import chat_pb2_grpc, feedback_pb2_grpc
-
-# Test folders are no packages, so the fakes are loaded by their path, once.
-_PATH = pathlib.Path(__file__).with_name("fakes.py")
-_SPEC = importlib.util.spec_from_file_location("gateway_fakes", _PATH)
-fakes = importlib.util.module_from_spec(_SPEC)
-sys.modules["gateway_fakes"] = fakes
-_SPEC.loader.exec_module(fakes)
 
 
 @dataclass

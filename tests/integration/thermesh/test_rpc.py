@@ -137,7 +137,7 @@ async def test_the_deadline_reaches_the_handler_and_the_calls_it_makes():
         servicer.stub = stub
         await stub.Extract(feature_pb2.ExtractRequest(text="relay"), timeout=5)
 
-    assert 0 < servicer.seen["remaining"] <= 5
+    assert 0 < servicer.seen["remaining"] < 6
 
 
 async def test_the_trace_of_the_caller_goes_on_in_the_handler():

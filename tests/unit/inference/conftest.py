@@ -7,15 +7,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
 
 from services.inference.decoder import Decoder
 from services.inference.events import Ended, Token
-from services.inference.fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
 from services.inference.request import Context, Priority, Request
 from services.inference.sampling import Fixed, Sampling
 from services.inference.scheduler import Limits
 from services.inference.sequence import Sequence
 from thermesh.testing import FakeClock
+
+# Test processes share the cores; threads of tiny steps would only wait for each other.
+torch.set_num_threads(1)
 
 
 def make_request(prompt: str = "hello", **changes: Any) -> Request:

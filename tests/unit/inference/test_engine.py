@@ -7,13 +7,13 @@ import threading
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.inference.decoder import Decoder
 from services.inference.engine import Engine
 from services.inference.events import Applied, Ended, FinishReason, Token
-from services.inference.fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
 from services.inference.request import Plan, Priority, Source, Update
 from services.inference.sampling import Fixed, Sampling
 from services.inference.scheduler import Limits

@@ -42,8 +42,8 @@ def advance(scheduler: Scheduler, now: float = 0.0) -> dict[Sequence, int]:
 def test_requests_are_admitted_by_class_then_deadline_then_arrival() -> None:
     """A higher class goes first; inside it the earlier deadline, then the earlier arrival."""
     chosen = scheduler(max_running=1)
-    late = sequence(arrived=2)
     early = sequence(arrived=1)
+    late = sequence(arrived=2)
     urgent = sequence(arrived=3, deadline=50.0)
     voice = sequence(arrived=9, priority=Priority.VOICE)
     batch = sequence(arrived=0, priority=Priority.BATCH)

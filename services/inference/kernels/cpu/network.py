@@ -87,7 +87,7 @@ class CpuNetwork:
         self._engine = Engine(self._library, tier)
         # Scoring has threads and memory of its own: it never makes a step wait.
         self._scoring_engine = Engine(self._library, tier)
-        self.kernels = f"cpu {self._engine.tier}"
+        self.kernels_name = f"cpu-{self._engine.tier}"
         self.weight_bytes = self._packed.byte_count
 
     def new_cache(self, pages: int) -> CpuCache:

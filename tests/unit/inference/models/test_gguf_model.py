@@ -79,10 +79,15 @@ def test_qwen_files_keep_the_order_of_rows(write_gguf, tiny, dense_logits, archi
     )
 
 
-def test_linear_rope_scaling_divides_the_frequencies(write_gguf, tiny, dense_logits):
-    """`rope.scaling.type = linear` slows every wave by the factor."""
-    scaling = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
-
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},
+        {"llama.rope.scale_linear": 4.0},
+    ],
+)
+def test_linear_rope_scaling_divides_the_frequencies(write_gguf, tiny, dense_logits, scaling):
+    """Linear scaling slows every wave by the factor, in the new and the old spelling."""
     logits = load(write_gguf(metadata=scaling), "tiny").network.score(TOKENS)
 
     frequencies = 10_000.0 ** (-np.arange(4) / 4) / 4
@@ -104,6 +109,7 @@ def test_rope_factors_divide_their_frequencies(write_gguf, tiny, dense_logits):
 
 UNSUPPORTED = {
     "experts": ({"llama.expert_count": 8}, "mixtures of experts are not supported"),
+    "split": ({"split.count": 2}, "split files are not supported"),
     "yarn": ({"llama.rope.scaling.type": "yarn"}, "only linear, llama3"),
     "partial rotary": ({"llama.rope.dimension_count": 4}, "rotary embedding of a part"),
     "value size": ({"llama.attention.value_length": 4}, "values of another size"),

@@ -123,6 +123,11 @@ def test_step_gives_float32_logits_in_the_order_of_the_spans(tiny_network):
     torch.testing.assert_close(logits[1], alone, atol=1e-5, rtol=1e-5)
 
 
+def test_the_network_names_its_kernels(tiny_network):
+    """DescribeModel tells which kernels run."""
+    assert tiny_network.kernels_name == "reference"
+
+
 def test_a_page_that_was_used_before_leaves_no_trace(tiny_network):
     """A sequence on used pages gives the logits it gives on fresh ones."""
     cache = tiny_network.new_cache(1)

@@ -172,6 +172,14 @@ def test_a_tensor_in_two_shards_is_refused(write_folder):
         load(folder, "tiny")
 
 
+def test_weights_under_other_names_are_left_alone(write_folder):
+    """A second copy, as consolidated.safetensors, does not disturb."""
+    folder = write_folder()
+    (folder / "consolidated.safetensors").write_bytes(b"")
+
+    assert load(folder, "tiny").name == "tiny"
+
+
 def test_a_tensor_we_do_not_know_is_refused(write_folder, tiny):
     """A part of the network is never left out in silence."""
     model = tiny()

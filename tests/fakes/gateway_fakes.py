@@ -240,9 +240,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
                 outgoing.put_nowait(request.start)
             elif kind == "plan":
                 source = common_pb2.UPDATE_SOURCE_PLAN
-                change = common_pb2.ParametersApplied(
-                    source=source, sampling=request.plan.sampling
-                )
+                change = common_pb2.ParametersApplied(source=source, sampling=request.plan.sampling)
                 outgoing.put_nowait(change)
                 call.plan_came.set()
             elif kind == "update":

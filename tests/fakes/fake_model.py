@@ -43,6 +43,8 @@ class FakeNetwork:
         self.steps = 0
         self._end_logit = end_logit
 
+    kernels_name = "fake"
+
     def new_cache(self, pages: int) -> FakeCache:
         """Return an empty cache."""
         return FakeCache(pages)
