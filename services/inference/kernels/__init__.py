@@ -25,8 +25,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from services.inference.config import KernelsConfig
 from services.inference.kernels import reference
-from services.inference.kernels.config import KernelsConfig
 from services.inference.kernels.cpu.native import NotAvailable
 from services.inference.kernels.cpu.network import CpuNetwork
 from services.inference.kernels.cpu.packing import Blocks, Sizes, Tensors, Unsuitable

@@ -179,6 +179,8 @@ class Packed:
         """Keep a copy of `vector` and return where it is."""
         if vector is None:
             return None
+        if not np.isfinite(vector).all():
+            raise Unsuitable("a vector holds numbers that are not finite")
         # Read-only views of a file's bytes need not be aligned; copies are.
         self._vectors.append(np.array(vector, dtype=np.float32))
         return self._vectors[-1].ctypes.data

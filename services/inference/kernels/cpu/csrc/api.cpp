@@ -71,7 +71,7 @@ THERMESH_API const char* thermesh_pack(int32_t kind, const uint8_t* source, uint
   if (source_bytes != static_cast<uint64_t>(rows * (columns / kBlock)) * block_bytes(kind)) {
     return "the matrix has the wrong size";
   }
-  pack(kind, source, rows, columns, tiles);
+  if (!pack(kind, source, rows, columns, tiles)) return "a matrix holds scales that are not finite";
   return nullptr;
 }
 

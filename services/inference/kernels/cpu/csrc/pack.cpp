@@ -20,6 +20,8 @@ inline int byte_of(int32_t kind, int lane, int column) {
   return column / 8 * 64 + lane * 4 + column % 4;
 }
 
+bool is_finite(const uint8_t* half) { return (half[1] & 0x7C) != 0x7C; }
+
 void pack_block(int32_t kind, const uint8_t* block, int lane, uint8_t* tile) {
   std::memcpy(tile + 2 * lane, block, 2);
   if (kind == kQ4_1) std::memcpy(tile + 32 + 2 * lane, block + 2, 2);
@@ -33,18 +35,20 @@ void pack_block(int32_t kind, const uint8_t* block, int lane, uint8_t* tile) {
 
 }  // namespace
 
-void pack(int32_t kind, const uint8_t* source, int64_t rows, int64_t columns, uint8_t* tiles) {
+bool pack(int32_t kind, const uint8_t* source, int64_t rows, int64_t columns, uint8_t* tiles) {
   const int64_t blocks = columns / kBlock;
   const int64_t groups = (rows + kLanes - 1) / kLanes;
   std::memset(tiles, 0, static_cast<size_t>(groups * blocks) * tile_bytes(kind));
   for (int64_t row = 0; row < rows; ++row) {
     uint8_t* tile = tiles + row / kLanes * blocks * tile_bytes(kind);
     for (int64_t block = 0; block < blocks; ++block) {
+      if (!is_finite(source) || (kind == kQ4_1 && !is_finite(source + 2))) return false;
       pack_block(kind, source, static_cast<int>(row % kLanes), tile);
       source += block_bytes(kind);
       tile += tile_bytes(kind);
     }
   }
+  return true;
 }
 
 void unpack_row(int32_t kind, const uint8_t* tiles, int64_t row, int64_t columns, float* out) {

@@ -1,52 +1,18 @@
 // One step of a network: the new tokens of several sequences to logits.
 #pragma once
 
-#include <cstddef>
-#include <vector>
-
+#include "attention.h"
+#include "buffer.h"
 #include "network.h"
 #include "pool.h"
 #include "tier.h"
 
 namespace thermesh {
 
-// Memory that grows and is never cleared, on cache lines.
-class Buffer {
- public:
-  Buffer() = default;
-  ~Buffer();
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-
-  // Room for `count` of T; what was there is lost. Throws std::bad_alloc.
-  template <typename T>
-  T* room(size_t count) {
-    return static_cast<T*>(reserve(count * sizeof(T)));
-  }
-
- private:
-  void* reserve(size_t bytes);
-  void* start_ = nullptr;
-  size_t bytes_ = 0;
-};
-
-// A part of one layer's attention: some queries of one sequence and one
-// key-value head, over one range of tokens or over all ranges in turn.
-struct Task {
-  int span;
-  int kv_head;
-  int first_query;  // within the span
-  int queries;
-  int begin, end;  // tokens; a multiple of kRange apart from the last
-  int partial;     // index of the partial result of a range, or -1: over all
-};
-
 // What steps reuse. One thread at a time.
 struct Workspace {
-  Buffer hidden, normed, gated, panel, joined, attended, cosines, sines, partials;
-  std::vector<int> span_of_row;
-  std::vector<Task> tasks;
-  std::vector<Task> merges;  // queries whose ranges were computed apart
+  Buffer hidden, normed, gated, panel, joined, attended, cosines, sines;
+  AttentionMemory attention;
   Pool pool;
 };
 
