@@ -73,3 +73,9 @@ class KernelsConfig:
         one_of("", "avx512-vnni", "avx2", "generic"),
         "instruction set of the C++ kernels; empty: the best of this processor",
     )
+    precision: str = setting(
+        "THERMESH_KERNELS_PRECISION",
+        "full",
+        one_of("full", "mixed"),
+        "activations of the C++ kernels: 16 bits, or 8 where no outlier is near (faster prompts)",
+    )

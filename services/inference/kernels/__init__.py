@@ -188,7 +188,7 @@ def whole_network(
     if config.kernels == "reference":
         return None
     try:
-        return CpuNetwork(sizes, tensors, config.tier)
+        return CpuNetwork(sizes, tensors, config.tier, config.precision)
     except (NotAvailable, Unsuitable) as error:
         if config.kernels == "cpu":
             raise FailedPrecondition(f"THERMESH_KERNELS=cpu: {error}") from error

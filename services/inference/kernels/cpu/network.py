@@ -1,8 +1,8 @@
 """A network whose step is one call into the C++ library.
 
-It has the interface of the network in torch. Activations are quantised to
-eight bits for each 32 values, weights are exactly the file's, keys and values
-are kept as half precision. The bits of a row depend on its own sequence
+It has the interface of the network in torch. Weights are exactly the file's,
+activations are quantised in blocks of 32, keys and values are kept as half
+precision. The bits of a row depend on its own sequence
 alone: not on the batch, the pages, the chunks of its prompt or the number of
 threads.
 """
@@ -76,12 +76,15 @@ class CpuNetwork:
     """A network on the C++ kernels. Raises `native.NotAvailable` and `Unsuitable`.
 
     A step uses as many threads as torch is set to. `tier` names the
-    instruction set, "" stands for the best there is.
+    instruction set, "" stands for the best there is; `precision` is one of
+    `packing.PRECISIONS`.
     """
 
-    def __init__(self, sizes: Sizes, tensors: Tensors, tier: str = "") -> None:
+    def __init__(
+        self, sizes: Sizes, tensors: Tensors, tier: str = "", precision: str = "full"
+    ) -> None:
         self._library = native.library()
-        self._packed = Packed(self._library, sizes, tensors)
+        self._packed = Packed(self._library, sizes, tensors, precision)
         self._sizes = (sizes.layers, sizes.kv_heads, sizes.head_size)
         self._vocabulary_size = sizes.vocabulary_size
         self._engine = Engine(self._library, tier)

@@ -33,6 +33,11 @@ struct ThermeshLayer {
 struct ThermeshNetwork {
   int32_t layers, hidden_size, heads, kv_heads, head_size, intermediate_size, vocabulary_size;
   float rms_epsilon;
+  // Blocks of activations whose largest number exceeds this many times their
+  // row's root mean square are kept in sixteen bits, the others in eight: what
+  // enters query, key, value, gate and up; the attention's output matrix; down;
+  // the head. 0 stands for all blocks.
+  float normed_outlier, attended_outlier, gated_outlier, head_outlier;
   const float* inverse_frequencies;  // [head_size / 2]
   ThermeshMatrix embedding, head;    // the same where they are tied
   const float* norm;

@@ -11,16 +11,6 @@ namespace thermesh {
 
 namespace {
 
-// Blocks of activations whose largest number exceeds this many times the row's
-// root mean square are kept in sixteen bits. Measured on SmolLM2-135M: all in
-// eight bits gives a mean KL divergence of 2.5e-3 nats from float32 on the same
-// weights, most of it from few blocks; these give 4e-4 for a quarter more
-// arithmetic. The head runs for few rows and decides on the token: always fine.
-constexpr float kNormedOutlier = 4.0f;
-constexpr float kGatedOutlier = 6.0f;
-constexpr float kAttendedOutlier = INFINITY;
-constexpr float kHeadOutlier = 0.0f;
-
 // A step's state; each method is one phase of a layer.
 class Step {
  public:
@@ -97,8 +87,9 @@ class Step {
 
   Panels normalised(const float* weight) {
     const Panels panels{panel_, batch_.tokens, network_.hidden_size / kBlock};
-    for_rows(batch_.tokens,
-             [&](int row) { normalise_row(panels, row, row, weight, kNormedOutlier); });
+    for_rows(batch_.tokens, [&](int row) {
+      normalise_row(panels, row, row, weight, network_.normed_outlier);
+    });
     return panels;
   }
 
@@ -153,7 +144,7 @@ class Step {
   }
 
   void add_attention(const ThermeshLayer& layer) {
-    const Panels panels = quantised(attended_, query_size_, kAttendedOutlier);
+    const Panels panels = quantised(attended_, query_size_, network_.attended_outlier);
     const Output output{&layer.attention_output, layer.attention_output_bias, hidden_,
                         static_cast<size_t>(network_.hidden_size), true};
     linear(panels, &output, 1, tier_, pool_);
@@ -161,7 +152,7 @@ class Step {
 
   void add_feed_forward(const ThermeshLayer& layer) {
     gate_up(normalised(layer.feed_forward_norm), layer.gate, layer.up, gated_, tier_, pool_);
-    const Panels panels = quantised(gated_, network_.intermediate_size, kGatedOutlier);
+    const Panels panels = quantised(gated_, network_.intermediate_size, network_.gated_outlier);
     const Output output{&layer.down, nullptr, hidden_, static_cast<size_t>(network_.hidden_size),
                         true};
     linear(panels, &output, 1, tier_, pool_);
@@ -170,7 +161,8 @@ class Step {
   void write_logits() {
     const Panels panels{panel_, batch_.outputs, network_.hidden_size / kBlock};
     for_rows(batch_.outputs, [&](int row) {
-      normalise_row(panels, row, batch_.output_rows[row], network_.norm, kHeadOutlier);
+      const int from = batch_.output_rows[row];
+      normalise_row(panels, row, from, network_.norm, network_.head_outlier);
     });
     const Output output{&network_.head, nullptr, batch_.logits,
                         static_cast<size_t>(network_.vocabulary_size), false};
