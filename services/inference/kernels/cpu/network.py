@@ -119,7 +119,7 @@ class CpuNetwork:
 
         tokens = token_ids.shape[0]
         pages = tuple(range(-(-tokens // _PAGE_TOKENS)))
-        cache = self.new_cache(len(pages))
+        cache = self.new_cache(max(len(pages), 1))
         logits = torch.empty(tokens, self._vocabulary_size)
         for start in range(0, tokens, _SCORE_CHUNK):
             stop = min(start + _SCORE_CHUNK, tokens)

@@ -29,12 +29,15 @@ inline int taken_of(uint64_t ticket) { return static_cast<int>(ticket & 0xFFFF);
 
 }  // namespace
 
+Pool::Pool() : process_(getpid()) {}
+
 Pool::~Pool() { stop(); }
 
+bool Pool::is_foreign() const { return process_ != getpid(); }
+
 void Pool::resize(int threads) {
-  if (process_ == getpid() && threads == this->threads()) return;
+  if (threads == this->threads()) return;
   stop();
-  process_ = getpid();
   stopping_.store(false);
   try {
     while (this->threads() < threads) helpers_.emplace_back([this] { help(); });
@@ -44,14 +47,6 @@ void Pool::resize(int threads) {
 }
 
 void Pool::stop() {
-  if (process_ != getpid()) {
-    // Of the threads a fork only has the names, which must not be joined.
-    for (std::thread& helper : helpers_) {
-      if (helper.joinable()) new std::thread(std::move(helper));  // never to be destroyed
-    }
-    helpers_.clear();
-    return;
-  }
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopping_.store(true);

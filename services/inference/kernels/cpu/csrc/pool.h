@@ -12,6 +12,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -20,10 +21,15 @@ namespace thermesh {
 
 class Pool {
  public:
-  Pool() = default;
+  Pool();
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
+
+  // Whether this process is a fork of the one that made the pool. It has none of
+  // the threads then, and locks in any state: such a pool must be left alone,
+  // and not even be destroyed.
+  bool is_foreign() const;
 
   // Lets `threads` threads work, the caller among them. Threads that fail to
   // start are done without. Never during `run`.
@@ -63,8 +69,25 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable woken_;
 
-  int process_ = 0;  // that started the helpers; a fork has none
+  const int process_;
   Clock::time_point alone_until_{};
+};
+
+// A pool that a fork replaces by one of its own.
+class OwnPool {
+ public:
+  ~OwnPool() { forget_foreign(); }
+  Pool& get() {
+    forget_foreign();
+    if (!pool_) pool_ = std::make_unique<Pool>();
+    return *pool_;
+  }
+
+ private:
+  void forget_foreign() {
+    if (pool_ && pool_->is_foreign()) static_cast<void>(pool_.release());
+  }
+  std::unique_ptr<Pool> pool_;
 };
 
 }  // namespace thermesh

@@ -16,8 +16,8 @@ class Step {
  public:
   Step(const ThermeshNetwork& network, const ThermeshBatch& batch, const Tier& tier,
        Workspace& workspace)
-      : network_(network), batch_(batch), tier_(tier), pool_(workspace.pool),
-        attention_(network, batch, tier, workspace.attention, workspace.pool) {
+      : network_(network), batch_(batch), tier_(tier), pool_(workspace.pool.get()),
+        attention_(network, batch, tier, workspace.attention, pool_) {
     const size_t rows = batch.tokens;
     query_size_ = network.heads * network.head_size;
     key_size_ = network.kv_heads * network.head_size;
@@ -183,7 +183,7 @@ class Step {
 
 void run_step(const ThermeshNetwork& network, const ThermeshBatch& batch, const Tier& tier,
               Workspace& workspace) {
-  workspace.pool.resize(batch.threads);
+  workspace.pool.get().resize(batch.threads);
   Step(network, batch, tier, workspace).run();
 }
 
@@ -197,7 +197,7 @@ void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outl
                   panels.at(panel), panels.rows_of(panel), row % kPanelRows);
   }
   const Output output{&matrix, nullptr, out, static_cast<size_t>(matrix.rows), false};
-  linear(panels, &output, 1, tier, workspace.pool);
+  linear(panels, &output, 1, tier, workspace.pool.get());
 }
 
 }  // namespace thermesh
