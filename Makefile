@@ -16,7 +16,7 @@ INPUTS := pyproject.toml constraints.txt README.md LICENSE NOTICE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv up models test fast test-all check lint proto docs bench compose-test constraints clean
+.PHONY: help venv up models test fast test-all check lint proto docs bench picture compose-test constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ docs: $(VENV)/dev.stamp  ## write the table of settings in docs/operations.md
 
 bench: $(VENV)/dev.stamp  ## measure a running mesh; options in BENCH_FLAGS
 	$(BIN)/python -m benchmarks.run $(BENCH_FLAGS)
+
+picture: $(VENV)/dev.stamp  ## take the README's picture from a running mesh, in Chromium
+	$(BIN)/python scripts/take_picture.py
 
 compose-test: $(VENV)/dev.stamp  ## build the images, run the compose file, ask it a question, take it down
 	$(PIP) --group compose

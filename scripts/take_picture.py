@@ -16,7 +16,8 @@ from playwright.sync_api import sync_playwright
 PICTURE = pathlib.Path(__file__).resolve().parent.parent / "docs/pictures/chat.png"
 QUESTIONS = (
     "What is the capital of France?",
-    "Write a short story about a dragon who is afraid of fire.",
+    "What is 12 + 7?",
+    "Write a haiku about the sea at night.",
 )
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
@@ -36,6 +37,7 @@ def main() -> None:
             page.keyboard.press("Enter")
             page.get_by_role("button", name="Stop").wait_for(state="visible")
             page.get_by_role("button", name="Stop").wait_for(state="hidden", timeout=120_000)
+        page.get_by_text(QUESTIONS[0]).scroll_into_view_if_needed()
         page.screenshot(path=PICTURE)
         browser.close()
     print(f"wrote {PICTURE}")

@@ -48,7 +48,9 @@ CHANNEL_OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # This one is how long an attempt to connect may take: on a busy machine a
+    # handshake needs more than 100 ms. A refused one is tried again sooner.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # A stalled reader must not hold megabytes of tokens in flight.
     ("grpc.http2.bdp_probe", 0),

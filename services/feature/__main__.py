@@ -19,7 +19,7 @@ SWITCH_SECONDS = 0.0005
 async def serve(config: Config) -> None:
     """Serve until a signal comes."""
     house = build(config)
-    servicer = FeatureService(house.reader, house.metrics, config.budget_ms / 1000)
+    servicer = FeatureService(house.reader, house.embedder, house.metrics, config.budget_ms / 1000)
     server = Server("feature", config.host, config.port, config.grace_seconds)
     server.add(feature_pb2_grpc.add_FeatureServiceServicer_to_server, servicer, SERVICE)
     await server.start()

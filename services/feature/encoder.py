@@ -70,6 +70,10 @@ class Encoder:
             vocabulary_rarity=vocabulary_rarity(tokens),
         )
 
+    def count(self, text: str) -> int:
+        """Return how many tokens of `text` are read, the special ones included."""
+        return len(self._tokenizer.encode(text[:ENCODER_CHARACTERS]).ids)
+
     @torch.inference_mode()
     def forward(self, token_ids: list[int]) -> HiddenStates:
         """Return the last hidden states of `token_ids`, which include the special tokens."""

@@ -9,6 +9,7 @@ import torch
 from services.feature.breaker import Breaker, GuardedStore
 from services.feature.cache import EncodingCache, MemoryStore
 from services.feature.config import NO_ENCODER, Config
+from services.feature.embed import Embedder
 from services.feature.encoder import Encoder
 from services.feature.metrics import Metrics
 from services.feature.reader import Reader
@@ -26,6 +27,7 @@ class House:
     """The room, ready to answer."""
 
     reader: Reader
+    embedder: Embedder | None
     metrics: Metrics
     store: RedisStore
 
@@ -51,8 +53,9 @@ def build(config: Config) -> House:
         ttl_seconds=config.cache_ttl_seconds,
     )
     local_sessions = MemoryStore(config.cache_entries, clock)
+    worker = EncoderWorker(encoder.encode, config.waiting_limit) if encoder else None
     reader = Reader(
-        worker=EncoderWorker(encoder.encode, config.waiting_limit) if encoder else None,
+        worker=worker,
         classifier=TaskClassifier(
             (lambda text: encoder.encode(text).embedding) if encoder else None
         ),
@@ -61,7 +64,8 @@ def build(config: Config) -> House:
         tally=tally,
         clock=clock,
     )
-    return House(reader, Metrics(tally), store)
+    embedder = Embedder(name, worker, cache, encoder.count) if encoder and worker else None
+    return House(reader, embedder, Metrics(tally), store)
 
 
 def load_encoder(config: Config) -> Encoder | None:

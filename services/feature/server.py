@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from services.feature import wire
+from services.feature.embed import Embedder
 from services.feature.metrics import Metrics
 from services.feature.reader import Reader
+from thermesh.errors import FailedPrecondition
 from thermesh.rpc import remaining_seconds
 from thermesh.v1 import feature_pb2, feature_pb2_grpc
 
@@ -21,8 +23,11 @@ ANSWER_SECONDS = 0.005
 class FeatureService(feature_pb2_grpc.FeatureServiceServicer):
     """Answers every reading within the budget, or the caller's deadline where that is less."""
 
-    def __init__(self, reader: Reader, metrics: Metrics, budget_seconds: float) -> None:
+    def __init__(
+        self, reader: Reader, embedder: Embedder | None, metrics: Metrics, budget_seconds: float
+    ) -> None:
         self._reader = reader
+        self._embedder = embedder
         self._metrics = metrics
         self._budget_seconds = budget_seconds
 
@@ -42,6 +47,14 @@ class FeatureService(feature_pb2_grpc.FeatureServiceServicer):
         async with contextlib.aclosing(followed) as answers:
             async for answer, is_final in answers:
                 yield wire.stream_response(answer, is_final)
+
+    async def Embed(
+        self, request: feature_pb2.EmbedRequest, _context: Any
+    ) -> feature_pb2.EmbedResponse:
+        """Embed a batch of texts."""
+        if self._embedder is None:
+            raise FailedPrecondition("this mesh runs without an encoder", field="model")
+        return wire.embedded(await self._embedder.embed(wire.batch(request)))
 
     async def DescribeFeatures(
         self, _request: feature_pb2.DescribeFeaturesRequest, _context: Any

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import AsyncIterator
 
+from services.feature.embed import MOST_TEXTS, Batch, Embedded
 from services.feature.extract import Reading, Vector, check_text
 from services.feature.reader import Answer, Update
 from thermesh import features
@@ -65,6 +66,25 @@ def vector(value: Vector) -> feature_pb2.FeatureVector:
         task=f"TASK_{value.task.upper()}" if value.task else None,
         task_confidence=value.task_confidence,
         encoder_used=value.encoder_used,
+    )
+
+
+def batch(request: feature_pb2.EmbedRequest) -> Batch:
+    """Return the texts to embed; raise InvalidArgument where a field is bad."""
+    _check_name(request.context.tenant, "context.tenant")
+    if not 1 <= len(request.texts) <= MOST_TEXTS:
+        raise InvalidArgument(f"texts must have 1 to {MOST_TEXTS} members", field="texts")
+    for index, text in enumerate(request.texts):
+        check_text(text, f"texts[{index}]")
+    return Batch(request.context.tenant or "default", request.model, tuple(request.texts))
+
+
+def embedded(value: Embedded) -> feature_pb2.EmbedResponse:
+    """Return the answer to Embed."""
+    return feature_pb2.EmbedResponse(
+        model=value.model,
+        embeddings=[feature_pb2.Embedding(values=one.tolist()) for one in value.embeddings],
+        token_count=value.token_count,
     )
 
 

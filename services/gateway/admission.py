@@ -40,13 +40,13 @@ class Admission:
         return self._open
 
     @contextlib.contextmanager
-    def entered(self, tenant: str) -> Iterator[None]:
-        """Hold a place for the length of the block.
+    def entered(self, tenant: str, most: int = 0) -> Iterator[None]:
+        """Hold a place for the length of the block; `most` is the tenant's own bound, 0: none.
 
         Raises ResourceExhausted where there is none, Unavailable while the
         gateway shuts down.
         """
-        self._check(tenant)
+        self._check(tenant, most)
         began = self._clock.monotonic()
         self._by_tenant[tenant] += 1
         try:
@@ -63,7 +63,7 @@ class Admission:
         expected = self._mean_seconds / self._max_requests
         return min(max(expected, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
 
-    def _check(self, tenant: str) -> None:
+    def _check(self, tenant: str, most: int) -> None:
         if not self._open:
             raise Unavailable("the gateway is shutting down", retry_after=MIN_RETRY_SECONDS)
         if self.inside >= self._max_requests:
@@ -71,9 +71,10 @@ class Admission:
                 f"the gateway serves at most {self._max_requests} requests at once",
                 retry_after=self.retry_after(),
             )
-        if self._by_tenant[tenant] >= self._max_per_tenant:
+        most = min(most or self._max_per_tenant, self._max_per_tenant)
+        if self._by_tenant[tenant] >= most:
             raise ResourceExhausted(
-                f"a tenant may have at most {self._max_per_tenant} requests at once",
+                f"a tenant may have at most {most} requests at once",
                 field="tenant",
                 reason="TENANT_LIMIT",
                 retry_after=self.retry_after(),

@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 
 from services.gateway.decoding import Constraints
+from thermesh.keys import UNLIMITED, Allowance
 
 DEFAULT_TENANT = "default"
 
@@ -93,6 +94,7 @@ class Ask:
     candidate_count: int = 0
     initial_credit: int = 0
     voice: Voice | None = None
+    allowance: Allowance = UNLIMITED
 
     @property
     def newest_text(self) -> str:
@@ -125,6 +127,15 @@ class Features:
     task: str = ""
     task_confidence: float = 0.0
     encoder_used: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors of texts, in their order, as little-endian float32; `token_count` of all."""
+
+    model: str
+    vectors: tuple[bytes, ...]
+    token_count: int
 
 
 def new_request_id() -> str:

@@ -44,6 +44,9 @@ class Config:
         between(0.1, 60),
         "timeout of feedback, model and policy calls",
     )
+    embed_timeout_s: float = setting(
+        "THERMESH_GATEWAY_EMBED_TIMEOUT_S", 30.0, between(0.1, 600), "timeout of embeddings"
+    )
     max_stream_s: float = setting(
         "THERMESH_GATEWAY_MAX_STREAM_S", 600.0, between(1, 86_400), "longest answer, seconds"
     )
@@ -70,6 +73,30 @@ class Config:
     )
     ping_s: float = setting(
         "THERMESH_GATEWAY_PING_S", 10.0, between(0.05, 300), "silence after which SSE sends a ping"
+    )
+    redis_url: str = setting(
+        "REDIS_URL", "redis://127.0.0.1:6379/0", not_empty, "keys, limits and kept responses"
+    )
+    require_keys: bool = setting(
+        "THERMESH_REQUIRE_KEYS", False, doc="refuse requests without a key (`thermesh keys create`)"
+    )
+    replicas: int = setting(
+        "THERMESH_GATEWAY_REPLICAS",
+        1,
+        between(1, 10_000),
+        "gateways that share the limits, each of which counts its part while Redis is away",
+    )
+    requests_per_minute: int = setting(
+        "THERMESH_TENANT_REQUESTS_PER_MINUTE",
+        0,
+        between(0, 10**9),
+        "of a tenant without limits of its own; 0: no bound",
+    )
+    tokens_per_minute: int = setting(
+        "THERMESH_TENANT_TOKENS_PER_MINUTE",
+        0,
+        between(0, 10**9),
+        "of a tenant without limits of its own; 0: no bound",
     )
     grace_s: float = setting(
         "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"

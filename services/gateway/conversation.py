@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from services.gateway import limits
 from services.gateway.asking import Ask, Features, Voice
+from services.gateway.callers import Caller
 from services.gateway.decoding import FinishReason, Update
 from services.gateway.events import Ended, Event, Token, Tokens, Usage
 from services.gateway.links import FeatureSource
@@ -100,8 +101,10 @@ class Conversation:
         pipeline: Pipeline,
         listen: Callable[[Ask], Hearing],
         max_listening_seconds: float,
+        caller: Caller,
     ) -> None:
         self.request_id = ""
+        self._caller = caller
         self._pipeline = pipeline
         self._listen = listen
         self._max_listening_seconds = max_listening_seconds
@@ -147,7 +150,8 @@ class Conversation:
                 if not start.awaiting_input:
                     limits.check_ask(start.ask)
                     return start.ask, None
-                with self._pipeline.admission.entered(start.ask.context.tenant):
+                most = start.ask.allowance.requests_at_once
+                with self._pipeline.admission.entered(start.ask.context.tenant, most):
                     return await self._heard(start.ask, said, stack)
         except TimeoutError:
             seconds = self._max_listening_seconds
@@ -156,10 +160,10 @@ class Conversation:
     async def _started(self, said: AsyncIterator[Said]) -> Start:
         message = await anext(said, None)
         if not isinstance(message, Start):
-            raise InvalidArgument("the first message must be start", field="start")
+            raise FailedPrecondition("the first message must be start", field="start")
         self.request_id = message.ask.context.request_id
         limits.check_context(message.ask.context)
-        return message
+        return replace(message, ask=self._caller.sign(message.ask))
 
     async def _heard(
         self,

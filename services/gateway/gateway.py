@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 
 from opentelemetry.metrics import Meter
 
 from services.gateway.admission import Admission
 from services.gateway.config import Config
+from services.gateway.gate import Gate
 from services.gateway.http_server import HttpServer
 from services.gateway.instruments import Instruments
 from services.gateway.links import Mesh
@@ -17,11 +19,14 @@ from services.gateway.mesh.feature import FeatureClient
 from services.gateway.mesh.inference import InferenceClient
 from services.gateway.mesh.peer import Peer
 from services.gateway.pipeline import Pipeline
+from services.gateway.quotas import Quotas
 from services.gateway.rest.app import create_app
 from services.gateway.rest.doors import Doors
 from services.gateway.server import ChatService, FeedbackService, add_services
+from services.gateway.store import RedisStore
 from thermesh import rpc, telemetry
 from thermesh.clock import Clock, SystemClock
+from thermesh.keys import Allowance
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +51,10 @@ class Gateway:
         }
         timeout = config.call_timeout_s
         feature = FeatureClient(
-            self._peers["feature"], config.extract_budget_ms / 1000, config.max_listening_s
+            self._peers["feature"],
+            config.extract_budget_ms / 1000,
+            config.max_listening_s,
+            config.embed_timeout_s,
         )
         controller = ControllerClient(
             self._peers["controller"], config.decide_budget_ms / 1000, timeout
@@ -54,17 +62,24 @@ class Gateway:
         inference = InferenceClient(self._peers["inference"], clock, config.plan_grace_ms, timeout)
         self.admission = Admission(config.max_requests, config.max_per_tenant, clock)
         instruments.watch_open_streams(lambda: self.admission.inside)
+        self._store = RedisStore(config.redis_url)
+        self._quotas = Quotas(self._store, clock, config.replicas)
         pipeline = Pipeline(
             Mesh(feature, controller, inference),
-            self.admission,
-            instruments,
-            clock,
-            config.max_stream_s,
+            admission=self.admission,
+            quotas=self._quotas,
+            instruments=instruments,
+            clock=clock,
+            max_stream_seconds=config.max_stream_s,
         )
+        usual = Allowance(config.requests_per_minute, config.tokens_per_minute)
+        gate = Gate(self._store, clock, required=config.require_keys, usual=usual)
         doors = Doors(
+            gate=gate,
             pipeline=pipeline,
             models=inference,
             learning=controller,
+            encoder=feature,
             peers=self._ask_peers,
             metrics=telemetry.prometheus_text,
             max_body_bytes=config.max_body_bytes,
@@ -73,13 +88,14 @@ class Gateway:
         self.app = create_app(doors)
         self._http = HttpServer(self.app, config.host, config.http_port, config.grace_s)
         self._grpc = rpc.Server("gateway", config.host, config.grpc_port, config.grace_s)
-        chat = ChatService(pipeline, inference, feature.listen, config.max_listening_s)
-        add_services(self._grpc, chat, FeedbackService(controller))
+        chat = ChatService(pipeline, inference, feature.listen, config.max_listening_s, gate)
+        add_services(self._grpc, chat, FeedbackService(controller, gate))
 
     async def start(self) -> tuple[int, int]:
         """Open both doors; return the ports of HTTP and gRPC."""
         grpc_port = await self._grpc.start()
         http_port = await self._http.start()
+        self._warn_of_open_door()
         log.info("REST on http://%s:%d", self._config.host, http_port)
         return http_port, grpc_port
 
@@ -94,7 +110,23 @@ class Gateway:
         """Close the channels to the neighbours, once no call is open on them."""
         for peer in self._peers.values():
             await peer.close()
+        await self._quotas.close()
+        await self._store.close()
+
+    def _warn_of_open_door(self) -> None:
+        if not self._config.require_keys and not is_loopback(self._config.host):
+            log.warning(
+                "anybody who reaches %s may ask: THERMESH_REQUIRE_KEYS is off", self._config.host
+            )
 
     async def _ask_peers(self) -> dict[str, bool]:
         asked = (peer.is_serving(HEALTH_TIMEOUT_SECONDS) for peer in self._peers.values())
         return dict(zip(self._peers, await asyncio.gather(*asked), strict=True))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches what listens on `host`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -36,6 +36,7 @@ class Journal:
         self._first_token_at: float | None = None
         self._last_token_at: float | None = None
         self._token_count = 0
+        self._prompt_tokens = 0
         self._model = ask.model
         self._plan: Plan | None = None
         self._end: Ended | None = None
@@ -49,6 +50,7 @@ class Journal:
             self._plan = event.plan
         elif isinstance(event, Accepted):
             self._model = event.model
+            self._prompt_tokens = event.prompt_tokens
         elif isinstance(event, Ended):
             self._end = event
         elif isinstance(event, Applied):
@@ -78,6 +80,14 @@ class Journal:
     def has_ended(self) -> bool:
         """Whether inference said its end."""
         return self._end is not None
+
+    @property
+    def used_tokens(self) -> int:
+        """Tokens of prompt and answer, as inference counted them, or as seen so far."""
+        usage = self._end.usage if self._end else None
+        if usage and usage.prompt_tokens:
+            return usage.prompt_tokens + usage.completion_tokens
+        return self._prompt_tokens + self._token_count
 
     @property
     def reason(self) -> str:

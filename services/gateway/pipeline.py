@@ -26,12 +26,14 @@ from typing import Self
 
 from services.gateway.admission import Admission
 from services.gateway.asking import Ask, Features
+from services.gateway.buckets import Quota
 from services.gateway.decoding import Plan, Update
 from services.gateway.events import Ended, Event, PlanDecided, Rejected, Tokens
 from services.gateway.instruments import Instruments
 from services.gateway.journal import Journal
 from services.gateway.links import FeatureSource, Mesh
 from services.gateway.planning import PlanMemory, draw_seed, fallback_plan
+from services.gateway.quotas import Quotas, check, expected_tokens
 from thermesh.clock import Clock
 from thermesh.errors import DeadlineExceeded, Internal, MeshError, Unavailable
 
@@ -50,13 +52,16 @@ class Pipeline:
     def __init__(
         self,
         mesh: Mesh,
+        *,
         admission: Admission,
+        quotas: Quotas,
         instruments: Instruments,
         clock: Clock,
         max_stream_seconds: float,
     ) -> None:
         self.mesh = mesh
         self.admission = admission
+        self.quotas = quotas
         self.instruments = instruments
         self.clock = clock
         self.max_stream_seconds = max_stream_seconds
@@ -78,6 +83,7 @@ class Turn:
     def __init__(self, pipeline: Pipeline, ask: Ask, features: FeatureSource) -> None:
         self.ask = ask
         self.plan: Plan | None = None
+        self.quota: Quota | None = None
         self._pipeline = pipeline
         self._features = features
         self._journal = Journal(ask, pipeline.instruments, pipeline.clock)
@@ -91,7 +97,8 @@ class Turn:
             opening.callback(self._journal.close)
             try:
                 timeout = self._timeout_seconds()
-                opening.enter_context(self._pipeline.admission.entered(self.ask.context.tenant))
+                opening.enter_context(self._place())
+                await self._take(opening)
             except MeshError as error:
                 self._journal.fail(error)
                 raise
@@ -160,6 +167,26 @@ class Turn:
         """End the turn with an error of the client's own making."""
         await self._events.put(error)
         self._journal.fail(error)
+
+    def _place(self) -> contextlib.AbstractContextManager[None]:
+        most = self.ask.allowance.requests_at_once
+        return self._pipeline.admission.entered(self.ask.context.tenant, most)
+
+    async def _take(self, opening: contextlib.ExitStack) -> None:
+        """Take from the tenant's buckets; the end settles what was used."""
+        quotas, tenant, allowance = (
+            self._pipeline.quotas,
+            self.ask.context.tenant,
+            self.ask.allowance,
+        )
+        tokens = expected_tokens(self.ask)
+        self.quota = await quotas.take(tenant, allowance, tokens)
+        if self.quota is None:
+            return
+        check(self.quota)
+        opening.callback(
+            lambda: quotas.settle(tenant, allowance, tokens, self._journal.used_tokens)
+        )
 
     def _timeout_seconds(self) -> float:
         deadline = self.ask.context.deadline_unix_ms

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from services.gateway import limits
-from services.gateway.asking import DEFAULT_TENANT, Ask
+from services.gateway.asking import Ask
+from services.gateway.callers import Caller
 from services.gateway.conversation import Conversation, Hearing
+from services.gateway.gate import Gate
 from services.gateway.mesh.controller import ControllerClient
 from services.gateway.mesh.inference import InferenceClient
 from services.gateway.pipeline import Pipeline
@@ -27,7 +29,9 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
         inference: InferenceClient,
         listen: Callable[[Ask], Hearing],
         max_listening_seconds: float,
+        gate: Gate,
     ) -> None:
+        self._gate = gate
         self._pipeline = pipeline
         self._inference = inference
         self._listen = listen
@@ -36,11 +40,14 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
     async def Converse(  # named by the contract
         self,
         request_iterator: AsyncIterator[chat_pb2.ConverseRequest],
-        context: Any,  # noqa: ARG002  # the deadline and the trace are already current
+        context: Any,
     ) -> AsyncIterator[chat_pb2.ConverseResponse]:
         """Decode one answer."""
+        caller = await _caller(self._gate, context)
         said = chat.said(request_iterator, self._deadline_unix_ms(), current_traceparent())
-        conversation = Conversation(self._pipeline, self._listen, self._max_listening_seconds)
+        conversation = Conversation(
+            self._pipeline, self._listen, self._max_listening_seconds, caller
+        )
         number = 0
         async with contextlib.aclosing(conversation.events(said)) as events:  # type: ignore[type-var]
             async for event in events:
@@ -50,9 +57,10 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
     async def ListModels(  # named by the contract
         self,
         request: chat_pb2.ListModelsRequest,  # noqa: ARG002  # it has no members
-        context: Any,  # noqa: ARG002
+        context: Any,
     ) -> chat_pb2.ListModelsResponse:
         """List what can be asked for."""
+        await _caller(self._gate, context)
         return catalog.models_to_wire(await self._inference.models())
 
     def _deadline_unix_ms(self) -> int:
@@ -65,26 +73,29 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
 class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
     """Takes what users say of answers and hands it to the controller."""
 
-    def __init__(self, controller: ControllerClient) -> None:
+    def __init__(self, controller: ControllerClient, gate: Gate) -> None:
         self._controller = controller
+        self._gate = gate
 
     async def SubmitFeedback(  # named by the contract
         self,
         request: feedback_pb2.SubmitFeedbackRequest,
-        context: Any,  # noqa: ARG002
+        context: Any,
     ) -> feedback_pb2.SubmitFeedbackResponse:
         """Store one piece of feedback."""
-        feedback = catalog.feedback(request)
+        caller = await _caller(self._gate, context)
+        feedback = caller.sign_feedback(catalog.feedback(request))
         limits.check_feedback(feedback)
         return catalog.submitted_to_wire(await self._controller.submit_feedback(feedback))
 
     async def GetFeedback(  # named by the contract
         self,
         request: feedback_pb2.GetFeedbackRequest,
-        context: Any,  # noqa: ARG002
+        context: Any,
     ) -> feedback_pb2.GetFeedbackResponse:
         """Tell what became of one piece of feedback."""
-        tenant = request.tenant or DEFAULT_TENANT
+        caller = await _caller(self._gate, context)
+        tenant = caller.tenant_for(request.tenant, "tenant")
         limits.check_feedback_id(request.feedback_id)
         return catalog.found_to_wire(
             await self._controller.get_feedback(request.feedback_id, tenant)
@@ -99,3 +110,8 @@ def add_services(server: Server, chat: ChatService, feedback: FeedbackService) -
         feedback,
         "thermesh.v1.FeedbackService",
     )
+
+
+async def _caller(gate: Gate, context: Any) -> Caller:
+    metadata = dict(context.invocation_metadata() or ())
+    return await gate.admit(metadata.get("authorization"))

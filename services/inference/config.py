@@ -37,6 +37,15 @@ class Config:
     prefill_chunk: int = setting(
         "THERMESH_PREFILL_CHUNK", 256, between(1, 65536), "most tokens of one prompt in one step"
     )
+    step_stretch: float = setting(
+        "THERMESH_STEP_STRETCH",
+        2.0,
+        between(1, 1000),
+        "how many times as long a step may take for prompts that join running streams",
+    )
+    prefix_cache: bool = setting(
+        "THERMESH_PREFIX_CACHE", True, doc="keep full pages for prompts that begin alike"
+    )
     kv_pages: int = setting(
         "THERMESH_KV_PAGES",
         1024,

@@ -164,7 +164,9 @@ class Decoder:
         ]
         drawn = self._sample(drawable) if drawable else []
         if work or drawable:
-            self._step_time_us = round((self._clock.monotonic() - started) * 1e6)
+            seconds = self._clock.monotonic() - started
+            self._step_time_us = round(seconds * 1e6)
+            self.scheduler.learn(work, seconds)
         for sequence, token in zip(drawable, drawn, strict=True):
             self._record(sequence, token)
         self._result.worked = bool(work or drawable)
@@ -189,6 +191,10 @@ class Decoder:
             kv_pages_used=scheduler.pages.used_count,
             kv_pages_total=scheduler.pages.total,
             step_time_us=self._step_time_us,
+            kv_pages_cached=scheduler.pages.cached_count,
+            kv_pages_evicted=scheduler.pages.evicted_count,
+            prefix_tokens_queried=scheduler.prefix.queried_count,
+            prefix_tokens_hit=scheduler.prefix.hit_count,
         )
 
     def _expire(self, now: float) -> None:
@@ -207,7 +213,7 @@ class Decoder:
                 self._end(item.sequence, FinishReason.ERROR, _internal())
             return
         for row, item in enumerate(work):
-            item.sequence.advance(item.count)
+            self.scheduler.complete(item)
             if item.sequence.remaining_count == 0:
                 item.sequence.accept_logits(logits[row], now)
 
@@ -218,6 +224,7 @@ class Decoder:
     def _record(self, sequence: Sequence, drawn: Drawn | None) -> None:
         if drawn is None:
             log.error("the model's output is not a distribution")
+            self.scheduler.distrust(sequence)
             self._end(sequence, FinishReason.ERROR, _internal())
             return
         token, reason = sequence.record(

@@ -24,6 +24,7 @@ from services.inference.request import Request, Update
 from services.inference.scheduler import Limits, refuse_when_full
 from services.inference.sequence import Sequence
 from services.inference.stream import Stream
+from services.inference.warmup import warm_up
 from thermesh.clock import Clock
 from thermesh.errors import ResourceExhausted, Unavailable
 
@@ -76,6 +77,13 @@ class Engine:
         """Start the thread; results go to the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
+
+    async def warm_up(self) -> None:
+        """Take the slow first steps now; call it before the first request."""
+        loop, is_done = asyncio.get_running_loop(), asyncio.Event()
+        self.post(lambda: warm_up(self.decoder, self._vocabulary_size, self.token_capacity))
+        self.post(lambda: _call_soon(loop, is_done.set))
+        await is_done.wait()
 
     async def stop(self) -> None:
         """End the thread after its current step; open streams get nothing more."""
@@ -206,9 +214,7 @@ class Engine:
 
     def _hand_over(self, result: StepResult) -> None:
         assert self._loop is not None
-        # The loop may be closed already when the process ends without `stop`.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._deliver, result)
+        _call_soon(self._loop, lambda: self._deliver(result))
 
     def _revise(self, request_id: str, update: Update) -> None:
         self._revisions_received += 1
@@ -226,3 +232,9 @@ class Engine:
                 listener(result)
             except Exception:
                 log.exception("a listener of the engine failed")
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    # The loop may be closed already when the process ends without `stop`.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback)

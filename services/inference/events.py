@@ -70,6 +70,7 @@ class Usage:
     queue_time_us: int = 0
     prefill_time_us: int = 0
     decode_time_us: int = 0
+    cached_prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Load:
-    """How busy the engine is."""
+    """How busy the engine is; pages that are only kept for later are not used
+    ones. Evictions and prefix tokens are counted from the start on.
+    """
 
     running: int = 0
     waiting: int = 0
@@ -133,3 +136,7 @@ class Load:
     kv_pages_total: int = 0
     open_streams: int = 0
     step_time_us: int = 0
+    kv_pages_cached: int = 0
+    kv_pages_evicted: int = 0
+    prefix_tokens_queried: int = 0
+    prefix_tokens_hit: int = 0

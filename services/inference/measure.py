@@ -113,11 +113,19 @@ class Measurements:
             semconv.SEQUENCES_RUNNING: lambda load: load.running,
             semconv.SEQUENCES_WAITING: lambda load: load.waiting,
             semconv.KV_PAGES_USED: lambda load: load.kv_pages_used,
+            semconv.KV_PAGES_CACHED: lambda load: load.kv_pages_cached,
             semconv.KV_PAGES_TOTAL: lambda load: load.kv_pages_total,
             semconv.STREAMS_OPEN: lambda load: load.open_streams,
         }
         for name, read in gauges.items():
-            meter.create_observable_gauge(name, [self._gauge(read)])
+            meter.create_observable_gauge(name, [self._reading(read)])
+        counters: dict[str, Callable[[Load], int]] = {
+            semconv.PREFIX_CACHE_QUERIES: lambda load: load.prefix_tokens_queried,
+            semconv.PREFIX_CACHE_HITS: lambda load: load.prefix_tokens_hit,
+            semconv.PREFIX_CACHE_EVICTIONS: lambda load: load.kv_pages_evicted,
+        }
+        for name, read in counters.items():
+            meter.create_observable_counter(name, [self._reading(read)])
         meter.create_observable_counter(
             semconv.TOKENS_PROMPT, [lambda _: [Observation(self.prompt_tokens)]]
         )
@@ -127,7 +135,9 @@ class Measurements:
         for name, counts in ((semconv.REQUESTS, self.requests), (semconv.UPDATES, self.updates)):
             meter.create_observable_counter(name, [_labelled(counts)])
 
-    def _gauge(self, read: Callable[[Load], int]) -> Callable[[CallbackOptions], list[Observation]]:
+    def _reading(
+        self, read: Callable[[Load], int]
+    ) -> Callable[[CallbackOptions], list[Observation]]:
         return lambda _: [Observation(read(self._engine.load()))]
 
 

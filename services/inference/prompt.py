@@ -121,7 +121,7 @@ class Prompts:
             raise InvalidArgument(message, field="start.input")
         if len(token_ids) >= self.token_capacity:
             most = self.token_capacity - 1
-            message = f"{field} has {len(token_ids)} tokens; this engine takes at most {most}"
+            message = f"the prompt has {len(token_ids)} tokens; this engine takes at most {most}"
             raise InvalidArgument(message, field=field)
         return tuple(token_ids)
 

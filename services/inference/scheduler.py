@@ -1,10 +1,16 @@
 """Continuous batching: which sequences compute how many tokens in the next step.
 
 Pure bookkeeping over sequences and page numbers. A step has a budget of
-tokens. Sequences that decode (one token each) come first, then prefills in
-chunks of what is left, then waiting requests are admitted while pages for all
-their known tokens and one page to grow are free. Everything is taken in order
-of priority class, earliest deadline, arrival.
+tokens. Sequences that decode (one token each) come first, then prompts in
+chunks of what is left. A waiting request is admitted when pages for all its
+known tokens and one page to grow are free. Everything is taken in order
+of priority class, earliest deadline, arrival. While sequences decode, prompts
+get only as many tokens as hold them up for no longer than they are used to
+(`pacing`).
+
+A request begins with the pages that the prefix cache has of it. One whose next
+page is being computed by another before it is admitted when that one is done:
+so equal requests that come together compute their prompt once.
 
 When a sequence must grow and no page is free, or a request of a higher class
 finds no room, another is *preempted by recompute*: its pages are freed and it
@@ -19,10 +25,13 @@ Between requests of one class a waiting one never drives out a running one.
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from services.inference.pacing import Pace
 from services.inference.pages import PageAllocator
+from services.inference.prefix import PrefixCache, is_prefilling
 from services.inference.sequence import Sequence
 from thermesh.errors import ResourceExhausted
 
@@ -31,13 +40,18 @@ RETRY_AFTER_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of the engine: sequences, waiting requests, tokens a step."""
+    """Bounds of the engine: sequences, waiting requests, tokens a step.
+
+    `stretch` is how many times as long as without prefills a step may take.
+    """
 
     max_running: int = 32
     max_waiting: int = 64
     step_tokens: int = 512
     prefill_chunk: int = 256
     page_size: int = 16
+    stretch: float = 2.0
+    prefix_cache: bool = True
 
     @property
     def max_requests(self) -> int:
@@ -59,6 +73,8 @@ class Scheduler:
     def __init__(self, limits: Limits, pages: PageAllocator) -> None:
         self.limits = limits
         self.pages = pages
+        self.prefix = PrefixCache(pages, limits.page_size, is_enabled=limits.prefix_cache)
+        self.pace = Pace(limits.stretch)
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.preempted_count = 0
@@ -85,6 +101,21 @@ class Scheduler:
         self.pages.free(sequence.pages)
         sequence.pages = []
 
+    def complete(self, work: Work) -> None:
+        """Note that `work` was computed."""
+        self.prefix.advance(work.sequence, work.count)
+
+    def learn(self, work: list[Work], seconds: float) -> None:
+        """Take note of how long a step of `work` took, its draws included."""
+        decoding = sum(item.count == 1 for item in work)
+        prompt_tokens = sum(item.count for item in work) - decoding
+        if work:
+            self.pace.observe(seconds, decoding, prompt_tokens)
+
+    def distrust(self, sequence: Sequence) -> None:
+        """Hand on nothing of a sequence whose numbers went wrong."""
+        self.pages.forget(sequence.pages)
+
     def expired(self, now: float) -> list[Sequence]:
         """Return the sequences whose deadline passed."""
         return [sequence for sequence in self.sequences() if sequence.is_expired(now)]
@@ -98,13 +129,25 @@ class Scheduler:
         step = _Step(self.limits)
         self.running.sort(key=_order)
         for sequence in list(self.running):
-            if _decodes(sequence) and sequence.may_draw(now):
+            if sequence.remaining_count and not is_prefilling(sequence) and sequence.may_draw(now):
                 self._continue(sequence, step)
-        for sequence in list(self.running):
-            if sequence.remaining_count and not _decodes(sequence):
-                self._continue(sequence, step)
-        self._admit_waiting(step)
+        step.leave_for_prompts(self.pace.allowance(step.sequence_count, self.limits.step_tokens))
+        self._take_prompts(step)
         return step.work()
+
+    def _take_prompts(self, step: _Step) -> None:
+        """Prefill and admit in order: passing over a large request because it
+        does not fit yet would starve it. Preempted sequences without credit are
+        passed over: computing what nobody reads would only thrash. So are those
+        whose beginning is underway; they lose nothing by it.
+        """
+        prefilling = [one for one in self.running if is_prefilling(one)]
+        admits = True
+        for sequence in sorted([*prefilling, *self.waiting], key=_order):
+            if sequence in prefilling:
+                self._continue(sequence, step)
+            elif admits and sequence.has_credit and not self._awaits_another(sequence):
+                admits = self._admit(sequence, step)
 
     def _continue(self, sequence: Sequence, step: _Step) -> None:
         if sequence not in self.running:
@@ -113,36 +156,46 @@ class Scheduler:
         if count and self._grow(sequence, sequence.computed_count + count, step):
             step.take(sequence, count)
 
-    def _admit_waiting(self, step: _Step) -> None:
-        """Admit in order only: passing over a large request because it does
-        not fit yet would starve it. Preempted sequences without credit are
-        passed over: computing what nobody reads would only thrash.
-        """
-        for sequence in [other for other in self.waiting if other.has_credit]:
-            known = self._pages_for(len(sequence.token_ids))
-            wanted = min(known + 1, self.pages.total)
-            if not step.share(sequence) or not self._make_room(sequence, wanted, step):
-                return
-            sequence.pages = self.pages.allocate(known)
-            self.waiting.remove(sequence)
-            self.running.append(sequence)
-            step.take(sequence, step.share(sequence))
+    def _awaits_another(self, sequence: Sequence) -> bool:
+        before = [other for other in self.running if other.order < sequence.order]
+        return self.prefix.is_underway(sequence, before)
 
-    def _make_room(self, sequence: Sequence, wanted: int, step: _Step) -> bool:
+    def _admit(self, sequence: Sequence, step: _Step) -> bool:
+        """Let a waiting sequence run; return False where it has no room yet."""
+        if not step.share(sequence) or not self._make_room(sequence, step):
+            return False
+        self.prefix.attach(sequence)
+        missing = self._pages_for(len(sequence.token_ids)) - len(sequence.pages)
+        sequence.pages += self.pages.allocate(missing)
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
+        step.take(sequence, step.share(sequence))
+        return True
+
+    def _make_room(self, sequence: Sequence, step: _Step) -> bool:
         """Preempt sequences of lower classes where that admits this one."""
         below = [other for other in self.running if other.priority < sequence.priority]
-        reclaimable = sum(len(other.pages) for other in below)
-        is_possible = self.pages.can_allocate(wanted - reclaimable) and (
-            len(self.running) - len(below) < self.limits.max_running
-        )
-        while is_possible and not self._has_room(wanted):
+        is_possible = self._fits_without(below, sequence)
+        while is_possible and not self._fits_without([], sequence):
             victim = max(below, key=_order)
             below.remove(victim)
             self._preempt(victim, step)
         return is_possible
 
-    def _has_room(self, wanted: int) -> bool:
-        return len(self.running) < self.limits.max_running and self.pages.can_allocate(wanted)
+    def _fits_without(self, others: list[Sequence], sequence: Sequence) -> bool:
+        """Tell whether `sequence` could be admitted if `others` gave way.
+
+        A page comes free with the last of its owners. Pages that the prefix
+        cache has for the sequence need no room where somebody holds them;
+        idle ones do, as they count as free.
+        """
+        held = Counter(page for other in others for page in other.pages)
+        released = sum(self.pages.owners(page) == count for page, count in held.items())
+        found = self.prefix.find(sequence)
+        shared = sum(self.pages.owners(page) > held[page] for page in found)
+        wanted = min(self._pages_for(len(sequence.token_ids)) + 1, self.pages.total)
+        places = self.limits.max_running - len(self.running) + len(others)
+        return places > 0 and self.pages.can_allocate(wanted - shared - released)
 
     def _grow(self, sequence: Sequence, token_count: int, step: _Step) -> bool:
         missing = self._pages_for(token_count) - len(sequence.pages)
@@ -181,6 +234,13 @@ class _Step:
         self._prefill_chunk = limits.prefill_chunk
         self._counts: dict[Sequence, int] = {}
 
+    @property
+    def sequence_count(self) -> int:
+        return len(self._counts)
+
+    def leave_for_prompts(self, count: int) -> None:
+        self._left = min(self._left, count)
+
     def share(self, sequence: Sequence) -> int:
         return min(sequence.remaining_count, self._prefill_chunk, self._left)
 
@@ -207,7 +267,3 @@ def refuse_when_full(request_count: int, limits: Limits) -> None:
 
 def _order(sequence: Sequence) -> tuple[int, float, int]:
     return sequence.order
-
-
-def _decodes(sequence: Sequence) -> bool:
-    return sequence.remaining_count == 1 and sequence.output_count > 0

@@ -13,7 +13,9 @@ from collections import Counter
 from typing import Any, Protocol
 
 from services.inference.events import Ended, FinishReason, Outcome, Telemetry, Token, Usage
+from services.inference.kernels import PAGE_SIZE
 from services.inference.parameters import Parameters
+from services.inference.prefix import PageKeys
 from services.inference.repetition import NGRAM_WINDOW, repetition
 from services.inference.request import Request
 from services.inference.sampler import Drawn, Row
@@ -52,8 +54,9 @@ class Sequence:
         self.token_ids = list(request.prompt_ids)
         self.computed_count = 0
         self.pages: list[int] = []
+        self.page_keys = PageKeys(request.context.tenant, PAGE_SIZE)
+        self.cached_prompt_tokens: int | None = None  # until it is admitted
         self.logits: Any = None  # [vocabulary] while a token can be drawn
-        self.is_over = False
         self.arrived_at = now
         self._ticket = next(_tickets)
         self._token_limit = token_limit
@@ -117,9 +120,7 @@ class Sequence:
         return self.has_credit and not self._is_parked(now)
 
     def _is_parked(self, now: float) -> bool:
-        if not self._awaits_plan:
-            return False
-        return self._grace_ends_at is None or now < self._grace_ends_at
+        return self._awaits_plan and (self._grace_ends_at is None or now < self._grace_ends_at)
 
     def wakes_at(self) -> float:
         """Return when something is due without anybody saying so; inf: never."""
@@ -286,6 +287,7 @@ class Sequence:
         """Return tokens and times so far."""
         return Usage(
             prompt_tokens=len(self.request.prompt_ids),
+            cached_prompt_tokens=self.cached_prompt_tokens or 0,
             completion_tokens=self.output_count,
             queue_time_us=_microseconds(self.arrived_at, self._started_at),
             prefill_time_us=_microseconds(self._started_at, self._first_token_at),

@@ -86,8 +86,9 @@ class Service:
             self.outcomes.observe,
             self.steering.mailbox.observe,
         ]
-        self._register_spool()
+        self._register_links()
         self.engine.start()
+        await self.engine.warm_up()
         self._tasks = [
             asyncio.create_task(self.steering.run(), name="steering"),
             asyncio.create_task(self.outcomes.run(), name="outcomes"),
@@ -115,13 +116,19 @@ class Service:
         self._scorer.close()
         await self._channel.close()
 
-    def _register_spool(self) -> None:
-        meter, outcomes = telemetry.meter(), self.outcomes
+    def _register_links(self) -> None:
+        meter, outcomes, mailbox = telemetry.meter(), self.outcomes, self.steering.mailbox
         meter.create_observable_gauge(
             semconv.OUTCOMES_PENDING, [lambda _: [Observation(outcomes.pending)]]
         )
         meter.create_observable_counter(
             semconv.OUTCOMES_LOST, [lambda _: [Observation(outcomes.lost)]]
+        )
+        meter.create_observable_counter(
+            semconv.TELEMETRY_LOST, [lambda _: [Observation(mailbox.dropped)]]
+        )
+        meter.create_observable_counter(
+            semconv.REVISIONS_LOST, [lambda _: [Observation(self.engine.revisions_lost)]]
         )
 
 
@@ -132,4 +139,6 @@ def _limits(config: Config) -> Limits:
         step_tokens=config.step_tokens,
         prefill_chunk=config.prefill_chunk,
         page_size=PAGE_SIZE,
+        stretch=config.step_stretch,
+        prefix_cache=config.prefix_cache,
     )

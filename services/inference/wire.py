@@ -274,6 +274,7 @@ def usage(value: events.Usage) -> common_pb2.Usage:
     """Write tokens and times."""
     return common_pb2.Usage(
         prompt_tokens=value.prompt_tokens,
+        cached_prompt_tokens=value.cached_prompt_tokens,
         completion_tokens=value.completion_tokens,
         queue_time_us=value.queue_time_us,
         prefill_time_us=value.prefill_time_us,

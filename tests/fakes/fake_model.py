@@ -1,9 +1,10 @@
 """A model for tests: tiny, deterministic, and it notices misused pages.
 
 Its cache holds token ids instead of keys and values, and the logits are a hash
-of everything a sequence's page table shows. A page owned twice, a token
-computed twice or a chunk out of place therefore changes the output. Token ids
-below 256 are bytes.
+of everything a sequence's page table shows. A page of another content, a token
+computed twice or a chunk out of place therefore changes the output. Writing to
+a page that another sequence reads in the same step is an error. Token ids below
+256 are bytes.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class FakeNetwork:
         """Write the new tokens, then return [spans, vocabulary] logits."""
         self.gate.wait()
         self.steps += 1
+        _refuse_shared_writes(batch)
         rows = []
         for span in batch.spans:
             new = slice(span.start, span.start + span.count)
@@ -80,6 +82,14 @@ class FakeNetwork:
         logits[list(_ROLE_IDS.values())] = -20.0
         logits[END_ID] = self._end_logit
         return logits
+
+
+def _refuse_shared_writes(batch: StepBatch) -> None:
+    tables = [span.page_table[: -(-span.context_length // PAGE_SIZE)] for span in batch.spans]
+    for span, table in zip(batch.spans, tables, strict=True):
+        written = table[(span.context_length - span.count) // PAGE_SIZE :]
+        readers = [other for other in tables if set(other) & set(written)]
+        assert len(readers) == 1, "a page is written that another sequence reads"
 
 
 class FakeTokenizer:

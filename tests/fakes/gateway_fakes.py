@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from thermesh import rpc
+import redis
+
+from thermesh import keys, rpc
 from thermesh.errors import AlreadyExists, MeshError, NotFound
 from thermesh.v1 import (
     common_pb2,
@@ -44,6 +46,17 @@ class FakeFeature(feature_pb2_grpc.FeatureServiceServicer):
         self.calls += 1
         await self._trouble()
         return feature_pb2.ExtractResponse(features=vector())
+
+    async def Embed(self, request, context):
+        """A vector that points into the direction of the text's length."""
+        self.calls += 1
+        await self._trouble()
+        if request.model not in {"", "fake-encoder"}:
+            raise NotFound("the encoder is fake-encoder", field="model")
+        embeddings = [feature_pb2.Embedding(values=[len(text), 0.5]) for text in request.texts]
+        return feature_pb2.EmbedResponse(
+            model="fake-encoder", embeddings=embeddings, token_count=3 * len(embeddings)
+        )
 
     async def ExtractStream(self, request_iterator, context):
         """Answer every partial text."""
@@ -355,3 +368,19 @@ class Neighbours:
         """Stop whatever runs."""
         for name in list(self._servers):
             await self.stop(name)
+
+
+def make_key(url, tenant, priority="", allowance=None):
+    """Put a key into the Redis at `url` as `thermesh keys create` does; return it."""
+    secret = keys.new_secret()
+    key = keys.Key(keys.new_key_id(), tenant, tenant, priority, 1)
+    with redis.Redis.from_url(url) as connection:
+        connection.hset(keys.KEYS_HASH, keys.digest(secret), keys.pack_key(key))
+        if allowance:
+            connection.hset(keys.TENANTS_HASH, tenant, keys.pack_allowance(allowance))
+    return secret
+
+
+def bearer(secret):
+    """The header that carries a key."""
+    return {"Authorization": f"Bearer {secret}"}

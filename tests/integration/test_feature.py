@@ -18,6 +18,7 @@ from thermesh.testing import eventually, redis_server
 from thermesh.v1 import common_pb2, feature_pb2_grpc
 from thermesh.v1.feature_pb2 import (
     DescribeFeaturesRequest,
+    EmbedRequest,
     ExtractRequest,
     ExtractStreamRequest,
     PartialText,
@@ -32,6 +33,10 @@ class FakeEncoder:
     name = "fake"
     dimensions = 2
 
+    def count(self, text):
+        """Words stand for tokens."""
+        return len(text.split())
+
     def encode(self, text):
         angle = float(len(text))
         return Encoding(np.array([np.cos(angle), np.sin(angle)], np.float32), 0.25, 0.5, 0.125)
@@ -42,7 +47,7 @@ async def running_service(redis_url):
     """Serve on a free port and yield (stub, channel)."""
     config = Config(port=0, redis_url=redis_url, budget_ms=BUDGET_MS)
     house = house_module.build(config)
-    servicer = FeatureService(house.reader, house.metrics, config.budget_ms / 1000)
+    servicer = FeatureService(house.reader, house.embedder, house.metrics, config.budget_ms / 1000)
     server = Server("feature", config.host, config.port, grace_seconds=1.0)
     server.add(feature_pb2_grpc.add_FeatureServiceServicer_to_server, servicer, SERVICE)
     port = await server.start()
@@ -233,3 +238,25 @@ async def test_the_real_encoder_behind_the_wire(shared_redis):
 
 async def _is_encoded(stub, text):
     return (await stub.Extract(ExtractRequest(text=text))).features.encoder_used
+
+
+@pytest.mark.model
+@pytest.mark.slow
+async def test_embeddings_are_alike_where_meanings_are(shared_redis):
+    """With the packaged model: length one, the same each time, nearer to what is meant alike."""
+    texts = ["A cat sleeps on the sofa.", "A kitten naps on the couch.", "Taxes rise in spring."]
+    async with running_service(shared_redis.url) as (stub, _):
+        first = await stub.Embed(EmbedRequest(texts=texts), timeout=60)
+        again = await stub.Embed(EmbedRequest(texts=texts, model=first.model), timeout=60)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Embed(EmbedRequest(texts=["a", ""]))
+
+    def alike(one, other):
+        pairs = zip(first.embeddings[one].values, first.embeddings[other].values, strict=True)
+        return sum(left * right for left, right in pairs)
+
+    assert first == again
+    assert first.token_count > 15
+    assert alike(0, 0) == pytest.approx(1, abs=0.01)
+    assert alike(0, 1) > alike(0, 2) + 0.2
+    assert "texts[1]" in refused.value.details()

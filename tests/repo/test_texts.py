@@ -89,6 +89,14 @@ def test_links_inside_the_project_lead_somewhere(texts, root):
     assert dead == set()
 
 
+def test_every_page_can_be_found(texts):
+    """Each page below docs/ is linked from docs/index.md."""
+    index = texts["docs/index.md"]
+    listed = {target.partition("#")[0] for groups in LINK.findall(index) for target in groups}
+    below = {name.removeprefix("docs/") for name in pages(texts) if name.startswith("docs/")}
+    assert below - listed - {"index.md"} == set()
+
+
 def test_make_commands_in_pages_exist(texts):
     """Each `make TARGET` that a page tells a reader to type is in the Makefile."""
     known = make_targets(texts)

@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 
 from thermesh import __version__
-from thermesh.cli import chat, console, doctor, models, policy, up
+from thermesh.cli import chat, console, doctor, keys, models, policy, up
 from thermesh.errors import MeshError
 from thermesh.settings import BadSetting
 
@@ -15,6 +15,7 @@ COMMANDS: dict[str, ModuleType] = {
     "up": up,
     "chat": chat,
     "doctor": doctor,
+    "keys": keys,
     "models": models,
     "policy": policy,
 }

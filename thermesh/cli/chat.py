@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", default="auto", help="a number, or auto (default)")
     parser.add_argument("--max-tokens", type=int, default=0, metavar="N")
     parser.add_argument("--model", default="")
-    parser.add_argument("--api-key", default="")
+    parser.add_argument("--api-key", default="", help="better in the environment: THERMESH_API_KEY")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         model=arguments.model,
     )
     with asyncio.Runner() as runner:
-        mesh = runner.run(_connect(server, arguments.api_key))
+        mesh = runner.run(_connect(server, arguments.api_key or config.api_key))
         try:
             if arguments.message:
                 runner.run(talk.ask(mesh, arguments.message))

@@ -33,6 +33,11 @@ class UpConfig:
     redis_url: str = setting(
         "REDIS_URL", "", doc="a Redis of yours; empty: `up` starts the bundled redis-server"
     )
+    api_key: str = setting(
+        "THERMESH_API_KEY",
+        "",
+        doc="key that `thermesh chat` sends, where the mesh asks for one",
+    )
     metrics_port: int = setting(
         "THERMESH_METRICS_PORT",
         0,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine, Iterator, Sequence
 
 from thermesh import models
-from thermesh.cli import console, logs, mesh, ports, room_settings
+from thermesh.cli import console, keys, logs, mesh, ports, room_settings
 from thermesh.cli.config import UpConfig
 from thermesh.cli.lifecycle import Limits, State
 from thermesh.cli.supervisor import Program, Supervised, Supervisor
@@ -125,6 +125,7 @@ class Mesh:
         if not redis_url:
             port = next(port for port in self._ports if port.name == "redis").number
             redis_url = f"redis://127.0.0.1:{port}/0"
+            keys.remember_address(self._state, redis_url)
             failed = await self._begin([mesh.redis_program(self._state, port)])
             if failed:
                 return failed
@@ -166,6 +167,7 @@ class Mesh:
         if not drain.done():
             await self._supervisor.kill()
         await drain
+        keys.forget_address(self._state)
 
     def _signalled(self) -> None:
         (self._asked_to_hurry if self._asked_to_end.is_set() else self._asked_to_end).set()

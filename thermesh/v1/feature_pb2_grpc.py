@@ -47,6 +47,11 @@ class FeatureServiceStub(object):
                 request_serializer=thermesh_dot_v1_dot_feature__pb2.ExtractStreamRequest.SerializeToString,
                 response_deserializer=thermesh_dot_v1_dot_feature__pb2.ExtractStreamResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/thermesh.v1.FeatureService/Embed',
+                request_serializer=thermesh_dot_v1_dot_feature__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=thermesh_dot_v1_dot_feature__pb2.EmbedResponse.FromString,
+                _registered_method=True)
         self.DescribeFeatures = channel.unary_unary(
                 '/thermesh.v1.FeatureService/DescribeFeatures',
                 request_serializer=thermesh_dot_v1_dot_feature__pb2.DescribeFeaturesRequest.SerializeToString,
@@ -80,6 +85,17 @@ class FeatureServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Embed(self, request, context):
+        """Embed turns texts into vectors of length one whose dot product tells how
+        alike they are. Of each text the encoder's first tokens are read. Errors:
+        INVALID_ARGUMENT where there is no text, more than 256, or an empty one;
+        NOT_FOUND for a model that is not the encoder; FAILED_PRECONDITION where
+        this service runs without one; RESOURCE_EXHAUSTED while it is busy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DescribeFeatures(self, request, context):
         """DescribeFeatures lists the features in vector order.
         """
@@ -99,6 +115,11 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.ExtractStream,
                     request_deserializer=thermesh_dot_v1_dot_feature__pb2.ExtractStreamRequest.FromString,
                     response_serializer=thermesh_dot_v1_dot_feature__pb2.ExtractStreamResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=thermesh_dot_v1_dot_feature__pb2.EmbedRequest.FromString,
+                    response_serializer=thermesh_dot_v1_dot_feature__pb2.EmbedResponse.SerializeToString,
             ),
             'DescribeFeatures': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeFeatures,
@@ -163,6 +184,33 @@ class FeatureService(object):
             '/thermesh.v1.FeatureService/ExtractStream',
             thermesh_dot_v1_dot_feature__pb2.ExtractStreamRequest.SerializeToString,
             thermesh_dot_v1_dot_feature__pb2.ExtractStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/thermesh.v1.FeatureService/Embed',
+            thermesh_dot_v1_dot_feature__pb2.EmbedRequest.SerializeToString,
+            thermesh_dot_v1_dot_feature__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

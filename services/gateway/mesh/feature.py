@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
-from services.gateway.asking import Ask, Features, Voice
+from services.gateway.asking import Ask, Context, Embeddings, Features, Voice
 from services.gateway.mesh.outbox import Outbox
 from services.gateway.mesh.peer import Peer
 from services.gateway.wire import requests
@@ -19,11 +20,18 @@ log = logging.getLogger(__name__)
 class FeatureClient:
     """The link to the feature service."""
 
-    def __init__(self, peer: Peer, budget_seconds: float, max_listening_seconds: float) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        budget_seconds: float,
+        max_listening_seconds: float,
+        embed_seconds: float,
+    ) -> None:
         self.peer = peer
         self._stub = feature_pb2_grpc.FeatureServiceStub(peer.channel)
         self._budget_seconds = budget_seconds
         self._max_listening_seconds = max_listening_seconds
+        self._embed_seconds = embed_seconds
 
     async def extract(self, ask: Ask) -> Features:
         """Return the features of a request within the budget; raise MeshError otherwise."""
@@ -33,6 +41,13 @@ class FeatureClient:
             requests.extract_request(ask),
             self._budget_seconds,
             lambda answer: requests.features(answer.features),
+        )
+
+    async def embed(self, context: Context, model: str, texts: Sequence[str]) -> Embeddings:
+        """Return the vectors of `texts`; raise MeshError as FeatureService.Embed says."""
+        message = requests.embed_request(context, model, texts)
+        return await self.peer.call(
+            self._stub.Embed, message, self._embed_seconds, requests.embeddings
         )
 
     def listen(self, ask: Ask) -> Listening:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 from services.gateway.asking import Ask
@@ -17,6 +18,9 @@ from thermesh.rpc import translated
 from thermesh.v1 import inference_pb2, inference_pb2_grpc
 
 CARD_LIFETIME_SECONDS = 5.0
+
+# Clients of either door wrote `messages`, not the start message made of it.
+_START = re.compile(r"^start\.(chat\.)?")
 
 
 class InferenceClient:
@@ -106,6 +110,7 @@ class OpenGeneration:
         except MeshError as error:
             if error.code not in CALLERS_FAULT:
                 self._peer.failed(error)
+            error.field = _START.sub("", error.field)
             raise
         self._peer.answered()
 

@@ -1,6 +1,8 @@
 // Talks to the gateway: plain requests, and server-sent events over fetch, because the
 // browser's EventSource can only GET.
 
+import { kept, newKey } from "/page/key.js";
+
 /** An answer of the server that says no; `retryAfterSeconds` null where waiting does not help. */
 export class Refusal extends Error {
   constructor(message, status, field, retryAfterSeconds) {
@@ -13,12 +15,19 @@ export class Refusal extends Error {
 
 /** Fetch `url`; throw a Refusal where the server cannot be reached or says no. */
 export async function request(url, options) {
-  const response = await fetch(url, options).catch((error) => {
+  let response = await fetchWithKey(url, options);
+  while (response.status === 401 && (await newKey())) response = await fetchWithKey(url, options);
+  if (!response.ok) throw await refusalOf(response);
+  return response;
+}
+
+async function fetchWithKey(url, options = {}) {
+  const key = kept();
+  const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+  return fetch(url, { ...options, headers }).catch((error) => {
     if (error.name === "AbortError") throw error;
     throw new Refusal("The server cannot be reached.", 0, null, null);
   });
-  if (!response.ok) throw await refusalOf(response);
-  return response;
 }
 
 /** Return an id that nobody else has. (crypto.randomUUID exists on secure origins only.) */

@@ -23,6 +23,7 @@ from services.gateway.events import (
     Rejected,
     Token,
     Tokens,
+    Usage,
 )
 from services.gateway.rest import extension
 
@@ -55,8 +56,9 @@ class Answer(abc.ABC):
     streamed_object: str
     whole_object: str
 
-    def __init__(self, ask: Ask, shape: Shape, created_unix_s: int) -> None:
+    def __init__(self, ask: Ask, shape: Shape, created_unix_s: int, number: int = 0) -> None:
         self._ask = ask
+        self._number = number
         self._shape = shape
         self._created = created_unix_s
         self._model = ask.model
@@ -69,6 +71,11 @@ class Answer(abc.ABC):
     def plan(self) -> Plan | None:
         """The plan, once it is decided."""
         return self._plan
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens counted, after the end."""
+        return self._end.usage if self._end else Usage()
 
     def observe(self, event: Event) -> None:
         """Keep what `whole` needs."""
@@ -105,6 +112,10 @@ class Answer(abc.ABC):
             "usage": extension.usage(self._end.usage),
             "thermesh": told,
         }
+
+    def usage_chunk(self, usage: Json) -> Json:
+        """Return the chunk that ends a stream where the client wants to know the usage."""
+        return {**self._head(self.streamed_object), "choices": [], "usage": usage}
 
     @abc.abstractmethod
     def opening(self) -> Json | None:
@@ -146,11 +157,7 @@ class Answer(abc.ABC):
     def _closing(self, end: Ended) -> list[Json]:
         finish = FINISH_REASONS[end.finish_reason]
         told = extension.ended(end) | (self._telemetry(()) if self._shape.telemetry else {})
-        chunks = [self._chunk(self.delta("", None, finish), told)]
-        if self._shape.usage:
-            head = self._head(self.streamed_object)
-            chunks.append({**head, "choices": [], "usage": extension.usage(end.usage)})
-        return chunks
+        return [self._chunk(self.delta("", None, finish), told)]
 
     def _chunk(self, choice: Json | None, told: Json | None) -> Json:
         chunk = {**self._head(self.streamed_object), "choices": [choice] if choice else []}
@@ -162,11 +169,17 @@ class Answer(abc.ABC):
 
     def _head(self, kind: str) -> Json:
         return {
-            "id": self.prefix + self._ask.context.request_id.removeprefix("req-"),
+            "id": self.prefix + self._request_id.removeprefix("req-"),
             "object": kind,
             "created": self._created,
             "model": self._model,
         }
+
+    @property
+    def _request_id(self) -> str:
+        """That of the first of several answers, whose own have `-1` and so on after it."""
+        own = self._ask.context.request_id
+        return own.removesuffix(f"-{self._number}") if self._number else own
 
     def _decision(self) -> Json:
         return extension.decision(self._ask, self._plan)
@@ -202,14 +215,24 @@ class ChatAnswer(Answer):
     def complete(self, text: str, logprobs: Json | None, finish: str) -> Json:
         """Return the message."""
         message = {"role": "assistant", "content": text, "refusal": None}
-        return {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish}
+        return {
+            "index": self._number,
+            "message": message,
+            "logprobs": logprobs,
+            "finish_reason": finish,
+        }
 
     def logprobs_of(self, tokens: Sequence[Token]) -> Json:
         """Return the model's own log-probabilities, before bias, guard and temperature."""
         return {"content": [_chat_logprob(token) for token in tokens], "refusal": None}
 
     def _choice(self, delta: Json, logprobs: Json | None, finish: str | None) -> Json:
-        return {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return {
+            "index": self._number,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": finish,
+        }
 
 
 class CompletionAnswer(Answer):
@@ -219,8 +242,8 @@ class CompletionAnswer(Answer):
     streamed_object = "text_completion"
     whole_object = "text_completion"
 
-    def __init__(self, ask: Ask, shape: Shape, created_unix_s: int) -> None:
-        super().__init__(ask, shape, created_unix_s)
+    def __init__(self, ask: Ask, shape: Shape, created_unix_s: int, number: int = 0) -> None:
+        super().__init__(ask, shape, created_unix_s, number)
         self._offset = 0
 
     def opening(self) -> Json:
@@ -229,7 +252,12 @@ class CompletionAnswer(Answer):
 
     def delta(self, text: str, logprobs: Json | None, finish: str | None) -> Json:
         """Return a piece of the text."""
-        return {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish}
+        return {
+            "index": self._number,
+            "text": text,
+            "logprobs": logprobs,
+            "finish_reason": finish,
+        }
 
     def complete(self, text: str, logprobs: Json | None, finish: str) -> Json:
         """Return the whole text."""

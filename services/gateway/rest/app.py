@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from services.gateway.rest import completions, operations, pages
+from services.gateway.rest import completions, embeddings, operations, pages
 from services.gateway.rest.doors import Doors
-from services.gateway.rest.middleware import BodyLimits, Net, Tracing
+from services.gateway.rest.middleware import BodyLimits, Keys, Net, Tracing
 from services.gateway.rest.problems import (
     Problem,
     error_response,
@@ -24,6 +25,9 @@ _DESCRIPTION = (
     " temperature is adaptive, a number pins it; every answer tells its plan."
 )
 
+# Shown in the schema; the middleware `Keys` is what asks for it.
+_KEY = Depends(HTTPBearer(auto_error=False, description="a key, where the server asks for one"))
+
 
 def create_app(doors: Doors) -> FastAPI:
     """Return the application in front of `doors`."""
@@ -35,14 +39,16 @@ def create_app(doors: Doors) -> FastAPI:
         redoc_url=None,
     )
     app.state.doors = doors
-    app.include_router(completions.router)
-    app.include_router(operations.router)
+    app.include_router(completions.router, dependencies=[_KEY])
+    app.include_router(embeddings.router, dependencies=[_KEY])
+    app.include_router(operations.router, dependencies=[_KEY])
     pages.mount(app)
     app.add_exception_handler(MeshError, _mesh_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     # The last added is the outermost.
     app.add_middleware(BodyLimits, max_bytes=doors.max_body_bytes)
+    app.add_middleware(Keys, gate=doors.gate)
     app.add_middleware(Net)
     app.add_middleware(Tracing)
     return app

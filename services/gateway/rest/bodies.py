@@ -190,7 +190,9 @@ class Decoding(Body):
     frequency_penalty: fields.Frequency | None = None
     repetition_penalty: fields.Repetition | None = None
     logit_bias: fields.LogitBias = {}
-    n: fields.OneAnswer = None
+    n: fields.AnswerCount | None = Field(
+        default=None, description="answers, each with a decision of its own"
+    )
     user: str | None = Field(default=None, description="accepted and not used")
     metadata: dict[str, str] | None = Field(default=None, description="accepted and not used")
     thermesh: Extension | None = None
@@ -199,9 +201,9 @@ class Decoding(Body):
     def _consistent(self) -> Decoding:
         extension = self.thermesh
         if self.temperature is not None and extension and extension.program is not None:
-            raise ValueError("thermesh.program and temperature exclude each other; set one")
+            raise fields.refused("thermesh.program", "and temperature exclude each other; set one")
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options needs stream: true")
+            raise fields.refused("stream_options", "needs stream: true")
         return self
 
 
@@ -222,11 +224,14 @@ class ChatBody(Decoding):
     @model_validator(mode="after")
     def _chat_consistent(self) -> ChatBody:
         if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs: true")
+            raise fields.refused("top_logprobs", "needs logprobs: true")
         if self.max_tokens is not None and self.max_completion_tokens is not None:
-            raise ValueError("max_tokens and max_completion_tokens exclude each other; set one")
+            raise fields.refused(
+                "max_tokens", "and max_completion_tokens exclude each other; set one"
+            )
         if not self.messages[-1].text:
-            raise ValueError("the content of the last message must not be empty")
+            last = f"messages[{len(self.messages) - 1}].content"
+            raise fields.refused(last, "must not be empty")
         return self
 
 

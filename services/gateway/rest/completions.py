@@ -9,7 +9,9 @@ from services.gateway.asking import Ask
 from services.gateway.rest import asks, documents
 from services.gateway.rest.answers import Answer, ChatAnswer, CompletionAnswer, Shape
 from services.gateway.rest.bodies import ChatBody, CompletionBody, Decoding, Extension
+from services.gateway.rest.choices import Answers, several
 from services.gateway.rest.doors import Doors
+from services.gateway.rest.middleware import caller_of
 from services.gateway.rest.streaming import Answering
 from thermesh.telemetry import current_traceparent
 
@@ -29,9 +31,10 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     `temperature` absent, null or `"auto"` lets the policy decide; a number pins it.
     """
     doors: Doors = request.app.state.doors
-    ask = asks.chat_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
+    asked = asks.chat_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
+    ask = caller_of(request).sign(asked)
     shape = _shape(body, logprobs=bool(body.logprobs))
-    return _answering(doors, ask, ChatAnswer(ask, shape, _now(doors)), bool(body.stream))
+    return _answering(doors, ask, ChatAnswer, shape, body)
 
 
 @router.post(
@@ -42,17 +45,23 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
 async def create_completion(body: CompletionBody, request: Request) -> Response:
     """Continue a prompt without a chat template; token ids are taken as they are."""
     doors: Doors = request.app.state.doors
-    ask = asks.completion_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
+    asked = asks.completion_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
+    ask = caller_of(request).sign(asked)
     shape = _shape(body, logprobs=body.logprobs is not None)
-    return _answering(doors, ask, CompletionAnswer(ask, shape, _now(doors)), bool(body.stream))
+    return _answering(doors, ask, CompletionAnswer, shape, body)
 
 
-def _answering(doors: Doors, ask: Ask, answer: Answer, stream: bool) -> Answering:
+def _answering(
+    doors: Doors, ask: Ask, kind: type[Answer], shape: Shape, body: Decoding
+) -> Answering:
+    wanted = several(ask, body.n or 1)
+    now = doors.pipeline.clock.unix_ms() // 1000
+    answers = [kind(one, shape, now, number) for number, one in enumerate(wanted)]
     return Answering(
         doors.pipeline,
-        ask,
-        answer,
-        stream=stream,
+        wanted,
+        Answers(answers, usage=shape.usage),
+        stream=bool(body.stream),
         ping_seconds=doors.ping_seconds,
     )
 
@@ -61,7 +70,3 @@ def _shape(body: Decoding, *, logprobs: bool) -> Shape:
     extension = body.thermesh or Extension()
     usage = bool(body.stream_options and body.stream_options.include_usage)
     return Shape(telemetry=extension.telemetry, logprobs=logprobs, usage=usage)
-
-
-def _now(doors: Doors) -> int:
-    return doors.pipeline.clock.unix_ms() // 1000

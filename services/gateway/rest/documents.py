@@ -112,6 +112,7 @@ class ChatChoice(Document):
     message: MessageDocument
     logprobs: dict[str, Any] | None
     finish_reason: Literal["stop", "length"]
+    thermesh: ExtensionDocument | None = None
 
 
 class TextChoice(Document):
@@ -121,6 +122,7 @@ class TextChoice(Document):
     text: str
     logprobs: dict[str, Any] | None
     finish_reason: Literal["stop", "length"]
+    thermesh: ExtensionDocument | None = None
 
 
 class _Completion(Document):
@@ -143,6 +145,30 @@ class TextCompletion(_Completion):
 
     object: Literal["text_completion"]
     choices: list[TextChoice]
+
+
+class EmbeddingDocument(Document):
+    """The vector of one text: numbers, or their little-endian float32 in base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(Document):
+    """Tokens read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsDocument(Document):
+    """Vectors in the order of the texts."""
+
+    object: Literal["list"]
+    model: str
+    data: list[EmbeddingDocument]
+    usage: EmbeddingUsage
 
 
 class ModelDocument(Document):
@@ -204,6 +230,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorDocument, "description": text}
     for status, text in (
         (400, "a field has a value it may not have; `param` names it"),
+        (401, "no valid key, where keys are asked for"),
+        (403, "the key belongs to another tenant"),
         (404, "the request names something that does not exist"),
         (429, "no room now; see Retry-After"),
         (503, "a part of the mesh is away; see Retry-After"),

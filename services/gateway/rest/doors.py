@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.gateway.asking import Context, Embeddings
 from services.gateway.feedback import Feedback, ModelCard, PolicyList, Receipt
+from services.gateway.gate import Gate
 from services.gateway.pipeline import Pipeline
 
 
@@ -19,6 +21,14 @@ class Models(Protocol):
 
     async def model(self, model_id: str) -> ModelCard:
         """Return one model; raise NotFound."""
+        ...
+
+
+class Encoder(Protocol):
+    """Turns texts into vectors."""
+
+    async def embed(self, context: Context, model: str, texts: Sequence[str]) -> Embeddings:
+        """Return the vectors of `texts`; raise MeshError."""
         ...
 
 
@@ -42,9 +52,11 @@ class Learning(Protocol):
 class Doors:
     """Everything behind the REST door."""
 
+    gate: Gate
     pipeline: Pipeline
     models: Models
     learning: Learning
+    encoder: Encoder
     peers: Callable[[], Awaitable[dict[str, bool]]]
     """Asks each neighbour whether it is serving."""
     metrics: Callable[[], bytes]

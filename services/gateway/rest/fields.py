@@ -11,9 +11,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from services.gateway import limits
 from services.gateway.limits import Range
+
+
+def refused(param: str, message: str) -> PydanticCustomError:
+    """Return the error of one field that only a look at the whole body can find."""
+    return PydanticCustomError("inconsistent", "{message}", {"param": param, "message": message})
 
 
 def ranged(allowed: Range) -> tuple[AfterValidator, Any]:
@@ -133,6 +139,7 @@ Seed = Annotated[int, *ranged(limits.SEED)]
 Presence = Annotated[float, *ranged(limits.PRESENCE)]
 Frequency = Annotated[float, *ranged(limits.FREQUENCY)]
 Repetition = Annotated[float, *ranged(limits.REPETITION)]
+AnswerCount = Annotated[int, *ranged(limits.ANSWERS)]
 CandidateCount = Annotated[int, *ranged(limits.CANDIDATES)]
 EnvelopeTemperature = Annotated[float, *ranged(limits.TEMPERATURE)]
 Theta = Annotated[float, *ranged(limits.THETA)]

@@ -12,14 +12,18 @@ import uuid
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.gateway.callers import Caller
+from services.gateway.gate import Gate
 from services.gateway.rest.problems import Problem, error_response, problem_response
-from thermesh.errors import Internal
+from thermesh.errors import Internal, MeshError
 from thermesh.telemetry import tracer
 
 log = logging.getLogger(__name__)
 
+_GUARDED = "/v1/"
 _QUIET = ("/healthz", "/readyz", "/metrics", "/page", "/docs")
 
 
@@ -71,6 +75,31 @@ class Net:
             if not started:
                 error = Internal(f"internal error, logged under id {error_id}")
                 await error_response(error)(scope, receive, send)
+
+
+class Keys:
+    """Asks for a key before anything else of a request to the API is read."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, with the caller in the request's state."""
+        if scope["type"] == "http" and scope["path"].startswith(_GUARDED):
+            try:
+                caller = await self._gate.admit(Headers(scope=scope).get("authorization"))
+            except MeshError as error:
+                await error_response(error)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["caller"] = caller
+        await self._app(scope, receive, send)
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who sent a request to the API."""
+    caller: Caller = request.state.caller
+    return caller
 
 
 class BodyLimits:

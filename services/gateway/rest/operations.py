@@ -13,6 +13,7 @@ from services.gateway.feedback import ModelCard, PolicyCard, Receipt
 from services.gateway.rest import asks, documents
 from services.gateway.rest.bodies import FeedbackBody
 from services.gateway.rest.doors import Doors
+from services.gateway.rest.middleware import caller_of
 
 router = APIRouter()
 
@@ -51,7 +52,7 @@ async def submit_feedback(
     idempotency_key: Annotated[str, Header()] = "",
 ) -> Response:
     """Teach the policy. The same id counts once, however often it is sent."""
-    feedback = asks.feedback(body, idempotency_key)
+    feedback = caller_of(request).sign_feedback(asks.feedback(body, idempotency_key))
     limits.check_feedback(feedback)
     receipt = await _doors(request).learning.submit_feedback(feedback)
     status = 200 if receipt.duplicate else 202
@@ -66,6 +67,7 @@ async def get_feedback(
 ) -> documents.FeedbackDocument:
     """Tell what became of a piece of feedback."""
     limits.check_feedback_id(feedback_id)
+    tenant = caller_of(request).tenant_for(tenant, "tenant")
     receipt = await _doors(request).learning.get_feedback(feedback_id, tenant)
     return documents.FeedbackDocument(**_receipt(feedback_id, receipt))
 

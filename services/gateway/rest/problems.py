@@ -70,6 +70,10 @@ def error_response(error: MeshError) -> JSONResponse:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+        # What official clients prefer, because seconds are coarse.
+        headers["Retry-After-Ms"] = str(math.ceil(error.retry_after * 1000))
+    if error.code is Code.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(error_body(error), error.code.http_status, headers)
 
 
@@ -85,7 +89,7 @@ def validation_response(found: Sequence[Mapping[str, Any]]) -> JSONResponse:
     if first["type"] == "json_invalid":
         message = f"the body is not valid JSON: {first.get('ctx', {}).get('error', 'malformed')}"
         return JSONResponse(body_of(message, "invalid_request_error", None, "invalid_json"), 400)
-    param = param_of(first["loc"])
+    param = first.get("ctx", {}).get("param") or param_of(first["loc"])
     message = _message(param, first)
     code = "unknown_field" if first["type"] == "extra_forbidden" else "invalid_field"
     return JSONResponse(body_of(message, "invalid_request_error", param or None, code), 400)
@@ -118,6 +122,8 @@ def _message(param: str, found: Mapping[str, Any]) -> str:
         text = "is not a known field"
     elif found["type"] == "missing":
         text = "is required"
+    elif found["type"] == "too_short":
+        text = f"must have at least {found['ctx']['min_length']} members"
     elif found["type"] == "value_error":
         text = text.removeprefix("Value error, ")
     else:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.asking import Ask
-from services.gateway.decoding import Plan
 from services.gateway.events import Accepted, Ended, Event, Tokens
-from services.gateway.pipeline import Pipeline, Turn
-from services.gateway.rest.answers import Answer
+from services.gateway.pipeline import MAX_WAITING_EVENTS, Pipeline
+from services.gateway.rest.choices import Answers, Choices, Numbered
+from services.gateway.rest.headers import plan_headers, quota_headers
 from services.gateway.rest.problems import error_body, error_response
 from thermesh.errors import MeshError
 
@@ -35,21 +35,21 @@ SSE_HEADERS = {
 
 
 class Answering(Response):
-    """The response to one ask."""
+    """The response to one request, however many answers it wants."""
 
     def __init__(
         self,
         pipeline: Pipeline,
-        ask: Ask,
-        answer: Answer,
+        asks: Sequence[Ask],
+        answers: Answers,
         *,
         stream: bool,
         ping_seconds: float,
     ) -> None:
         super().__init__()
-        self._pipeline = pipeline
-        self._ask = ask
-        self._answer = answer
+        self._request_id = asks[0].context.request_id
+        self._choices = Choices(pipeline, asks)
+        self._answers = answers
         self._stream = stream
         self._ping_seconds = ping_seconds
         self._is_started = False
@@ -60,49 +60,49 @@ class Answering(Response):
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with self._pipeline.open(self._ask) as turn:
+            async with self._choices:
                 if self._stream:
-                    await self._write_stream(turn, send)
+                    await self._write_stream(send)
                     return
-                async for event in turn.events():
-                    self._answer.observe(event)
+                while not self._answers.is_over:
+                    if found := await self._choices.next():
+                        self._answers.observe(*found)
         except MeshError as error:
             await self._fail(error, scope, receive, send)
             return
-        whole = JSONResponse(self._answer.whole(), headers=self._told())
+        whole = JSONResponse(self._answers.whole(), headers=self._told())
         await whole(scope, receive, send)
 
-    async def _write_stream(self, turn: Turn, send: Send) -> None:
-        early = await self._until_accepted(turn)
+    async def _write_stream(self, send: Send) -> None:
+        early = await self._until_accepted()
         await self._start(send)
-        for event in early:
-            await self._write(event, send)
-        if not early or not isinstance(early[-1], Ended):
-            await self._write_until_end(turn, send)
+        for number, event in early:
+            await self._write(number, event, send)
+        while not self._answers.is_over:
+            found = await self._choices.next(self._ping_seconds)
+            if found is None:
+                await _send(send, PING)
+            else:
+                await self._write(*found, send)
         await _send(send, DONE, more=False)
 
-    async def _write_until_end(self, turn: Turn, send: Send) -> None:
-        while True:
-            event = await turn.next(self._ping_seconds)
-            if event is None:
-                await _send(send, PING)
-                continue
-            await self._write(event, send)
-            if isinstance(event, Ended):
-                return
-
-    async def _until_accepted(self, turn: Turn) -> list[Event]:
+    async def _until_accepted(self) -> list[Numbered]:
         """Collect events until inference speaks, so that a refusal still gets its status."""
-        early: list[Event] = []
-        while not early or not isinstance(early[-1], Accepted | Tokens | Ended):
-            event = await turn.next(self._ping_seconds)
-            if event is None:
+        early: list[Numbered] = []
+        accepted: set[int] = set()
+        while len(accepted) < self._answers.count:
+            found = await self._choices.next(self._ping_seconds)
+            if found is None:
                 break
-            early.append(event)
+            early.append(found)
+            if len(early) >= MAX_WAITING_EVENTS:
+                break
+            if isinstance(found[1], Accepted | Tokens | Ended):
+                accepted.add(found[0])
         return early
 
-    async def _write(self, event: Event, send: Send) -> None:
-        chunks = self._answer.chunks(event)
+    async def _write(self, number: int, event: Event, send: Send) -> None:
+        chunks = self._answers.chunks(number, event)
         if chunks:
             await _send(send, b"".join(map(event_bytes, chunks)))
 
@@ -125,12 +125,13 @@ class Answering(Response):
             await _send(send, event_bytes(error_body(error)), more=False)
             return
         response = error_response(error)
-        response.headers["X-Request-Id"] = self._ask.context.request_id
+        response.headers["X-Request-Id"] = self._request_id
+        response.headers.update(quota_headers(self._choices.quota))
         await response(scope, receive, send)
 
     def _told(self) -> dict[str, str]:
-        headers = {"X-Request-Id": self._ask.context.request_id}
-        return headers | plan_headers(self._answer.plan)
+        headers = {"X-Request-Id": self._request_id}
+        return headers | plan_headers(self._answers.plan) | quota_headers(self._choices.quota)
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
@@ -152,18 +153,6 @@ def event_bytes(chunk: dict[str, Any]) -> bytes:
     return (
         b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
     )
-
-
-def plan_headers(plan: Plan | None) -> dict[str, str]:
-    """Return the plan as headers, for clients that hide unknown members."""
-    if plan is None:
-        return {}
-    return {
-        "X-Thermesh-Decision-Id": plan.decision_id,
-        "X-Thermesh-Policy-Version": str(plan.policy_version),
-        "X-Thermesh-Plan-Source": plan.source.value,
-        "X-Thermesh-Temperature": f"{plan.temperature:.6g}",
-    }
 
 
 async def _gone(receive: Receive) -> None:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from services.gateway.asking import Ask, Chat, Context, Features, Message, Prompt, Voice
+import struct
+from collections.abc import Sequence
+
+from services.gateway.asking import (
+    Ask,
+    Chat,
+    Context,
+    Embeddings,
+    Features,
+    Message,
+    Prompt,
+    Voice,
+)
 from services.gateway.decoding import Constraints, Plan, Update
 from services.gateway.wire.sampling import (
     constrained_guard_to_wire,
@@ -149,3 +161,14 @@ def cancel_message() -> inference_pb2.GenerateRequest:
 def _message(turn: Message) -> common_pb2.ChatMessage:
     role = enum_value(common_pb2.Role, turn.role, "ROLE")
     return common_pb2.ChatMessage(role=role, content=turn.content)
+
+
+def embed_request(context: Context, model: str, texts: Sequence[str]) -> feature_pb2.EmbedRequest:
+    """Write texts for Embed."""
+    return feature_pb2.EmbedRequest(context=context_to_wire(context), model=model, texts=texts)
+
+
+def embeddings(message: feature_pb2.EmbedResponse) -> Embeddings:
+    """Read vectors."""
+    vectors = tuple(struct.pack(f"<{len(one.values)}f", *one.values) for one in message.embeddings)
+    return Embeddings(message.model, vectors, message.token_count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -11,9 +12,13 @@ import openai
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.gateway.config import Config
 from services.gateway.gateway import Gateway
+from services.gateway.rest import middleware
 from thermesh import rpc
 from thermesh.v1 import chat_pb2_grpc, feedback_pb2_grpc
 
@@ -85,6 +90,7 @@ def config_of(neighbours, **options):
         "extract_budget_ms": 2000,
         "decide_budget_ms": 2000,
         "plan_grace_ms": 1000,
+        "redis_url": "redis://127.0.0.1:1/0",
     }
     return Config(**(values | targets | options))
 
@@ -127,16 +133,40 @@ async def served(serve) -> Served:
 
 
 @pytest.fixture
-async def app(neighbours) -> AsyncIterator[Served]:
-    """A gateway whose REST application is called in process, without a port: fast."""
-    reader = InMemoryMetricReader()
-    provider = MeterProvider([reader])
-    gateway = Gateway(config_of(neighbours), provider.get_meter("test"))
-    transport = httpx.ASGITransport(gateway.app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield Served(gateway, neighbours, client, reader)
-    await gateway.close_peers()
+def spans(monkeypatch):
+    """Spans of the REST door, kept in memory."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(middleware, "tracer", lambda: provider.get_tracer("test"))
+    yield exporter
     provider.shutdown()
+
+
+@pytest.fixture
+async def serve_app(neighbours) -> AsyncIterator[Callable]:
+    """A function that makes a gateway called in process, without a port: fast."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(clock=None, **options):
+            reader = InMemoryMetricReader()
+            provider = MeterProvider([reader])
+            stack.callback(provider.shutdown)
+            config = config_of(neighbours, **options)
+            gateway = Gateway(config, provider.get_meter("test"), clock)
+            stack.push_async_callback(gateway.close_peers)
+            transport = httpx.ASGITransport(gateway.app, raise_app_exceptions=False)
+            opened = httpx.AsyncClient(transport=transport, base_url="http://test")
+            client = await stack.enter_async_context(opened)
+            return Served(gateway, neighbours, client, reader)
+
+        yield start
+
+
+@pytest.fixture
+async def app(serve_app) -> Served:
+    """A gateway whose REST application is called in process, with the usual settings."""
+    return await serve_app()
 
 
 @pytest.fixture

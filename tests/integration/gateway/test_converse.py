@@ -224,7 +224,7 @@ async def test_a_second_start_is_a_failed_precondition(native, client):
 @pytest.mark.parametrize(
     ("first", "code", "field"),
     [
-        ({"credit": common_pb2.Credit(tokens=1)}, "INVALID_ARGUMENT", "start"),
+        ({"credit": common_pb2.Credit(tokens=1)}, "FAILED_PRECONDITION", "start"),
         ({}, "INVALID_ARGUMENT", "message"),
         ({"start": start(text="")}, "INVALID_ARGUMENT", "messages[0].content"),
         ({"start": start(text=None)}, "INVALID_ARGUMENT", "messages"),

@@ -72,6 +72,20 @@ async def test_greedy_decoding_equals_plain_scoring(served: Served, model) -> No
     await eventually(served.is_idle)
 
 
+async def test_the_prefix_cache_changes_no_answer(served: Served, model) -> None:
+    """Asked again, and asked for several answers at once, the model says the same from
+    shared pages as from its own."""
+    expected = by_scoring(model, QUESTIONS[0])
+    first = await ask(served, QUESTIONS[0])
+    await first.hear_all()
+    again = [await ask(served, QUESTIONS[0]) for _ in range(3)]
+    for call in again:
+        await call.hear_all()
+        assert [token.token_id for token in call.tokens] == expected
+        assert call.of("end")[0].usage.cached_prompt_tokens >= 16
+    await eventually(served.is_idle)
+
+
 async def test_a_seed_replays(served: Served) -> None:
     """The same seed gives the same answer, with its log-probabilities."""
     answers = []

@@ -60,6 +60,21 @@ async def test_the_same_seed_gives_the_same_tokens(served: Served) -> None:
     assert texts[2] != texts[3]
 
 
+async def test_the_next_turn_does_not_read_the_first_again(served: Served) -> None:
+    """Usage tells how much of a prompt the tenant's prefix cache had; tokens are those of
+    a new engine, and an idle engine uses no pages."""
+    prompt = "a conversation that is longer than two pages"
+    usages, answers = [], []
+    for tenant in ("a", "a", "b"):
+        call = await served.open(prompt, context=common_pb2.RequestContext(tenant=tenant))
+        await call.hear_all()
+        usages.append(call.of("end")[0].usage.cached_prompt_tokens)
+        answers.append([token.token_id for token in call.tokens])
+    assert usages == [0, 32, 0]
+    assert answers[0] == answers[1] == answers[2]
+    await eventually(served.is_idle)
+
+
 async def test_half_closing_does_not_stop_decoding(served: Served) -> None:
     """A client that has nothing more to say still gets its answer."""
     call = await served.open()

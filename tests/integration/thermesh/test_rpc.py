@@ -94,6 +94,37 @@ async def test_an_unexpected_exception_leaks_nothing():
     assert caught.value.message.startswith("internal error, logged under id ")
 
 
+async def test_a_peer_that_is_slow_to_shake_hands_is_reached():
+    """A busy peer that accepts at once and answers a little later fails no call."""
+    loop = asyncio.get_running_loop()
+    async with serving(Scripted()) as (_, _, server):
+
+        async def relay(reader, writer):
+            awake = asyncio.Event()
+            loop.call_later(0.25, awake.set)
+            await awake.wait()
+            to_server = await asyncio.open_connection("127.0.0.1", server.port)
+            await asyncio.gather(copy(reader, to_server[1]), copy(to_server[0], writer))
+
+        slow = await asyncio.start_server(relay, "127.0.0.1", 0)
+        channel = rpc.connect(f"127.0.0.1:{slow.sockets[0].getsockname()[1]}")
+        stub = feature_pb2_grpc.FeatureServiceStub(channel)
+        answer = await stub.Extract(feature_pb2.ExtractRequest(), timeout=10)
+        await channel.close()
+        slow.close()
+
+    assert answer.cached
+
+
+async def copy(reader, writer):
+    """Pass on what arrives until the other side ends."""
+    with contextlib.suppress(ConnectionError):
+        while received := await reader.read(65_536):
+            writer.write(received)
+            await writer.drain()
+    writer.close()
+
+
 async def test_a_stream_ends_with_the_error_of_its_handler():
     """Errors in the middle of a stream come as its trailing status."""
     servicer = Scripted()

@@ -14,5 +14,5 @@ from services.feature.tally import Tally
 def test_the_budget_leaves_time_for_the_answer(monkeypatch, remaining, budget):
     """A caller with little time gets the lexical vector rather than nothing."""
     monkeypatch.setattr(server, "remaining_seconds", lambda: remaining)
-    service = server.FeatureService(reader=None, metrics=Metrics(Tally()), budget_seconds=0.04)
+    service = server.FeatureService(None, None, Metrics(Tally()), budget_seconds=0.04)
     assert budget == pytest.approx(service._budget())

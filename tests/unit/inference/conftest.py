@@ -23,9 +23,11 @@ torch.set_num_threads(1)
 
 
 def make_request(prompt: str = "hello", **changes: Any) -> Request:
-    """A request with defaults; `request_id`, `priority` go into its context."""
+    """A request with defaults; `request_id`, `priority` go into its context,
+    `tenant` too."""
     context = Context(
         request_id=changes.pop("request_id", "req-1"),
+        tenant=changes.pop("tenant", "default"),
         priority=changes.pop("priority", Priority.STANDARD),
     )
     values = {"sampling": Sampling(Fixed(1.0)), "seed": 11, "max_tokens": 8, **changes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import AsyncIterator, Callable
 
@@ -18,6 +19,7 @@ from services.inference.request import Plan, Priority, Source, Update
 from services.inference.sampling import Fixed, Sampling
 from services.inference.scheduler import Limits
 from services.inference.stream import MAX_PENDING_COMMANDS, Stream
+from services.inference.warmup import warm_up
 from thermesh.clock import SystemClock
 from thermesh.errors import (
     DeadlineExceeded,
@@ -86,6 +88,53 @@ def test_any_schedule_replays(clock: FakeClock, data: st.DataObject) -> None:
         assert isinstance(bench.end(reader), Ended)
     assert bench.decoder.load().kv_pages_used == 0
     assert len(bench.outcomes) == len(readers)
+
+
+def test_equal_prompts_give_what_each_gives_alone(make_bench: MakeBench) -> None:
+    """Answers to one prompt share its pages, differ by their seeds alone, and come with
+    the number of tokens that were not computed."""
+    prompt = "three pages of a prompt that several answers are wanted to"
+    expected = [alone(FakeClock(), prompt, seed=seed) for seed in (1, 2, 3)]
+    bench = make_bench()
+    readers = [bench.submit(prompt, seed=seed, request_id=str(seed)) for seed in (1, 2, 3)]
+    for _ in range(3):
+        bench.step()
+    assert bench.decoder.load().kv_pages_used == 3 + 3
+    bench.run()
+    assert [bench.ids(reader) for reader in readers] == expected
+    cached = [bench.end(reader).usage.cached_prompt_tokens for reader in readers]
+    assert cached == [0, 48, 48]
+    load = bench.decoder.load()
+    assert (load.kv_pages_used, load.prefix_tokens_hit) == (0, 96)
+    assert load.kv_pages_cached > 0
+
+
+def test_a_row_that_is_no_distribution_is_not_kept(bench: Bench) -> None:
+    """What a broken request computed is not given to the next one."""
+    bench.network.broken_id = ord("?")
+    bench.submit("two pages of a prompt that the model cannot bear?")
+    bench.run()
+    assert bench.decoder.load().kv_pages_cached == 0
+
+
+def test_warming_up_leaves_nothing_behind(bench: Bench) -> None:
+    """Steps are taken, nothing is kept or told, and no statistics count them."""
+    before = bench.decoder.load()
+    warm_up(bench.decoder, VOCABULARY_SIZE, 512)
+    assert bench.network.steps > 0
+    assert dataclasses.replace(bench.decoder.load(), step_time_us=0) == before
+    assert not bench.decoder.take_result()
+    bench.submit("hello")
+    bench.run()
+    assert [outcome.context.request_id for outcome in bench.outcomes] == ["req-1"]
+
+
+def test_warming_up_fits_any_cache(make_bench: MakeBench) -> None:
+    """A cache too small for the usual warm-up is no reason not to start."""
+    for pages in (1, 2):
+        bench = make_bench(pages=pages)
+        warm_up(bench.decoder, VOCABULARY_SIZE, 16 * pages)
+        assert bench.decoder.load().waiting == bench.decoder.load().running == 0
 
 
 def test_an_update_holds_from_the_acknowledged_token(bench: Bench) -> None:
@@ -234,6 +283,13 @@ async def test_a_stream_delivers_everything_in_order(engine: Engine) -> None:
     steps = engine.network.steps
     await asyncio.to_thread(threading.Event().wait, 0.05)
     assert engine.network.steps == steps
+
+
+async def test_an_engine_warms_up_on_its_own_thread(engine: Engine) -> None:
+    """It returns when the steps were taken, and is idle then."""
+    await engine.warm_up()
+    assert engine.network.steps > 0
+    assert engine.load().running == engine.load().waiting == 0
 
 
 async def test_one_callback_delivers_a_step(engine: Engine) -> None:

@@ -29,7 +29,17 @@ class Observed:
     """Measurements with real providers that keep what they get."""
 
     def __init__(self) -> None:
-        self.load = Load(running=3, waiting=1, kv_pages_used=7, kv_pages_total=64, open_streams=4)
+        self.load = Load(
+            running=3,
+            waiting=1,
+            kv_pages_used=7,
+            kv_pages_total=64,
+            open_streams=4,
+            kv_pages_cached=9,
+            kv_pages_evicted=5,
+            prefix_tokens_queried=80,
+            prefix_tokens_hit=48,
+        )
         self._spans = InMemorySpanExporter()
         tracers = TracerProvider()
         tracers.add_span_processor(SimpleSpanProcessor(self._spans))
@@ -96,3 +106,12 @@ def test_counters_and_gauges_are_read_when_collected(observed: Observed) -> None
     assert points[semconv.SEQUENCES_RUNNING][0].value == 3
     assert points[semconv.KV_PAGES_USED][0].value == 7
     assert points[semconv.STREAMS_OPEN][0].value == 4
+
+
+def test_the_prefix_cache_is_told_apart_from_used_pages(observed: Observed) -> None:
+    """Kept pages have a gauge of their own; looked up, found and evicted are counters."""
+    points = observed.points()
+    names = ("QUERIES", "HITS", "EVICTIONS")
+    counted = [points[getattr(semconv, f"PREFIX_CACHE_{name}")][0].value for name in names]
+    assert counted == [80, 48, 5]
+    assert points[semconv.KV_PAGES_CACHED][0].value == 9

@@ -1,0 +1,157 @@
+"""The answers of one request: `n` turns side by side, and what they look like together.
+
+Each turn has a decision of its own under the same constraints. They stand or
+fall together: an error of one ends all, and so does a client that leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from services.gateway.asking import Ask
+from services.gateway.buckets import Quota
+from services.gateway.decoding import Plan
+from services.gateway.events import Ended, Event, Usage
+from services.gateway.pipeline import MAX_WAITING_EVENTS, Pipeline, Turn
+from services.gateway.rest import extension
+from services.gateway.rest.answers import Answer
+from thermesh.errors import MeshError
+
+Json = dict[str, Any]
+Numbered = tuple[int, Event]
+
+_SEEDS = 2**64
+
+
+def several(ask: Ask, count: int) -> list[Ask]:
+    """Return `count` asks like `ask`; a pinned seed goes up, or all answers were the same."""
+    return [ask, *(_further(ask, number) for number in range(1, count))]
+
+
+class Choices:
+    """The open turns of one request, to be entered with `async with`."""
+
+    def __init__(self, pipeline: Pipeline, asks: Sequence[Ask]) -> None:
+        self._turns = [pipeline.open(ask) for ask in asks]
+        self._stack = contextlib.AsyncExitStack()
+        self._events: asyncio.Queue[Numbered | MeshError] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._relaying: list[asyncio.Task[None]] = []
+
+    @property
+    def quota(self) -> Quota | None:
+        """What the tenant had left after the last turn that asked."""
+        told = [turn.quota for turn in self._turns if turn.quota]
+        return told[-1] if told else None
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as opening:
+            for turn in self._turns:
+                await opening.enter_async_context(turn)
+            self._stack = opening.pop_all()
+        if len(self._turns) > 1:
+            self._relaying = [
+                asyncio.create_task(self._relay(number, turn), name="choice")
+                for number, turn in enumerate(self._turns)
+            ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._relaying:
+            task.cancel()
+        await asyncio.gather(*self._relaying, return_exceptions=True)
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def next(self, patience_seconds: float | None = None) -> Numbered | None:
+        """Return the next event and whose it is; None where none came within the patience.
+
+        Raises the MeshError that ends the request.
+        """
+        if not self._relaying:
+            event = await self._turns[0].next(patience_seconds)
+            return None if event is None else (0, event)
+        try:
+            async with asyncio.timeout(patience_seconds):
+                found = await self._events.get()
+        except TimeoutError:
+            return None
+        if isinstance(found, MeshError):
+            raise found
+        return found
+
+    async def _relay(self, number: int, turn: Turn) -> None:
+        try:
+            async for event in turn.events():
+                await self._events.put((number, event))
+        except MeshError as error:
+            await self._events.put(error)
+
+
+class Answers:
+    """What the turns of one request look like to the client."""
+
+    def __init__(self, answers: Sequence[Answer], *, usage: bool) -> None:
+        self._answers = answers
+        self._tells_usage = usage
+        self._open = len(answers)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._answers)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every one has ended."""
+        return not self._open
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan of the first, once it is decided."""
+        return self._answers[0].plan
+
+    def observe(self, number: int, event: Event) -> None:
+        """Keep what `whole` needs."""
+        self._answers[number].observe(event)
+        self._open -= isinstance(event, Ended)
+
+    def chunks(self, number: int, event: Event) -> list[Json]:
+        """Return the chunks that a stream sends for `event`, after the last one the usage."""
+        chunks = self._answers[number].chunks(event)
+        self._open -= isinstance(event, Ended)
+        if self.is_over and self._tells_usage:
+            chunks.append(self._answers[0].usage_chunk(extension.usage(self._usage())))
+        return chunks
+
+    def whole(self) -> Json:
+        """Return the body of an answer that is not streamed; `thermesh` is that of the first.
+
+        Where there are more, each choice has its own.
+        """
+        wholes = [answer.whole() for answer in self._answers]
+        if len(wholes) == 1:
+            return wholes[0]
+        choices = [{**whole["choices"][0], "thermesh": whole["thermesh"]} for whole in wholes]
+        return {**wholes[0], "choices": choices, "usage": extension.usage(self._usage())}
+
+    def _usage(self) -> Usage:
+        usages = [answer.usage for answer in self._answers]
+        return replace(usages[0], completion_tokens=sum(one.completion_tokens for one in usages))
+
+
+def _further(ask: Ask, number: int) -> Ask:
+    context = replace(ask.context, request_id=f"{ask.context.request_id}-{number}")
+    seed = ask.constraints.seed
+    if seed is None:
+        return replace(ask, context=context)
+    constraints = replace(ask.constraints, seed=(seed + number) % _SEEDS)
+    return replace(ask, context=context, constraints=constraints)

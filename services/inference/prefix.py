@@ -1,0 +1,120 @@
+"""The prefix cache: sequences that begin alike own the pages of the beginning together.
+
+Full pages are found by a key, a hash over the key of the page before and the
+page's token ids, so that equal keys mean equal tokens from the beginning on.
+With 256 bits of BLAKE2b nobody finds two beginnings with one key, by chance or
+on purpose; token ids need not be compared. The chain starts from the tenant:
+what one tenant computed is never found, and so not noticed by its speed, by
+another.
+
+At least the last token of a sequence is always computed, since its logits are
+wanted. The last page of a beginning is shared only if it is full: what is
+beyond is computed again, at most a page of tokens, and so no page that
+somebody else reads is ever written and none need be copied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable
+from collections.abc import Sequence as Items
+from typing import TYPE_CHECKING
+
+from services.inference.pages import PageAllocator
+
+if TYPE_CHECKING:
+    from services.inference.sequence import Sequence
+
+_DIGEST_BYTES = 32
+
+
+class PageKeys:
+    """The keys of one sequence's pages, hashed as far as anybody asked."""
+
+    def __init__(self, tenant: str, page_size: int) -> None:
+        self._page_size = page_size
+        self._seed = hashlib.blake2b(tenant.encode(), digest_size=_DIGEST_BYTES).digest()
+        self._keys: list[bytes] = []
+
+    def first(self, count: int, token_ids: Items[int]) -> list[bytes]:
+        """Return the keys of the first `count` pages, which `token_ids` fill.
+
+        The ids of pages hashed before must be the same as then.
+        """
+        assert count * self._page_size <= len(token_ids), "a page is not full"
+        for index in range(len(self._keys), count):
+            before = self._keys[-1] if self._keys else self._seed
+            self._keys.append(_key(before, token_ids, index * self._page_size, self._page_size))
+        return self._keys[:count]
+
+
+class PrefixCache:
+    """What is kept of sequences, and who may use it.
+
+    `queried_count` and `hit_count` are prompt tokens of admitted sequences, all
+    of them and those that were found. Disabled, it keeps and finds nothing.
+    """
+
+    def __init__(self, pages: PageAllocator, page_size: int, *, is_enabled: bool) -> None:
+        self.queried_count = 0
+        self.hit_count = 0
+        self._pages = pages
+        self._page_size = page_size
+        self._is_enabled = is_enabled
+
+    def find(self, sequence: Sequence) -> list[int]:
+        """Return the kept pages that `sequence` begins with."""
+        return self._pages.find(self._wanted_keys(sequence))
+
+    def attach(self, sequence: Sequence) -> None:
+        """Give a sequence that has no pages those it begins with."""
+        sequence.pages = self.find(sequence)
+        self._pages.share(sequence.pages)
+        sequence.computed_count = len(sequence.pages) * self._page_size
+        if sequence.cached_prompt_tokens is None:
+            sequence.cached_prompt_tokens = sequence.computed_count
+            self.queried_count += len(sequence.token_ids)
+            self.hit_count += sequence.computed_count
+
+    def is_underway(self, sequence: Sequence, others: Iterable[Sequence]) -> bool:
+        """Tell whether one of `others` prefills the next page that `sequence`
+        lacks: to wait for it is faster than to compute it twice.
+        """
+        keys = self._wanted_keys(sequence)
+        index = len(self._pages.find(keys))
+        return index < len(keys) and any(
+            self._prefills(other, index, keys[index]) for other in others
+        )
+
+    def advance(self, sequence: Sequence, count: int) -> None:
+        """Note that `count` more tokens were computed; keep pages that got full."""
+        before = sequence.computed_count // self._page_size
+        sequence.advance(count)
+        full = sequence.computed_count // self._page_size
+        if self._is_enabled and full > before:
+            keys = sequence.page_keys.first(full, sequence.token_ids)
+            for index in range(before, full):
+                self._pages.keep(sequence.pages[index], keys[index])
+
+    def _wanted_keys(self, sequence: Sequence) -> list[bytes]:
+        if not self._is_enabled:
+            return []
+        count = (len(sequence.token_ids) - 1) // self._page_size
+        return sequence.page_keys.first(count, sequence.token_ids)
+
+    def _prefills(self, other: Sequence, index: int, key: bytes) -> bool:
+        end = (index + 1) * self._page_size
+        if not is_prefilling(other) or not other.computed_count < end <= len(other.token_ids):
+            return False
+        return other.page_keys.first(index + 1, other.token_ids)[index] == key
+
+
+def is_prefilling(sequence: Sequence) -> bool:
+    """Tell whether tokens remain to be computed beside the one drawn last."""
+    return sequence.remaining_count > (sequence.output_count > 0)
+
+
+def _key(before: bytes, token_ids: Items[int], start: int, count: int) -> bytes:
+    content = array("q", token_ids[start : start + count]).tobytes()
+    return hashlib.blake2b(before + content, digest_size=_DIGEST_BYTES).digest()

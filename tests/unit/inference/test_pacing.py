@@ -1,0 +1,78 @@
+"""How many prompt tokens a step may take while others decode."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.inference.pacing import FEWEST_TOKENS, Pace
+
+
+def taught(decode_ms: float, prompt_ms: float, decoding: int = 1) -> Pace:
+    """A pace that saw steps with these costs and no others."""
+    pace = Pace(stretch=2.0)
+    for _ in range(5):
+        pace.observe(decode_ms, decoding, 0)
+    for _ in range(5):
+        pace.observe(decode_ms + 64 * prompt_ms, decoding, 64)
+    return pace
+
+
+def test_prompts_take_as_long_as_a_decode_step() -> None:
+    """With a stretch of 2 a step of 30 ms affords 60 tokens of half a millisecond."""
+    assert taught(30, 0.5).allowance(1, most=512) == 60
+
+
+def test_nothing_bounds_a_step_in_which_nobody_decodes() -> None:
+    """Full chunks while no stream waits."""
+    assert taught(30, 0.5).allowance(0, most=512) == 512
+
+
+def test_a_prompt_always_gets_on() -> None:
+    """Where a token costs more than a step, and where nothing is known, a few are computed."""
+    assert taught(1, 50).allowance(1, most=512) == FEWEST_TOKENS
+    assert Pace(2.0).allowance(1, most=512) == FEWEST_TOKENS
+    assert Pace(2.0).allowance(1, most=3) == 3
+
+
+def test_one_slow_step_changes_nothing() -> None:
+    """A neighbour that takes the cores for a moment does not starve prompts."""
+    pace = taught(30, 0.5)
+    pace.observe(3000, 1, 0)
+    pace.observe(3000, 1, 60)
+    assert pace.allowance(1, most=512) == 60
+
+
+def test_costs_that_change_are_followed() -> None:
+    """Later tokens of a long prompt attend to more; after a few steps fewer are taken."""
+    pace = taught(30, 0.5)
+    for _ in range(3):
+        pace.observe(30 + 60 * 1.0, 1, 60)
+    assert pace.allowance(1, most=512) == 30
+
+
+def test_the_step_of_many_is_not_that_of_one() -> None:
+    """The median is that of steps of about as many sequences, or of the next fewer."""
+    pace = taught(30, 0.5)
+    for _ in range(5):
+        pace.observe(90, 16, 0)
+    assert pace.allowance(16, most=512) == 180
+    assert pace.allowance(31, most=512) == 180
+    assert pace.allowance(8, most=512) == 60
+
+
+@given(
+    decode_ms=st.floats(1, 100),
+    prompt_ms=st.floats(0.01, 10),
+    decoding=st.integers(1, 32),
+)
+def test_the_bound_holds_wherever_the_costs_are_constant(
+    decode_ms: float, prompt_ms: float, decoding: int
+) -> None:
+    """A step takes at most twice the decode step, unless for the fewest tokens."""
+    count = taught(decode_ms, prompt_ms, decoding).allowance(decoding, most=256)
+    assert FEWEST_TOKENS <= count <= 256
+    if count > FEWEST_TOKENS:
+        assert decode_ms + count * prompt_ms <= 2 * decode_ms * (1 + 1e-9)
+    if count < 256:
+        assert decode_ms + (count + 1) * prompt_ms >= 2 * decode_ms * (1 - 1e-9)
