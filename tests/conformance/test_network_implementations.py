@@ -15,9 +15,10 @@ from services.inference.kernels.cpu import status
 from thermesh.errors import InvalidArgument, MeshError
 
 STATUS = status()
-IMPLEMENTATIONS = ["reference", *(STATUS.tiers or [pytest.param("cpu", marks=pytest.mark.skip(
-    reason=STATUS.reason
-))])]
+IMPLEMENTATIONS = [
+    "reference",
+    *(STATUS.tiers or [pytest.param("cpu", marks=pytest.mark.skip(reason=STATUS.reason))]),
+]
 VARIANTS = {
     "plain": {},
     "untied": {"tied_embeddings": False},

@@ -20,18 +20,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from services.inference.config import KernelsConfig
 from services.inference.kernels import reference
-from services.inference.kernels.cpu.native import NotAvailable
+from services.inference.kernels.cpu.native import NotAvailable, status
 from services.inference.kernels.cpu.network import CpuNetwork
-from services.inference.kernels.cpu.packing import Blocks, Sizes, Tensors, Unsuitable
+from services.inference.kernels.cpu.packing import Blocks, Tensors, Unsuitable
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.settings import from_env
+
+if TYPE_CHECKING:
+    from services.inference.models.config import ModelConfig
 
 __all__ = [
     "PAGE_SIZE",
@@ -177,20 +180,26 @@ def select(name: str = "reference") -> Kernels:
 
 
 def whole_network(
-    sizes: Sizes, tensors: Tensors, config: KernelsConfig | None = None
+    config: ModelConfig, tensors: Tensors, wanted: KernelsConfig | None = None
 ) -> CpuNetwork | None:
-    """Return a network that runs a step in one call; None where none fits.
+    """Return a network that runs a step in one call; None where none fits or pays.
 
-    `config` is the environment's by default. Raises FailedPrecondition where it
+    `wanted` is the environment's by default. Raises FailedPrecondition where it
     asks for the C++ kernels and they are not built or do not fit the model.
     """
-    config = config or from_env(KernelsConfig)
-    if config.kernels == "reference":
+    wanted = wanted or from_env(KernelsConfig)
+    is_open = wanted.kernels == "auto" and not wanted.tier
+    if wanted.kernels == "reference" or (is_open and _is_slow()):
         return None
     try:
-        return CpuNetwork(sizes, tensors, config.tier, config.precision)
+        return CpuNetwork(config, tensors, wanted.tier, wanted.precision)
     except (NotAvailable, Unsuitable) as error:
-        if config.kernels == "cpu":
+        if wanted.kernels == "cpu":
             raise FailedPrecondition(f"THERMESH_KERNELS=cpu: {error}") from error
         log.info("plain torch serves: %s", error)
         return None
+
+
+def _is_slow() -> bool:
+    """Whether the C++ kernels have no vectors for this processor: torch has."""
+    return status().tiers == ("generic",)

@@ -66,7 +66,8 @@ class GgufTensors:
             problem = f"tensor {FREQUENCY_FACTORS} has shape {shape}, expected {frequencies.shape}"
             raise malformed(self._file.path, problem)
         _, factors = next(self._file.pieces(FREQUENCY_FACTORS))
-        return frequencies / np.asarray(factors)
+        divided: npt.NDArray[np.float32] = frequencies / np.asarray(factors)
+        return divided
 
     def _in_halves(self, name: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self._config.architecture != "llama" or not name.endswith(_PERMUTED):

@@ -104,9 +104,7 @@ def _compile(command: Sequence[str], source: pathlib.Path, folder: pathlib.Path)
 
 def _run(command: Sequence[str]) -> None:
     try:
-        subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
-        )
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     except subprocess.CalledProcessError as error:
         raise BuildFailed(f"the compiler refused:\n{error.stderr[-4000:]}") from error
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 
 from services.inference.kernels.cpu import memory, native
-from services.inference.kernels.cpu.packing import Packed, Sizes, Tensors, Unsuitable
+from services.inference.kernels.cpu.packing import Packed, Tensors, Unsuitable
 from thermesh.errors import Internal, InvalidArgument
 
 if TYPE_CHECKING:
     from services.inference.kernels import StepBatch
+    from services.inference.models.config import ModelConfig
 
 _PAGE_TOKENS = 16
 _SCORE_CHUNK = 128
@@ -45,8 +46,9 @@ class CpuCache:
         shape = (pages, layers, 2, kv_heads, head_size * _PAGE_TOKENS)
         content = memory.anonymous(2 * math.prod(shape)).view(np.float16).reshape(shape)
         self.content = torch.from_numpy(content)
-        self.keys = self.content[:, :, 0].unflatten(3, (head_size, _PAGE_TOKENS))
-        self.values = self.content[:, :, 1].unflatten(3, (head_size // 16, _PAGE_TOKENS, 16))
+        split = (pages, layers, kv_heads)
+        self.keys = self.content[:, :, 0].view(*split, head_size, _PAGE_TOKENS)
+        self.values = self.content[:, :, 1].view(*split, head_size // 16, _PAGE_TOKENS, 16)
         self.pages = pages
         self.sizes = (layers, kv_heads, head_size)
 
@@ -81,12 +83,12 @@ class CpuNetwork:
     """
 
     def __init__(
-        self, sizes: Sizes, tensors: Tensors, tier: str = "", precision: str = "full"
+        self, config: ModelConfig, tensors: Tensors, tier: str = "", precision: str = "full"
     ) -> None:
         self._library = native.library()
-        self._packed = Packed(self._library, sizes, tensors, precision)
-        self._sizes = (sizes.layers, sizes.kv_heads, sizes.head_size)
-        self._vocabulary_size = sizes.vocabulary_size
+        self._packed = Packed(self._library, config, tensors, precision)
+        self._sizes = (config.layers, config.kv_heads, config.head_size)
+        self._vocabulary_size = config.vocabulary_size
         self._engine = Engine(self._library, tier)
         # Scoring has threads and memory of its own: it never makes a step wait.
         self._scoring_engine = Engine(self._library, tier)
@@ -106,7 +108,9 @@ class CpuNetwork:
         for a batch that does not fit the cache, and changes nothing then.
         """
         rows = [span.start + span.count - 1 for span in batch.spans]
-        return self._run(self._engine, batch, cache, rows, torch.get_num_threads())
+        logits = torch.empty(len(rows), self._vocabulary_size)
+        self._run(self._engine, batch, cache, rows, logits)
+        return logits
 
     def score(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Run one text on one thread, in a cache of its own, freed at once.
@@ -126,7 +130,7 @@ class CpuNetwork:
             span = Span(0, stop - start, stop, pages)
             batch = StepBatch(token_ids[start:stop], torch.arange(start, stop), (span,))
             rows = range(stop - start)
-            self._run(self._scoring_engine, batch, cache, rows, 1, logits[start:stop])
+            self._run(self._scoring_engine, batch, cache, rows, logits[start:stop])
         return logits
 
     def _run(
@@ -135,9 +139,9 @@ class CpuNetwork:
         batch: StepBatch,
         cache: CpuCache,
         rows: Sequence[int],
-        threads: int,
-        logits: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        logits: torch.Tensor,
+    ) -> None:
+        """Run a step and write the logits after each of `rows`."""
         if not isinstance(cache, CpuCache) or cache.sizes != self._sizes:
             raise InvalidArgument("the cache is not of this network", field="cache")
         token_ids = _checked(batch.token_ids, "token_ids")
@@ -145,8 +149,6 @@ class CpuNetwork:
         if len(token_ids) != len(positions):
             raise InvalidArgument("as many positions as token_ids are needed", field="positions")
         spans, pages, output_rows = _flattened(batch, rows)
-        if logits is None:
-            logits = torch.empty(len(rows), self._vocabulary_size)
         described = native.Batch(
             token_ids=token_ids.data_ptr(),
             positions=positions.data_ptr(),
@@ -160,10 +162,9 @@ class CpuNetwork:
             page_entries=len(pages),
             outputs=len(rows),
             cache_pages=cache.pages,
-            threads=threads,
+            threads=1 if engine is self._scoring_engine else torch.get_num_threads(),
         )
         self._call(engine, described)
-        return logits
 
     def _call(self, engine: Engine, batch: native.Batch) -> None:
         network = ctypes.byref(self._packed.network)

@@ -10,12 +10,15 @@ import ctypes
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from services.inference.kernels.cpu import memory, native
+
+if TYPE_CHECKING:
+    from services.inference.models.config import ModelConfig
 
 KINDS = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 8}
 """Formats that can be packed, by their numbers in GGML."""
@@ -39,20 +42,6 @@ _LINE = 64
 
 class Unsuitable(Exception):
     """The kernels cannot run this network; the message says why."""
-
-
-class Sizes(Protocol):
-    """Sizes and constants of a network of the Llama family."""
-
-    layers: int
-    hidden_size: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    intermediate_size: int
-    vocabulary_size: int
-    rms_epsilon: float
-    tied_embeddings: bool
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,7 @@ class Packed:
     `network` points into memory that lives as long as this object.
     """
 
-    def __init__(self, library: Any, sizes: Sizes, tensors: Tensors, precision: str) -> None:
+    def __init__(self, library: Any, config: ModelConfig, tensors: Tensors, precision: str) -> None:
         unknown = sorted(set(tensors.kinds().values()) - set(KINDS))
         if unknown:
             known = ", ".join(KINDS)
@@ -102,10 +91,10 @@ class Packed:
         self._library = library
         self._vectors: list[npt.NDArray[np.float32]] = []
         self.matrices = self._packed(tensors)
-        self._layers = (native.Layer * sizes.layers)(
-            *(self._layer(f"blk.{index}.", tensors) for index in range(sizes.layers))
+        self._layers = (native.Layer * config.layers)(
+            *(self._layer(f"blk.{index}.", tensors) for index in range(config.layers))
         )
-        self.network = self._network(sizes, tensors, PRECISIONS[precision])
+        self.network = self._network(config, tensors, PRECISIONS[precision])
         if problem := library.thermesh_check(ctypes.byref(self.network)):
             raise Unsuitable(f"the C++ kernels cannot run this network: {problem.decode()}")
 
@@ -173,21 +162,21 @@ class Packed:
         yield "query_key_value_bias", self._address(np.concatenate(present) if present else None)
 
     def _network(
-        self, sizes: Sizes, tensors: Tensors, outliers: Mapping[str, float]
+        self, config: ModelConfig, tensors: Tensors, outliers: Mapping[str, float]
     ) -> native.Network:
         embedding = self.matrices["token_embd.weight"]
         return native.Network(
-            layers=sizes.layers,
-            hidden_size=sizes.hidden_size,
-            heads=sizes.heads,
-            kv_heads=sizes.kv_heads,
-            head_size=sizes.head_size,
-            intermediate_size=sizes.intermediate_size,
-            vocabulary_size=sizes.vocabulary_size,
-            rms_epsilon=sizes.rms_epsilon,
+            layers=config.layers,
+            hidden_size=config.hidden_size,
+            heads=config.heads,
+            kv_heads=config.kv_heads,
+            head_size=config.head_size,
+            intermediate_size=config.intermediate_size,
+            vocabulary_size=config.vocabulary_size,
+            rms_epsilon=config.rms_epsilon,
             inverse_frequencies=self._address(tensors.inverse_frequencies()),
             embedding=embedding,
-            head=embedding if sizes.tied_embeddings else self.matrices["output.weight"],
+            head=embedding if config.tied_embeddings else self.matrices["output.weight"],
             norm=self._address(tensors.vector("output_norm.weight")),
             layer=self._layers,
             **outliers,

@@ -67,9 +67,7 @@ def test_packing_loses_nothing(matrix):
 
 
 @PROPERTY
-@given(
-    matrix=matrices(), count=st.integers(1, 19), outlier=st.sampled_from([0.0, 2.0, 1e30])
-)
+@given(matrix=matrices(), count=st.integers(1, 19), outlier=st.sampled_from([0.0, 2.0, 1e30]))
 def test_a_product_is_exact_but_for_the_rounding_of_activations(engine, matrix, count, outlier):
     """No output is further off than activations of 8 or 16 bits can make it."""
     kind, stored, numbers, random = matrix

@@ -1,5 +1,6 @@
 // Any processor: plain loops over 16 lanes. It is what the others must equal.
 #include <math.h>
+#include <string.h>
 
 #include "half.h"
 #include "tier.h"
@@ -86,23 +87,33 @@ inline Lanes keep_below(const Lanes& a, int count, float fill) {
   return each([&](int i) { return i < count ? a.at[i] : fill; });
 }
 
+// The codes of a tile as 8 vectors of 64: 16 lanes of 4 columns.
 template <int32_t kKind>
-inline int code(const uint8_t* stored, int lane, int column) {
-  if constexpr (kKind == kQ8_0) {
-    return stored[column / 4 * 64 + lane * 4 + column % 4];
-  } else {
-    const uint8_t both = stored[column / 8 * 64 + lane * 4 + column % 4];
-    return column / 4 % 2 ? both >> 4 : both & 0x0F;
+inline void expand(const uint8_t* stored, int16_t codes[8][64]) {
+  for (int i = 0; i < 8; ++i) {
+    for (int j = 0; j < 64; ++j) {
+      if constexpr (kKind == kQ8_0) {
+        codes[i][j] = stored[64 * i + j];
+      } else {
+        const uint8_t both = stored[64 * (i / 2) + j];
+        codes[i][j] = i % 2 ? both >> 4 : both & 0x0F;
+      }
+    }
   }
 }
 
-inline Lanes dot(const int codes[kLanes][kBlock], const uint8_t* activations) {
+// Written so that a compiler can use whatever vectors the processor has.
+inline Lanes dot(const int16_t codes[8][64], const uint8_t* activations) {
+  int32_t sums[64] = {0};
+  for (int i = 0; i < 8; ++i) {
+    int16_t four[4], lanes[64];
+    for (int j = 0; j < 4; ++j) four[j] = static_cast<int8_t>(activations[4 * i + j]);
+    for (int lane = 0; lane < kLanes; ++lane) memcpy(lanes + 4 * lane, four, sizeof four);
+    for (int j = 0; j < 64; ++j) sums[j] += codes[i][j] * lanes[j];
+  }
   return each([&](int lane) {
-    int sum = 0;
-    for (int column = 0; column < kBlock; ++column) {
-      sum += codes[lane][column] * static_cast<int8_t>(activations[column]);
-    }
-    return static_cast<float>(sum);
+    const int32_t* own = sums + 4 * lane;
+    return static_cast<float>(own[0] + own[1] + own[2] + own[3]);
   });
 }
 
@@ -116,12 +127,8 @@ void product(const uint8_t* tile, const uint8_t* panel, int blocks, float* out, 
     const Lanes minimum = kKind == kQ4_1
                               ? load_half(reinterpret_cast<const uint16_t*>(tile + 32))
                               : mul(scale, set1(kKind == kQ4_0 ? -8.0f : -128.0f));
-    int codes[kLanes][kBlock];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      for (int column = 0; column < kBlock; ++column) {
-        codes[lane][column] = code<kKind>(tile + code_offset(kKind), lane, column);
-      }
-    }
+    int16_t codes[8][64];
+    expand<kKind>(tile + code_offset(kKind), codes);
     const float* scales = reinterpret_cast<const float*>(panel + scales_offset(kRows));
     const bool has_fractions = *reinterpret_cast<const int32_t*>(panel + flag_offset(kRows));
     for (int r = 0; r < kRows; ++r) {
