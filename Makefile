@@ -12,7 +12,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 # A wheel's metadata names these files, so they have to be there to install it.
-INPUTS := pyproject.toml constraints.txt README.md LICENSE NOTICE
+INPUTS := pyproject.toml constraints.txt README.md LICENSE NOTICE hatch_build.py
+# Installing compiles them.
+INPUTS += $(wildcard services/inference/kernels/cpu/csrc/*)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from thermesh.settings import between, not_empty, setting
+from thermesh.settings import between, not_empty, one_of, setting
 
 
 @dataclass(frozen=True)
@@ -63,4 +63,28 @@ class Config:
     )
     grace_seconds: float = setting(
         "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"
+    )
+
+
+@dataclass(frozen=True)
+class KernelsConfig:
+    """What the environment may change; see `thermesh.settings`."""
+
+    kernels: str = setting(
+        "THERMESH_KERNELS",
+        "auto",
+        one_of("auto", "cpu", "reference"),
+        "arithmetic: C++ on the CPU, plain torch, or the fastest that fits the model",
+    )
+    tier: str = setting(
+        "THERMESH_KERNELS_TIER",
+        "",
+        one_of("", "avx512-vnni", "avx2", "generic"),
+        "instruction set of the C++ kernels; empty: the best of this processor",
+    )
+    precision: str = setting(
+        "THERMESH_KERNELS_PRECISION",
+        "full",
+        one_of("full", "mixed"),
+        "activations of the C++ kernels: 16 bits, or 8 where no outlier is near (faster prompts)",
     )

@@ -3,9 +3,10 @@
 A step runs the new tokens of several sequences at once, laid end to end
 (`StepBatch`). Their keys and values live in a `PagedCache`, whose pages any
 sequence may own in any order, as in PagedAttention (Kwon et al., 2023,
-https://arxiv.org/abs/2309.06180). `select` picks one implementation of the
-operations when a model is loaded; `reference` defines what they mean, every
-other one is tested against it.
+https://arxiv.org/abs/2309.06180). When a model is loaded, `whole_network` offers an
+implementation that runs a step in one call, where there is one that fits;
+else the network is composed of the operations that `select` gives. `reference`
+defines what they mean, every other one is tested against it.
 
 Rules:
 
@@ -17,14 +18,37 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
+from services.inference.config import KernelsConfig
 from services.inference.kernels import reference
-from thermesh.errors import InvalidArgument
+from services.inference.kernels.cpu.native import NotAvailable, status
+from services.inference.kernels.cpu.network import CpuNetwork
+from services.inference.kernels.cpu.packing import Blocks, Tensors, Unsuitable
+from thermesh.errors import FailedPrecondition, InvalidArgument
+from thermesh.settings import from_env
+
+if TYPE_CHECKING:
+    from services.inference.models.config import ModelConfig
+
+__all__ = [
+    "PAGE_SIZE",
+    "Blocks",
+    "CpuNetwork",
+    "Kernels",
+    "PagedCache",
+    "Span",
+    "StepBatch",
+    "select",
+    "whole_network",
+]
+
+log = logging.getLogger(__name__)
 
 PAGE_SIZE = 16
 """Tokens of a page. Small enough to waste little at the end of a sequence (7.5
@@ -153,3 +177,29 @@ def select(name: str = "reference") -> Kernels:
         allowed = ", ".join(IMPLEMENTATIONS)
         raise InvalidArgument(f"kernels must be one of {allowed}, got {name!r}", field="kernels")
     return IMPLEMENTATIONS[name]
+
+
+def whole_network(
+    config: ModelConfig, tensors: Tensors, wanted: KernelsConfig | None = None
+) -> CpuNetwork | None:
+    """Return a network that runs a step in one call; None where none fits or pays.
+
+    `wanted` is the environment's by default. Raises FailedPrecondition where it
+    asks for the C++ kernels and they are not built or do not fit the model.
+    """
+    wanted = wanted or from_env(KernelsConfig)
+    is_open = wanted.kernels == "auto" and not wanted.tier
+    if wanted.kernels == "reference" or (is_open and _is_slow()):
+        return None
+    try:
+        return CpuNetwork(config, tensors, wanted.tier, wanted.precision)
+    except (NotAvailable, Unsuitable) as error:
+        if wanted.kernels == "cpu":
+            raise FailedPrecondition(f"THERMESH_KERNELS=cpu: {error}") from error
+        log.info("plain torch serves: %s", error)
+        return None
+
+
+def _is_slow() -> bool:
+    """Whether the C++ kernels have no vectors for this processor: torch has."""
+    return status().tiers == ("generic",)

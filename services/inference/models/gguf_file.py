@@ -99,6 +99,12 @@ class GgufFile:
             raise malformed(self.path, f"metadata key {key} is a {found}, not a {kind.__name__}")
         return value
 
+    def stored(self, name: str) -> npt.NDArray[np.uint8]:
+        """Return the bytes of a matrix, not copied: [rows, bytes of a row]."""
+        tensor = self.tensors[name]
+        content = self._bytes[tensor.offset : tensor.offset + tensor.byte_count]
+        return np.asarray(content).reshape(tensor.shape[0], -1)
+
     def pieces(self, name: str, row_multiple: int = 1) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """Yield (first row, rows as float32) of a tensor; together they are all of it.
 

@@ -1,9 +1,6 @@
 """A GGUF file of the Llama family -> network and tokenizer.
 
-Key names are those of the GGUF specification. The converter of llama.cpp
-reorders the rows of query and key matrices of `llama` files so that rotary
-pairs lie side by side (`LlamaModel.permute` in convert_hf_to_gguf.py); they are
-put back to halves here. `qwen2` and `qwen3` files keep them.
+Key names are those of the GGUF specification.
 """
 
 from __future__ import annotations
@@ -12,11 +9,12 @@ import pathlib
 
 import gguf
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from services.inference.kernels import CpuNetwork, whole_network
 from services.inference.models.config import ModelConfig, RopeScaling
 from services.inference.models.gguf_file import GgufFile
+from services.inference.models.gguf_tensors import FREQUENCY_FACTORS, GgufTensors
 from services.inference.models.gguf_tokenizer import read_tokenizer
 from services.inference.models.loaded import LoadedModel
 from services.inference.models.network import Network
@@ -24,8 +22,6 @@ from services.inference.models.refusal import malformed, unsupported
 from services.inference.models.weights import Weights, expected_shapes, parameter_count
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
-_PERMUTED = ("attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias")
-_FREQUENCY_FACTORS = "rope_freqs.weight"
 
 
 def load(path: pathlib.Path, name: str) -> LoadedModel:
@@ -36,12 +32,11 @@ def load(path: pathlib.Path, name: str) -> LoadedModel:
     tokenizer = read_tokenizer(file)
     if tokenizer.vocabulary_size > config.vocabulary_size:
         raise malformed(file.path, "the tokenizer holds more tokens than the network")
-    weights = Weights.allocate(config)
-    _fill(weights, file, config)
+    network = _network(file, config)
     return LoadedModel(
         name=name,
         config=config,
-        network=Network(config, weights),
+        network=network,
         tokenizer=tokenizer,
         weight_format=_weight_format(file),
         parameter_count=parameter_count(config),
@@ -132,38 +127,23 @@ def _check_shapes(file: GgufFile, config: ModelConfig) -> None:
         found = file.tensors[name].shape
         if found != shape:
             raise malformed(file.path, f"tensor {name} has shape {found}, expected {shape}")
-    unknown = sorted(set(file.tensors) - set(expected) - {_FREQUENCY_FACTORS})
+    unknown = sorted(set(file.tensors) - set(expected) - {FREQUENCY_FACTORS})
     if unknown:
         raise unsupported(file.path, f"tensor {unknown[0]} is not part of a network known here")
 
 
-def _fill(weights: Weights, file: GgufFile, config: ModelConfig) -> None:
+def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork:
+    tensors = GgufTensors(file, config)
+    whole = whole_network(config, tensors)
+    if whole is not None:
+        return whole
+    weights = Weights.allocate(config)
     for name, view in weights.destinations(config).items():
-        is_permuted = config.architecture == "llama" and name.endswith(_PERMUTED)
-        for first, rows in file.pieces(name, row_multiple=config.head_size):
-            halves = _halves(rows, config.head_size) if is_permuted else rows
+        for first, rows in tensors.pieces(name):
             target = view[first : first + len(rows)] if view.dim() > 1 else view
-            target.copy_(torch.from_numpy(np.require(halves, requirements="W")))
-    if _FREQUENCY_FACTORS in file.tensors:
-        _divide_frequencies(weights, file, config)
-
-
-def _halves(rows: npt.NDArray[np.float32], head_size: int) -> npt.NDArray[np.float32]:
-    """Bring rotary pairs that lie side by side into the two halves of each head."""
-    pairs = rows.reshape(-1, head_size // 2, 2, *rows.shape[1:])
-    return pairs.swapaxes(1, 2).reshape(rows.shape)
-
-
-def _divide_frequencies(weights: Weights, file: GgufFile, config: ModelConfig) -> None:
-    """Apply the factors of `rope_freqs.weight`: how GGUF stores the llama3 scaling."""
-    shape = file.tensors[_FREQUENCY_FACTORS].shape
-    if shape != (config.head_size // 2,):
-        expected = (config.head_size // 2,)
-        raise malformed(
-            file.path, f"tensor {_FREQUENCY_FACTORS} has shape {shape}, expected {expected}"
-        )
-    _, factors = next(file.pieces(_FREQUENCY_FACTORS))
-    weights.inverse_frequencies.div_(torch.from_numpy(np.array(factors)))
+            target.copy_(torch.from_numpy(np.require(rows, requirements="W")))
+    weights.inverse_frequencies.copy_(torch.from_numpy(tensors.inverse_frequencies()))
+    return Network(config, weights)
 
 
 def _weight_format(file: GgufFile) -> str:

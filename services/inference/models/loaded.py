@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.inference.kernels import CpuNetwork
 from services.inference.models.config import ModelConfig
 from services.inference.models.network import Network
 from services.inference.models.tokenizer import Tokenizer
@@ -15,10 +16,10 @@ class LoadedModel:
 
     name: str
     config: ModelConfig
-    network: Network
+    network: Network | CpuNetwork
     tokenizer: Tokenizer
     weight_format: str
-    """As stored, e.g. `Q4_1` or `BF16`; the reference computes in float32."""
+    """As stored, e.g. `Q4_1` or `BF16`."""
     parameter_count: int
     created_unix_s: int
     """When the file was last written, seconds since the Unix epoch; 0: unknown."""

@@ -1,0 +1,122 @@
+// The C interface. Every function checks what it is given and returns a
+// sentence for a person, or null where all went well; none throws.
+#include <cstring>
+#include <mutex>
+#include <new>
+
+#include "network.h"
+#include "pack.h"
+#include "step.h"
+#include "tier.h"
+
+#ifndef THERMESH_SOURCES
+#define THERMESH_SOURCES "unknown"
+#endif
+
+#define THERMESH_API extern "C" __attribute__((visibility("default")))
+
+using namespace thermesh;
+
+// Computes steps, one at a time whoever asks.
+struct ThermeshEngine {
+  const Tier* tier;
+  std::mutex mutex;
+  Workspace workspace;
+};
+
+// The hash of the sources this library was built from.
+THERMESH_API const char* thermesh_sources() { return THERMESH_SOURCES; }
+
+// Sizes of the structures, in the order of native.py.
+THERMESH_API void thermesh_layout(int32_t sizes[5]) {
+  sizes[0] = sizeof(ThermeshMatrix);
+  sizes[1] = sizeof(ThermeshLayer);
+  sizes[2] = sizeof(ThermeshNetwork);
+  sizes[3] = sizeof(ThermeshSpan);
+  sizes[4] = sizeof(ThermeshBatch);
+}
+
+// The name of the tier called `name`, or of the best one for ""; null where
+// there is none such.
+THERMESH_API const char* thermesh_tier(const char* name) {
+  const Tier* tier = name ? find_tier(name) : nullptr;
+  return tier ? tier->name : nullptr;
+}
+
+THERMESH_API ThermeshEngine* thermesh_engine_new(const char* tier_name) {
+  const Tier* tier = tier_name ? find_tier(tier_name) : nullptr;
+  ThermeshEngine* engine = tier ? new (std::nothrow) ThermeshEngine : nullptr;
+  if (engine) engine->tier = tier;
+  return engine;
+}
+
+THERMESH_API void thermesh_engine_free(ThermeshEngine* engine) { delete engine; }
+
+// Bytes of a packed matrix; 0 where it cannot be packed.
+THERMESH_API uint64_t thermesh_packed_bytes(int32_t kind, int64_t rows, int64_t columns) {
+  if (!is_known(kind) || rows < 1 || rows > 1 << 28 || columns < kBlock || columns % kBlock ||
+      columns > 1 << 28) {
+    return 0;
+  }
+  const uint64_t tiles = static_cast<uint64_t>((rows + kLanes - 1) / kLanes) * (columns / kBlock);
+  return tiles * tile_bytes(kind);
+}
+
+THERMESH_API const char* thermesh_pack(int32_t kind, const uint8_t* source, uint64_t source_bytes,
+                                       int64_t rows, int64_t columns, uint8_t* tiles,
+                                       uint64_t bytes) {
+  const uint64_t needed = thermesh_packed_bytes(kind, rows, columns);
+  if (!source || !tiles || needed == 0) return "a matrix of these sizes cannot be packed";
+  if (bytes != needed) return "the place for the packed matrix has the wrong size";
+  if (source_bytes != static_cast<uint64_t>(rows * (columns / kBlock)) * block_bytes(kind)) {
+    return "the matrix has the wrong size";
+  }
+  if (!pack(kind, source, rows, columns, tiles)) return "a matrix holds scales that are not finite";
+  return nullptr;
+}
+
+THERMESH_API const char* thermesh_check(const ThermeshNetwork* network) {
+  return network ? problem_of(*network) : "no network";
+}
+
+// `network` has passed `thermesh_check`.
+THERMESH_API const char* thermesh_step(ThermeshEngine* engine, const ThermeshNetwork* network,
+                                       const ThermeshBatch* batch) {
+  if (!engine || !network || !batch) return "no engine, network or batch";
+  if (const char* problem = problem_of(*network, *batch)) return problem;
+  const std::lock_guard<std::mutex> lock(engine->mutex);
+  try {
+    run_step(*network, *batch, *engine->tier, engine->workspace);
+  } catch (const std::bad_alloc&) {
+    return "not enough memory for the step";
+  }
+  return nullptr;
+}
+
+// One product, for tests: out[rows][matrix->rows] from x[rows][matrix->columns].
+THERMESH_API const char* thermesh_linear(ThermeshEngine* engine, const ThermeshMatrix* matrix,
+                                         const float* x, int32_t rows, float outlier,
+                                         float* out) {
+  if (!engine || !matrix || !matrix->tiles || !x || !out) return "a part is missing";
+  if (rows < 1 || thermesh_packed_bytes(matrix->kind, matrix->rows, matrix->columns) == 0) {
+    return "the sizes are impossible";
+  }
+  const std::lock_guard<std::mutex> lock(engine->mutex);
+  try {
+    multiply(*matrix, x, rows, outlier, out, *engine->tier, engine->workspace);
+  } catch (const std::bad_alloc&) {
+    return "not enough memory for the product";
+  }
+  return nullptr;
+}
+
+// One row of a packed matrix, for tests: out[matrix->columns].
+THERMESH_API const char* thermesh_row(const ThermeshMatrix* matrix, int64_t row, float* out) {
+  if (!matrix || !matrix->tiles || !out) return "a part is missing";
+  if (thermesh_packed_bytes(matrix->kind, matrix->rows, matrix->columns) == 0 || row < 0 ||
+      row >= matrix->rows) {
+    return "the sizes are impossible";
+  }
+  unpack_row(matrix->kind, matrix->tiles, row, matrix->columns, out);
+  return nullptr;
+}

@@ -1,0 +1,77 @@
+// How weights, activations and pages lie in memory. Every tier reads the same
+// bytes, so a model is packed once and any tier can be chosen at run time.
+//
+// Weights: a matrix of [rows, columns] is cut into tiles of 16 rows by 32
+// columns, the tiles of 16 rows lying one after another. Lane n of a vector of
+// 16 is row n of the tile. A tile holds, in this order,
+//   16 half scales, 16 half minima (Q4_1 only),
+//   codes: 32-bit lanes of 4 consecutive columns, 16 lanes a vector;
+//     Q4: 4 vectors, the low nibbles of vector i are columns 8i..8i+3, the high
+//         ones 8i+4..8i+7; Q8: 8 vectors, vector i is columns 4i..4i+3.
+// Codes are unsigned, as `vpdpbusd` wants them: Q8 is stored plus 128. A weight
+// is scale * code + minimum, where the minimum of Q4_0 is -8 * scale and that
+// of Q8_0 is -128 * scale.
+//
+// Activations: a panel of up to 8 rows holds, for each block of 32 columns,
+//   rows x 32 int8 codes, rows x 32 int8 fractions (in 256ths of a code),
+//   rows float scales, rows float sums, whether any fraction is not 0 (int32),
+// where the sum is that of the dequantised numbers. So
+//   y = sum over blocks of
+//       weight_scale * scale * (dot(codes) + dot(fractions) / 256) + minimum * sum.
+// A block with an outlier would lose its small numbers in eight bits: it has
+// fractions, which make sixteen of them. The others are spared the second dot
+// product.
+//
+// Keys and values: a page holds 16 tokens of one key-value head as halves, keys as
+// [head_size][16 tokens], values as [head_size / 16][16 tokens][16]. What all
+// layers and heads keep of the same 16 tokens lies together, so that a cache
+// becomes resident as it fills, huge page by huge page.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace thermesh {
+
+// Formats by their numbers in GGML.
+constexpr int32_t kQ4_0 = 2;
+constexpr int32_t kQ4_1 = 3;
+constexpr int32_t kQ8_0 = 8;
+
+constexpr int kLanes = 16;
+constexpr int kBlock = 32;
+constexpr int kPanelRows = 8;
+constexpr int kPageTokens = 16;
+constexpr int kMaxHeadSize = 256;
+// How far ahead of the sums weights are fetched: the processor's own prefetching
+// reached 16 GB/s on one core where this reaches 28, all there is.
+constexpr int kFetchAhead = 8192;
+// Tokens whose scores are held at once, and tokens of one partial result of
+// attention. Both are fixed, so that the order of additions, and with it every
+// bit of a result, depends on nothing but the sequence itself.
+constexpr int kSegment = 128;
+constexpr int kRange = 512;
+// Query rows that attend to the same keys in one task.
+constexpr int kTaskRows = 48;
+
+// Static, as code compiled for one processor must not serve another.
+static constexpr int code_offset(int32_t kind) { return kind == kQ4_1 ? 64 : 32; }
+static constexpr int code_bytes(int32_t kind) { return kind == kQ8_0 ? 512 : 256; }
+static constexpr int tile_bytes(int32_t kind) { return code_offset(kind) + code_bytes(kind); }
+static constexpr bool is_known(int32_t kind) {
+  return kind == kQ4_0 || kind == kQ4_1 || kind == kQ8_0;
+}
+
+// Asks for memory that is needed soon. Any address will do.
+static inline void fetch(const void* start, int bytes) {
+  const char* line = static_cast<const char*>(start);
+  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(line + i);
+}
+
+// Parts of one block of a panel of `rows` rows.
+static constexpr size_t fractions_offset(int rows) { return static_cast<size_t>(rows) * kBlock; }
+static constexpr size_t scales_offset(int rows) { return 2 * fractions_offset(rows); }
+static constexpr size_t flag_offset(int rows) { return scales_offset(rows) + 8 * rows; }
+static constexpr size_t panel_block_bytes(int rows) { return flag_offset(rows) + 4; }
+
+}  // namespace thermesh

@@ -1,0 +1,64 @@
+// The C interface's structures: a network, a batch, and what computes them.
+//
+// They are mirrored in native.py, field by field; `thermesh_layout` lets it
+// check that both sides agree.
+#pragma once
+
+#include <cstdint>
+
+extern "C" {
+
+// Packed by `thermesh_pack`; see layout.h.
+struct ThermeshMatrix {
+  const uint8_t* tiles;
+  int32_t kind;
+  int32_t rows;     // outputs
+  int32_t columns;  // inputs
+  int32_t reserved;
+};
+
+// Optional vectors are null where the model has none.
+struct ThermeshLayer {
+  const float* attention_norm;
+  ThermeshMatrix query, key, value;
+  const float* query_key_value_bias;
+  const float* query_norm;
+  const float* key_norm;
+  ThermeshMatrix attention_output;
+  const float* attention_output_bias;
+  const float* feed_forward_norm;
+  ThermeshMatrix gate, up, down;
+};
+
+struct ThermeshNetwork {
+  int32_t layers, hidden_size, heads, kv_heads, head_size, intermediate_size, vocabulary_size;
+  float rms_epsilon;
+  // Blocks of activations whose largest number exceeds this many times their
+  // row's root mean square are kept in sixteen bits, the others in eight: what
+  // enters query, key, value, gate and up; the attention's output matrix; down;
+  // the head. 0 stands for all blocks.
+  float normed_outlier, attended_outlier, gated_outlier, head_outlier;
+  const float* inverse_frequencies;  // [head_size / 2]
+  ThermeshMatrix embedding, head;    // the same where they are tied
+  const float* norm;
+  const ThermeshLayer* layer;
+};
+
+// One sequence's part of a step; as `Span` of the kernels' door.
+struct ThermeshSpan {
+  int32_t start, count, context_length;
+  int32_t first_page, page_count;  // its page table within `pages`
+};
+
+struct ThermeshBatch {
+  const int64_t* token_ids;
+  const int64_t* positions;
+  const ThermeshSpan* spans;
+  const int32_t* pages;
+  const int32_t* output_rows;
+  float* logits;  // [outputs][vocabulary_size]
+  uint16_t* cache;  // [cache_pages][layers][keys, values][kv_heads] pages; see layout.h
+  int32_t tokens, span_count, page_entries, outputs, cache_pages, threads;
+};
+
+}  // extern "C"

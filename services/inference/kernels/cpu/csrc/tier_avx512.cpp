@@ -1,0 +1,130 @@
+// AVX-512 with VNNI (Ice Lake, Zen 4 and later): a vector is a row of lanes and
+// `vpdpbusd` multiplies 64 codes at once.
+#include <immintrin.h>
+#include <math.h>
+
+#include "tier.h"
+
+namespace thermesh {
+namespace {
+
+using Lanes = __m512;
+
+inline Lanes load(const float* x) { return _mm512_loadu_ps(x); }
+inline void store(float* x, Lanes v) { _mm512_storeu_ps(x, v); }
+inline Lanes set1(float x) { return _mm512_set1_ps(x); }
+inline Lanes add(Lanes a, Lanes b) { return _mm512_add_ps(a, b); }
+inline Lanes subtract(Lanes a, Lanes b) { return _mm512_sub_ps(a, b); }
+inline Lanes mul(Lanes a, Lanes b) { return _mm512_mul_ps(a, b); }
+inline Lanes divide(Lanes a, Lanes b) { return _mm512_div_ps(a, b); }
+inline Lanes fma(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a, b, c); }
+inline Lanes min(Lanes a, Lanes b) { return _mm512_min_ps(a, b); }
+inline Lanes max(Lanes a, Lanes b) { return _mm512_max_ps(a, b); }
+inline Lanes absolute(Lanes a) { return _mm512_abs_ps(a); }
+inline Lanes round(Lanes a) {
+  return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+inline Lanes times_power_of_two(Lanes a, Lanes n) { return _mm512_scalef_ps(a, n); }
+inline float reduce_add(Lanes a) { return _mm512_reduce_add_ps(a); }
+inline float reduce_max(Lanes a) { return _mm512_reduce_max_ps(a); }
+inline Lanes load_half(const uint16_t* x) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+}
+inline void store_half(uint16_t* x, Lanes v) {
+  const __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), half);
+}
+inline void store_int8(uint8_t* x, Lanes v) {
+  const __m128i codes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(x), codes);
+}
+// Lanes from `count` on become `fill`.
+inline Lanes keep_below(Lanes a, int count, float fill) {
+  const __mmask16 kept = count >= kLanes ? 0xFFFF : count <= 0 ? 0 : (1u << count) - 1;
+  return _mm512_mask_blend_ps(kept, set1(fill), a);
+}
+
+inline __m512i load_codes(const uint8_t* x) { return _mm512_loadu_si512(x); }
+
+// Four consecutive activations in every lane.
+inline __m512i four(const uint8_t* codes) {
+  int32_t together;
+  __builtin_memcpy(&together, codes, sizeof together);
+  return _mm512_set1_epi32(together);
+}
+
+inline __m512i dot(const __m512i* codes, const uint8_t* activations) {
+  __m512i sum = _mm512_setzero_si512();
+  for (int i = 0; i < 8; ++i) sum = _mm512_dpbusd_epi32(sum, codes[i], four(activations + 4 * i));
+  return sum;
+}
+
+template <int32_t kKind>
+inline void expand(const uint8_t* stored, __m512i* codes) {
+  const __m512i nibble = _mm512_set1_epi8(0x0F);
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (kKind == kQ8_0) {
+      codes[2 * i] = load_codes(stored + 128 * i);
+      codes[2 * i + 1] = load_codes(stored + 128 * i + 64);
+    } else {
+      const __m512i both = load_codes(stored + 64 * i);
+      codes[2 * i] = _mm512_and_si512(both, nibble);
+      codes[2 * i + 1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
+    }
+  }
+}
+
+// Adds one block of every row. Dots are in 256ths where there are fractions;
+// scaling by a power of two is exact, so a row without any gets the same bits.
+template <int kRows, bool kHasFractions>
+inline void add_block(const __m512i* codes, Lanes scale, Lanes minimum, const uint8_t* panel,
+                      Lanes* sums) {
+  const float* scales = reinterpret_cast<const float*>(panel + scales_offset(kRows));
+  if (kHasFractions) scale = mul(scale, set1(1.0f / 256.0f));
+  for (int r = 0; r < kRows; ++r) {
+    __m512i whole = dot(codes, panel + r * kBlock);
+    if (kHasFractions) {
+      const __m512i rest = dot(codes, panel + fractions_offset(kRows) + r * kBlock);
+      whole = _mm512_add_epi32(_mm512_slli_epi32(whole, 8), rest);
+    }
+    sums[r] = fma(_mm512_cvtepi32_ps(whole), mul(scale, set1(scales[r])), sums[r]);
+    sums[r] = fma(minimum, set1(scales[kRows + r]), sums[r]);
+  }
+}
+
+template <int kRows, int32_t kKind>
+void product(const uint8_t* tile, const uint8_t* panel, int blocks, float* out, size_t stride,
+             bool adds) {
+  Lanes sums[kRows];
+  for (int r = 0; r < kRows; ++r) sums[r] = set1(0.0f);
+  for (int block = 0; block < blocks; ++block) {
+    fetch(tile + kFetchAhead, tile_bytes(kKind));
+    const Lanes scale = load_half(reinterpret_cast<const uint16_t*>(tile));
+    const Lanes minimum = kKind == kQ4_1
+                              ? load_half(reinterpret_cast<const uint16_t*>(tile + 32))
+                              : mul(scale, set1(kKind == kQ4_0 ? -8.0f : -128.0f));
+    __m512i codes[8];
+    expand<kKind>(tile + code_offset(kKind), codes);
+    if (*reinterpret_cast<const int32_t*>(panel + flag_offset(kRows))) {
+      add_block<kRows, true>(codes, scale, minimum, panel, sums);
+    } else {
+      add_block<kRows, false>(codes, scale, minimum, panel, sums);
+    }
+    tile += tile_bytes(kKind);
+    panel += panel_block_bytes(kRows);
+  }
+  for (int r = 0; r < kRows; ++r) {
+    store(out + r * stride, adds ? add(load(out + r * stride), sums[r]) : sums[r]);
+  }
+}
+
+#include "body.h"
+
+}  // namespace
+
+const Tier& tier_avx512() {
+  static constexpr Tier tier = make_tier("avx512-vnni");
+  return tier;
+}
+
+}  // namespace thermesh

@@ -1,0 +1,198 @@
+"""A network whose step is one call into the C++ library.
+
+It has the interface of the network in torch. Weights are exactly the file's,
+activations are quantised in blocks of 32, keys and values are kept as half
+precision. The bits of a row depend on its own sequence
+alone: not on the batch, the pages, the chunks of its prompt or the number of
+threads.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import math
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from services.inference.kernels.cpu import memory, native
+from services.inference.kernels.cpu.packing import Packed, Tensors, Unsuitable
+from thermesh.errors import Internal, InvalidArgument
+
+if TYPE_CHECKING:
+    from services.inference.kernels import StepBatch
+    from services.inference.models.config import ModelConfig
+
+_PAGE_TOKENS = 16
+_SCORE_CHUNK = 128
+"""Tokens that `score` runs at once."""
+
+
+class CpuCache:
+    """Keys and values as half precision, in pages of 16 tokens.
+
+    `keys` is [pages, layers, kv_heads, head_size, 16 tokens], `values` [pages,
+    layers, kv_heads, head_size / 16, 16 tokens, 16]: in both, sixteen numbers
+    that a step uses together lie together.
+    """
+
+    def __init__(self, layers: int, pages: int, kv_heads: int, head_size: int) -> None:
+        if pages < 1:
+            raise InvalidArgument(f"a cache of {pages} pages, at least 1 is needed", field="pages")
+        shape = (pages, layers, 2, kv_heads, head_size * _PAGE_TOKENS)
+        content = memory.anonymous(2 * math.prod(shape)).view(np.float16).reshape(shape)
+        self.content = torch.from_numpy(content)
+        split = (pages, layers, kv_heads)
+        self.keys = self.content[:, :, 0].view(*split, head_size, _PAGE_TOKENS)
+        self.values = self.content[:, :, 1].view(*split, head_size // 16, _PAGE_TOKENS, 16)
+        self.pages = pages
+        self.sizes = (layers, kv_heads, head_size)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that one token takes over all layers, keys and values together."""
+        layers, kv_heads, head_size = self.sizes
+        return 2 * layers * kv_heads * head_size * self.content.element_size()
+
+
+class Engine:
+    """The library's threads and scratch memory; computes one step at a time."""
+
+    def __init__(self, library: Any, tier: str = "") -> None:
+        name = library.thermesh_tier(tier.encode())
+        if name is None:
+            raise Unsuitable(f"this processor has no tier {tier}")
+        self.tier: str = name.decode()
+        self.handle = library.thermesh_engine_new(tier.encode())
+        if not self.handle:
+            raise MemoryError
+        # Not at exit: a thread may be in the middle of a step then.
+        weakref.finalize(self, library.thermesh_engine_free, self.handle).atexit = False
+
+
+class CpuNetwork:
+    """A network on the C++ kernels. Raises `native.NotAvailable` and `Unsuitable`.
+
+    A step uses as many threads as torch is set to. `tier` names the
+    instruction set, "" stands for the best there is; `precision` is one of
+    `packing.PRECISIONS`.
+    """
+
+    def __init__(
+        self, config: ModelConfig, tensors: Tensors, tier: str = "", precision: str = "full"
+    ) -> None:
+        self._library = native.library()
+        self._packed = Packed(self._library, config, tensors, precision)
+        self._sizes = (config.layers, config.kv_heads, config.head_size)
+        self._vocabulary_size = config.vocabulary_size
+        self._engine = Engine(self._library, tier)
+        # Scoring has threads and memory of its own: it never makes a step wait.
+        self._scoring_engine = Engine(self._library, tier)
+        self.kernels_name = f"cpu-{self._engine.tier}"
+        self.weight_bytes = self._packed.byte_count
+
+    def new_cache(self, pages: int) -> CpuCache:
+        """Return an empty cache of `pages` pages; memory is taken as pages are written."""
+        layers, kv_heads, head_size = self._sizes
+        return CpuCache(layers, pages, kv_heads, head_size)
+
+    def step(self, batch: StepBatch, cache: CpuCache) -> torch.Tensor:
+        """Run the new tokens of several sequences and extend the cache by them.
+
+        Returns [sequences, vocabulary] float32: the logits after the last new
+        token of each span, in the order of the spans. Raises InvalidArgument
+        for a batch that does not fit the cache, and changes nothing then.
+        """
+        rows = [span.start + span.count - 1 for span in batch.spans]
+        logits = torch.empty(len(rows), self._vocabulary_size)
+        self._run(self._engine, batch, cache, rows, logits)
+        return logits
+
+    def score(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Run one text on one thread, in a cache of its own, freed at once.
+
+        `token_ids` is [tokens] int64; returns [tokens, vocabulary] float32, row
+        i the logits after token i. The result alone takes 4 * vocabulary bytes
+        a token (200 kB at a vocabulary of 49,152): bound the text.
+        """
+        from services.inference.kernels import Span, StepBatch  # noqa: PLC0415  # it imports us
+
+        tokens = token_ids.shape[0]
+        pages = tuple(range(-(-tokens // _PAGE_TOKENS)))
+        cache = self.new_cache(max(len(pages), 1))
+        logits = torch.empty(tokens, self._vocabulary_size)
+        for start in range(0, tokens, _SCORE_CHUNK):
+            stop = min(start + _SCORE_CHUNK, tokens)
+            span = Span(0, stop - start, stop, pages)
+            batch = StepBatch(token_ids[start:stop], torch.arange(start, stop), (span,))
+            rows = range(stop - start)
+            self._run(self._scoring_engine, batch, cache, rows, logits[start:stop])
+        return logits
+
+    def _run(
+        self,
+        engine: Engine,
+        batch: StepBatch,
+        cache: CpuCache,
+        rows: Sequence[int],
+        logits: torch.Tensor,
+    ) -> None:
+        """Run a step and write the logits after each of `rows`."""
+        if not isinstance(cache, CpuCache) or cache.sizes != self._sizes:
+            raise InvalidArgument("the cache is not of this network", field="cache")
+        token_ids = _checked(batch.token_ids, "token_ids")
+        positions = _checked(batch.positions, "positions")
+        if len(token_ids) != len(positions):
+            raise InvalidArgument("as many positions as token_ids are needed", field="positions")
+        spans, pages, output_rows = _flattened(batch, rows)
+        described = native.Batch(
+            token_ids=token_ids.data_ptr(),
+            positions=positions.data_ptr(),
+            spans=spans.buffer_info()[0],
+            pages=pages.buffer_info()[0],
+            output_rows=output_rows.buffer_info()[0],
+            logits=logits.data_ptr(),
+            cache=cache.content.data_ptr(),
+            tokens=len(token_ids),
+            span_count=len(batch.spans),
+            page_entries=len(pages),
+            outputs=len(rows),
+            cache_pages=cache.pages,
+            threads=1 if engine is self._scoring_engine else torch.get_num_threads(),
+        )
+        self._call(engine, described)
+
+    def _call(self, engine: Engine, batch: native.Batch) -> None:
+        network = ctypes.byref(self._packed.network)
+        problem = self._library.thermesh_step(engine.handle, network, ctypes.byref(batch))
+        if problem:
+            if problem.startswith(b"not enough memory"):
+                raise Internal(problem.decode())
+            raise InvalidArgument(problem.decode(), field="batch")
+
+
+def _checked(tensor: torch.Tensor, field: str) -> torch.Tensor:
+    """Return `tensor` as the library reads it: a vector of int64 without gaps."""
+    if tensor.dim() != 1 or tensor.dtype != torch.int64 or tensor.device.type != "cpu":
+        raise InvalidArgument(f"{field} must be a vector of int64 on the CPU", field=field)
+    return tensor.contiguous()
+
+
+def _flattened(
+    batch: StepBatch, rows: Sequence[int]
+) -> tuple[array.array[int], array.array[int], array.array[int]]:
+    """Return spans, page tables and output rows as arrays of int32."""
+    spans, pages = array.array("i"), array.array("i")
+    try:
+        for span in batch.spans:
+            table = span.page_table
+            spans.extend((span.start, span.count, span.context_length, len(pages), len(table)))
+            pages.extend(table)
+        return spans, pages, array.array("i", rows)
+    except (OverflowError, TypeError) as error:
+        message = "spans and pages must be integers of 32 bits"
+        raise InvalidArgument(message, field="batch") from error

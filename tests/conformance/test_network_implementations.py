@@ -1,0 +1,280 @@
+"""Every implementation of a network computes what the reference means."""
+
+import dataclasses
+import math
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from quantised_network import SMALL, QuantisedTensors
+
+from services.inference.kernels import PAGE_SIZE, CpuNetwork, Span, StepBatch
+from services.inference.kernels.cpu import status
+from thermesh.errors import InvalidArgument, MeshError
+
+STATUS = status()
+IMPLEMENTATIONS = [
+    "reference",
+    *(STATUS.tiers or [pytest.param("cpu", marks=pytest.mark.skip(reason=STATUS.reason))]),
+]
+VARIANTS = {
+    "plain": {},
+    "untied": {"tied_embeddings": False},
+    "tied": {"tied_embeddings": True},
+    "one key-value head": {"kv_heads": 1},
+    "a key-value head for each query head": {"kv_heads": 4},
+    "wide heads": {"head_size": 64},
+    "biases": {"qkv_bias": True, "output_bias": True},
+    "normed heads": {"qk_norm": True},
+    "a vocabulary that fills no tile": {"vocabulary_size": 201},
+}
+PROPERTY = settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Set torch, and with it the kernels, back to one thread."""
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=IMPLEMENTATIONS)
+def make(request):
+    """Return a function that makes a network of some tensors."""
+
+    def make_network(tensors, precision="full"):
+        if request.param == "reference":
+            return tensors.reference()
+        return CpuNetwork(tensors.config, tensors, request.param, precision)
+
+    return make_network
+
+
+@pytest.fixture(scope="module")
+def network(make):
+    """One small network for all examples of a property."""
+    return make(QuantisedTensors())
+
+
+def run(network, cache, parts):
+    """Step over (token ids, first position, page table) of several sequences."""
+    spans, start = [], 0
+    for ids, first, table in parts:
+        spans.append(Span(start, len(ids), first + len(ids), table))
+        start += len(ids)
+    token_ids = torch.tensor([token for ids, _, _ in parts for token in ids])
+    positions = torch.cat([torch.arange(f, f + len(ids)) for ids, f, _ in parts])
+    return network.step(StepBatch(token_ids, positions, tuple(spans)), cache)
+
+
+def deviation(actual, expected):
+    """Root mean square of the difference, relative to that of what is expected."""
+    return ((actual - expected).square().mean() / expected.square().mean()).sqrt().item()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("precision", "tolerance"), [("full", 3e-3), ("mixed", 5e-2)])
+def test_logits_are_those_of_the_dequantised_weights(make, variant, precision, tolerance):
+    """Every shape of network gives the reference's logits, as closely as its precision says."""
+    tensors = QuantisedTensors(dataclasses.replace(SMALL, **VARIANTS[variant]))
+    ids = torch.from_numpy(np.random.default_rng(1).integers(0, 200, 70))
+
+    logits = make(tensors, precision).score(ids)
+
+    assert deviation(logits, tensors.reference().score(ids)) < tolerance
+
+
+@st.composite
+def schedules(draw):
+    """Lengths of sequences and, for each step, which advance by how many tokens."""
+    lengths = draw(st.lists(st.integers(1, 60), min_size=1, max_size=5))
+    steps, done = [], [0] * len(lengths)
+    while any(d < length for d, length in zip(done, lengths, strict=True)):
+        counts = [
+            min(draw(st.sampled_from([0, 1, 1, 7, 30])), length - d)
+            for d, length in zip(done, lengths, strict=True)
+        ]
+        if not any(counts):
+            counts = [length - d for d, length in zip(done, lengths, strict=True)]
+        steps.append(counts)
+        done = [d + count for d, count in zip(done, counts, strict=True)]
+    return lengths, steps, draw(st.integers(0, 2**31)), draw(st.integers(1, 3))
+
+
+@PROPERTY
+@given(schedule=schedules())
+def test_any_batching_equals_one_by_one(network, schedule):
+    """Sequences stepped together, in chunks, mixed with decode, on any pages and any
+    number of threads, end as each alone; in C++ bit for bit.
+    """
+    lengths, steps, seed, threads = schedule
+    random = np.random.default_rng(seed)
+    texts = [random.integers(0, 200, length).tolist() for length in lengths]
+    needed = [-(-length // PAGE_SIZE) for length in lengths]
+    pages = random.permutation(sum(needed)).tolist()
+    tables = [tuple(pages.pop() for _ in range(count)) for count in needed]
+    cache = network.new_cache(sum(needed))
+    done, last = [0] * len(texts), {}
+    torch.set_num_threads(threads)
+    for counts in steps:
+        moving = [index for index, count in enumerate(counts) if count]
+        parts = [(texts[i][done[i] : done[i] + counts[i]], done[i], tables[i]) for i in moving]
+        for row, index in zip(run(network, cache, parts), moving, strict=True):
+            last[index] = row
+            done[index] += counts[index]
+
+    torch.set_num_threads(1)
+    tolerance = 3e-5 if network.kernels_name == "reference" else 0.0
+    for index, text in enumerate(texts):
+        alone = network.score(torch.tensor(text))[-1]
+        torch.testing.assert_close(last[index], alone, atol=tolerance, rtol=tolerance)
+
+
+def test_long_contexts_are_the_same_on_any_number_of_threads(network):
+    """A context cut into ranges for several threads gives what one thread gives."""
+    ids = np.random.default_rng(4).integers(0, 200, 1300).tolist()
+    pages = -(-len(ids) // PAGE_SIZE)
+    table = tuple(reversed(range(pages)))
+    cache = network.new_cache(pages)
+    run(network, cache, [(ids[:-1], 0, table)])
+
+    rows = []
+    for count in (1, 2, 3, 1):
+        torch.set_num_threads(count)
+        rows.append(run(network, cache, [(ids[-1:], len(ids) - 1, table)])[0])
+
+    tolerance = 3e-5 if network.kernels_name == "reference" else 0.0
+    for row in rows[1:]:
+        torch.testing.assert_close(row, rows[0], atol=tolerance, rtol=tolerance)
+
+
+def test_a_page_that_was_used_before_leaves_no_trace(network):
+    """A sequence on used pages gives the logits it gives on fresh ones."""
+    cache = network.new_cache(1)
+    run(network, cache, [(list(range(16)), 0, (0,))])
+
+    again = run(network, cache, [([5, 6], 0, (0,))])
+
+    assert torch.equal(again, run(network, network.new_cache(1), [([5, 6], 0, (0,))]))
+
+
+def test_a_cache_tells_what_a_token_costs(network):
+    """Pages and bytes per token are told, whatever the layout."""
+    cache = network.new_cache(3)
+
+    width = 2 * SMALL.layers * SMALL.kv_heads * SMALL.head_size
+    assert cache.pages == 3
+    assert cache.bytes_per_token in (2 * width, 4 * width)
+
+
+BAD = {
+    "a token below 0": lambda b: {"token_ids": torch.tensor([1, -1, 3])},
+    "a token beyond the vocabulary": lambda b: {"token_ids": torch.tensor([1, 200, 3])},
+    "tokens of another type": lambda b: {"token_ids": b.token_ids.to(torch.int32)},
+    "tokens in two dimensions": lambda b: {"token_ids": b.token_ids[None]},
+    "fewer positions": lambda b: {"positions": b.positions[:2]},
+    "a negative position": lambda b: {"positions": torch.tensor([0, -1, 0])},
+    "no tokens": lambda b: {
+        "token_ids": torch.empty(0, dtype=torch.int64),
+        "positions": torch.empty(0, dtype=torch.int64),
+        "spans": (),
+    },
+    "no spans": lambda b: {"spans": ()},
+    "a gap between spans": lambda b: {"spans": (Span(0, 1, 1, (0,)), Span(2, 1, 1, (1,)))},
+    "overlapping spans": lambda b: {"spans": (Span(0, 2, 2, (0,)), Span(1, 2, 2, (1,)))},
+    "too few rows": lambda b: {"spans": (Span(0, 2, 2, (0,)),)},
+    "too many rows": lambda b: {"spans": (Span(0, 4, 4, (0,)),)},
+    "an empty span": lambda b: {"spans": (Span(0, 0, 1, (0,)), Span(0, 3, 3, (1,)))},
+    "a context shorter than its tokens": lambda b: {"spans": (Span(0, 3, 2, (0,)),)},
+    "a page below 0": lambda b: {"spans": (Span(0, 3, 3, (-1,)),)},
+    "a page beyond the cache": lambda b: {"spans": (Span(0, 3, 3, (2,)),)},
+    "a page table too short": lambda b: {"spans": (Span(0, 3, 17, (0,)),)},
+    "no page table": lambda b: {"spans": (Span(0, 3, 3, ()),)},
+    "a page of 33 bits": lambda b: {"spans": (Span(0, 3, 3, (1 << 33,)),)},
+    "a context of 33 bits": lambda b: {"spans": (Span(0, 3, 1 << 33, (0,)),)},
+    "the longest context": lambda b: {"spans": (Span(0, 3, (1 << 31) - 1, (0,)),)},
+    "a count that overflows": lambda b: {"spans": (Span(0, (1 << 31) - 1, 3, (0,)),)},
+}
+
+
+@pytest.mark.parametrize("problem", BAD)
+def test_a_bad_batch_is_refused_and_changes_nothing(problem):
+    """The C++ kernels check all they are given before they touch anything."""
+    network = _cpu_network()
+    cache = network.new_cache(2)
+    batch = StepBatch(torch.tensor([1, 2, 3]), torch.arange(3), (Span(0, 3, 3, (0,)),))
+    network.step(batch, cache)
+    before = cache.content.clone()
+
+    with pytest.raises(InvalidArgument):
+        network.step(dataclasses.replace(batch, **BAD[problem](batch)), cache)
+
+    assert torch.equal(cache.content, before)
+
+
+def test_a_cache_of_another_network_is_refused():
+    """A cache belongs to the sizes it was made for."""
+    network = _cpu_network()
+    other = CpuNetwork(
+        dataclasses.replace(SMALL, layers=1),
+        QuantisedTensors(dataclasses.replace(SMALL, layers=1)),
+    )
+    batch = StepBatch(torch.tensor([1]), torch.tensor([0]), (Span(0, 1, 1, (0,)),))
+
+    with pytest.raises(InvalidArgument, match="cache"):
+        network.step(batch, other.new_cache(1))
+
+
+@PROPERTY
+@given(
+    token_ids=st.lists(st.integers(-2, 210), max_size=4),
+    shift=st.integers(-1, 1),
+    spans=st.lists(
+        st.builds(
+            Span,
+            st.integers(-1, 3),
+            st.integers(-1, 4),
+            st.integers(-1, 40) | st.integers(-(2**31), 2**31 - 1),
+            st.lists(st.integers(-1, 3), max_size=3).map(tuple),
+        ),
+        max_size=3,
+    ),
+)
+def test_whatever_the_batch_the_outcome_is_logits_or_a_refusal(token_ids, shift, spans):
+    """No batch reads or writes out of bounds: one of two outcomes, and finite numbers."""
+    network = _cpu_network()
+    positions = torch.arange(max(len(token_ids) + shift, 0))
+    batch = StepBatch(torch.tensor(token_ids, dtype=torch.int64), positions, tuple(spans))
+    try:
+        logits = network.step(batch, network.new_cache(3))
+    except MeshError:
+        return
+    assert logits.shape == (len(spans), 200)
+    assert logits.isfinite().all()
+
+
+def test_extreme_activations_stay_finite(make):
+    """Numbers far beyond half precision reach the cache as its ends, not as infinity."""
+    tensors = QuantisedTensors(dataclasses.replace(SMALL, qkv_bias=True))
+    for index in range(SMALL.layers):
+        tensors.vector(f"blk.{index}.attn_v.bias")[:] = 1e6
+        tensors.vector(f"blk.{index}.attn_k.bias")[:] = -1e5
+
+    logits = make(tensors).score(torch.arange(20))
+
+    assert logits.isfinite().all()
+    assert not math.isnan(logits.sum().item())
+
+
+def _cpu_network():
+    if not STATUS.available:
+        pytest.skip(STATUS.reason)
+    return _CACHED.setdefault("small", CpuNetwork(SMALL, QuantisedTensors()))
+
+
+_CACHED = {}

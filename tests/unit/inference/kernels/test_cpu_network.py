@@ -1,0 +1,297 @@
+"""The C++ kernels as a part of a process: choice, threads, memory."""
+
+import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+
+import psutil
+import pytest
+import torch
+from quantised_network import SMALL, QuantisedTensors
+
+from services.inference.config import KernelsConfig
+from services.inference.kernels import CpuNetwork, Span, StepBatch, whole_network
+from services.inference.kernels.cpu import build, native, status
+from thermesh.errors import FailedPrecondition
+from thermesh.testing import eventually
+
+STATUS = status()
+built = pytest.mark.skipif(not STATUS.available, reason=STATUS.reason)
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Set torch, and with it the kernels, back to one thread."""
+    yield
+    torch.set_num_threads(1)
+
+
+def decode(network, cache, token=1, length=1):
+    """One step of one sequence of `length` tokens."""
+    ids = torch.full((length,), token)
+    span = Span(0, length, length, tuple(range(-(-length // 16))))
+    return network.step(StepBatch(ids, torch.arange(length), (span,)), cache)
+
+
+@built
+def test_the_best_tier_of_the_processor_is_chosen():
+    """A model that fits runs in C++ without anybody asking for it."""
+    network = whole_network(SMALL, QuantisedTensors(), KernelsConfig())
+
+    assert network.kernels_name == f"cpu-{STATUS.tiers[0]}"
+
+
+@built
+def test_without_vectors_torch_serves(monkeypatch):
+    """Where only plain loops would run, torch is faster and is chosen, unless asked."""
+    plain = native.Status(available=True, tiers=("generic",), reason="")
+    monkeypatch.setattr("services.inference.kernels.status", lambda: plain)
+
+    assert whole_network(SMALL, QuantisedTensors(), KernelsConfig()) is None
+    assert whole_network(SMALL, QuantisedTensors(), KernelsConfig("cpu")) is not None
+
+
+@built
+@pytest.mark.parametrize("tier", STATUS.tiers)
+def test_a_tier_can_be_asked_for(tier):
+    """THERMESH_KERNELS_TIER names the instruction set."""
+    network = whole_network(SMALL, QuantisedTensors(), KernelsConfig(tier=tier))
+
+    assert network.kernels_name == f"cpu-{tier}"
+
+
+def test_the_reference_can_be_asked_for():
+    """THERMESH_KERNELS=reference leaves the C++ kernels alone."""
+    assert whole_network(SMALL, QuantisedTensors(), KernelsConfig("reference")) is None
+
+
+def test_the_choice_comes_from_the_environment(monkeypatch):
+    """Without a configuration the environment is asked."""
+    monkeypatch.setenv("THERMESH_KERNELS", "reference")
+
+    assert whole_network(SMALL, QuantisedTensors()) is None
+
+
+def test_without_the_library_torch_serves(monkeypatch):
+    """Where the kernels are not built the model still runs, and insisting is refused."""
+
+    def missing():
+        raise native.NotAvailable("the C++ kernels are not built")
+
+    monkeypatch.setattr(native, "library", missing)
+
+    assert whole_network(SMALL, QuantisedTensors(), KernelsConfig()) is None
+    assert native.status().reason == "the C++ kernels are not built"
+    with pytest.raises(FailedPrecondition, match="THERMESH_KERNELS=cpu: the C\\+\\+ kernels are"):
+        whole_network(SMALL, QuantisedTensors(), KernelsConfig("cpu"))
+
+
+@built
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"head_size": 8}, "head_size"),
+        ({"hidden_size": 64, "intermediate_size": 64, "head_size": 512}, "head_size"),
+        ({"heads": 130, "kv_heads": 1, "head_size": 16}, "query heads"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_left_to_torch(changes, problem):
+    """Sizes the kernels cannot have are told by name, or torch serves."""
+    config = dataclasses.replace(SMALL, **changes)
+    tensors = QuantisedTensors(config)
+
+    assert whole_network(config, tensors, KernelsConfig()) is None
+    with pytest.raises(FailedPrecondition, match=problem):
+        whole_network(config, tensors, KernelsConfig("cpu"))
+
+
+@built
+def test_weights_in_another_format_are_left_to_torch():
+    """A matrix in a format that cannot be packed is told by its name."""
+    tensors = QuantisedTensors()
+    tensors.replace("token_embd.weight", kind="Q6_K")
+
+    assert whole_network(SMALL, tensors, KernelsConfig()) is None
+    with pytest.raises(FailedPrecondition, match="Q6_K"):
+        whole_network(SMALL, tensors, KernelsConfig("cpu"))
+
+
+@built
+def test_matrices_of_other_sizes_are_refused():
+    """A matrix that does not fit the configuration never reaches a step."""
+    tensors = QuantisedTensors()
+    rows = tensors.matrix("blk.1.ffn_up.weight").rows
+    tensors.replace("blk.1.ffn_up.weight", rows=rows[:-1])
+
+    with pytest.raises(FailedPrecondition, match="feed-forward"):
+        whole_network(SMALL, tensors, KernelsConfig("cpu"))
+
+
+def test_a_library_that_is_no_library_is_not_available(tmp_path):
+    """A damaged file is told, with what to do about it."""
+    damaged = tmp_path / "damaged.so"
+    damaged.write_bytes(b"not a library")
+
+    with pytest.raises(native.NotAvailable, match=r"kernels\.cpu\.build"):
+        native.library(damaged)
+
+
+@built
+def test_a_library_older_than_its_sources_is_not_used(monkeypatch, tmp_path):
+    """What was built from other sources is never called."""
+    copy = tmp_path / "old.so"
+    copy.write_bytes(build.LIBRARY.read_bytes())
+    monkeypatch.setattr(build, "source_hash", lambda: "0123456789abcdef")
+
+    with pytest.raises(native.NotAvailable, match="older than their sources"):
+        native.library(copy)
+
+
+def test_a_build_without_a_compiler_says_so(monkeypatch, tmp_path):
+    """The reason names what to install."""
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(build.BuildFailed, match="install g"):
+        build.build(tmp_path / "kernels.so")
+
+
+@built
+async def test_helpers_sleep_when_there_is_nothing_to_do():
+    """After a step the threads of the kernels wait without using the processor."""
+    before = {thread.id for thread in psutil.Process().threads()}
+    torch.set_num_threads(3)
+    network = CpuNetwork(SMALL, QuantisedTensors())
+    cache = network.new_cache(4)
+    expected = decode(network, cache, length=50)
+    helpers = {thread.id for thread in psutil.Process().threads()} - before
+    assert len(helpers) >= 2
+
+    def asleep():
+        tasks = pathlib.Path("/proc/self/task")
+        states = [(tasks / str(helper) / "stat").read_text() for helper in helpers]
+        return all(state.rpartition(")")[2].split()[0] == "S" for state in states)
+
+    await eventually(asleep)
+    assert torch.equal(decode(network, cache, length=50), expected), "woken, they work again"
+
+
+@built
+def test_the_number_of_threads_may_change_between_steps():
+    """Threads come and go with torch's setting, and the result stays."""
+    network = CpuNetwork(SMALL, QuantisedTensors())
+    cache = network.new_cache(4)
+    expected = decode(network, cache, length=50)
+
+    for count in (2, 4, 1, 3, 2, 1):
+        torch.set_num_threads(count)
+        for _ in range(20):
+            assert torch.equal(decode(network, cache, length=50), expected)
+
+
+@built
+def test_steps_and_scores_of_several_threads_do_not_mix():
+    """Callers on several threads each get their own results."""
+    torch.set_num_threads(2)
+    network = CpuNetwork(SMALL, QuantisedTensors())
+    expected = [decode(network, network.new_cache(2), token, 20) for token in range(4)]
+    wrong = []
+
+    def work(token):
+        cache = network.new_cache(2)
+        results = [decode(network, cache, token, 20) for _ in range(20)]
+        results.append(network.score(torch.full((20,), token))[-1:])
+        wrong.extend(token for result in results if not torch.equal(result, expected[token]))
+
+    workers = [threading.Thread(target=work, args=(token,)) for token in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    assert wrong == []
+
+
+@built
+def test_a_forked_process_computes_too():
+    """A fork has none of the threads, and does with new ones."""
+    script = """
+import os, sys, torch
+sys.path.insert(0, "tests/fakes")
+from quantised_network import SMALL, QuantisedTensors
+from services.inference.kernels import CpuNetwork, Span, StepBatch
+torch.set_num_threads(2)
+network = CpuNetwork(SMALL, QuantisedTensors())
+batch = StepBatch(torch.arange(40), torch.arange(40), (Span(0, 40, 40, (0, 1, 2)),))
+expected = network.step(batch, network.new_cache(3))
+child = os.fork()
+same = torch.equal(network.step(batch, network.new_cache(3)), expected)
+if child == 0:
+    os._exit(0 if same else 1)
+sys.exit(os.waitpid(child, 0)[1] or (0 if same else 1))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], timeout=60, check=False, capture_output=True, text=True
+    )
+
+    assert result.returncode == 0, result.stderr
+
+
+@built
+def test_only_what_is_packed_stays_resident():
+    """The weights take what they take in the file, a little for whole tiles, and no more."""
+    tensors = QuantisedTensors()
+    stored = sum(tensors.matrix(name).rows.nbytes for name in tensors.kinds())
+
+    network = CpuNetwork(SMALL, tensors)
+
+    assert stored <= network.weight_bytes <= 1.1 * stored
+
+
+@built
+def test_scoring_an_empty_text_gives_no_rows():
+    """No tokens, no logits."""
+    network = CpuNetwork(SMALL, QuantisedTensors())
+
+    assert network.score(torch.empty(0, dtype=torch.int64)).shape == (0, 200)
+
+
+@built
+@pytest.mark.slow
+def test_nothing_is_out_of_bounds_or_undefined(tmp_path):
+    """The suites of the kernels pass under the address and undefined-behaviour sanitizers."""
+    library = build.build(tmp_path / "sanitized.so", sanitize=True)
+    compiler = build.compiler()
+    runtime = subprocess.run(
+        [*compiler, "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    if not pathlib.Path(runtime).is_absolute():
+        pytest.skip("the compiler brings no address sanitizer")
+    script = f"""
+import pathlib, sys, pytest
+from services.inference.kernels.cpu import build
+build.LIBRARY = pathlib.Path({str(library)!r})
+sys.exit(pytest.main(["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--timeout=600",
+    "tests/conformance/test_network_implementations.py", "-k", "not reference",
+    "tests/unit/inference/kernels/test_cpu_products.py"]))
+"""
+    environ = os.environ | {
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0:verify_asan_link_order=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environ,
+        timeout=900,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    assert " passed" in result.stdout

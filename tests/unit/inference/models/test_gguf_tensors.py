@@ -1,0 +1,95 @@
+"""Quantised GGUF files on the C++ kernels and in plain torch."""
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from services.inference.kernels.cpu import status
+from services.inference.models import load
+from thermesh.errors import InvalidArgument
+
+STATUS = status()
+pytestmark = pytest.mark.skipif(not STATUS.available, reason=STATUS.reason)
+
+KINDS = {
+    "Q4_0": gguf.GGMLQuantizationType.Q4_0,
+    "Q4_1": gguf.GGMLQuantizationType.Q4_1,
+    "Q8_0": gguf.GGMLQuantizationType.Q8_0,
+}
+SIZES = {"hidden": 64, "head_size": 16, "heads": 4, "kv_heads": 2, "intermediate": 96}
+KEYS = {"llama.attention.key_length": 16, "qwen3.attention.key_length": 16}
+
+VARIANTS = {
+    "tied": ("llama", {}),
+    "untied": ("llama", {"tied": False}),
+    "normed heads": ("qwen3", {"qk_norm": True}),
+}
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """Return a function that loads a file for the C++ kernels and for torch."""
+
+    def load_both(path):
+        monkeypatch.setenv("THERMESH_KERNELS", "cpu")
+        fast = load(path, "tiny")
+        monkeypatch.setenv("THERMESH_KERNELS", "reference")
+        return fast, load(path, "tiny")
+
+    return load_both
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_quantised_file_means_the_same_in_both(both, write_gguf, tiny, kind, variant):
+    """The blocks of a file, rotary order included, give the logits of its numbers."""
+    architecture, changes = VARIANTS[variant]
+    model = tiny(**SIZES, **changes)
+    fast, plain = both(
+        write_gguf(model, architecture=architecture, metadata=KEYS, kind=KINDS[kind])
+    )
+    ids = torch.from_numpy(np.random.default_rng(3).integers(0, len(model.tokens), 60))
+
+    logits, expected = fast.network.score(ids), plain.network.score(ids)
+
+    assert fast.network.kernels_name == f"cpu-{STATUS.tiers[0]}"
+    assert plain.network.kernels_name == "reference"
+    assert (logits - expected).square().mean().sqrt() < 3e-3 * expected.square().mean().sqrt()
+
+
+def test_frequency_factors_reach_the_kernels(both, write_gguf, tiny):
+    """`rope_freqs.weight` stretches positions in C++ as in torch."""
+    factors = np.linspace(1, 8, 8).astype("f4")
+    path = write_gguf(
+        tiny(**SIZES), metadata=KEYS, kind=KINDS["Q8_0"], tensors={"rope_freqs.weight": factors}
+    )
+    fast, plain = both(path)
+    ids = torch.arange(100)
+
+    torch.testing.assert_close(
+        fast.network.score(ids), plain.network.score(ids), atol=3e-3, rtol=3e-2
+    )
+
+
+def test_weights_that_are_no_blocks_are_left_to_torch(monkeypatch, write_gguf, tiny):
+    """A file of float32 loads as ever."""
+    monkeypatch.delenv("THERMESH_KERNELS", raising=False)
+
+    model = load(write_gguf(tiny(**SIZES), metadata=KEYS), "tiny")
+
+    assert model.network.kernels_name == "reference"
+
+
+def test_a_scale_that_is_not_finite_is_the_file_s_fault(monkeypatch, write_gguf, tiny):
+    """A broken block is refused with the name of its tensor, whatever kernels are there."""
+    monkeypatch.delenv("THERMESH_KERNELS", raising=False)
+    path = write_gguf(tiny(**SIZES), metadata=KEYS, kind=KINDS["Q8_0"])
+    tensor = gguf.GGUFReader(path).get_tensor(0)
+    content = bytearray(path.read_bytes())
+    offset = int(tensor.data_offset)
+    content[offset : offset + 2] = b"\x00\x7c"
+    path.write_bytes(content)
+
+    with pytest.raises(InvalidArgument, match=r"not finite"):
+        load(path, "tiny")
