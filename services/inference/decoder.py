@@ -39,13 +39,14 @@ DEFAULT_REPORT_EVERY_TOKENS = 16
 class Network(Protocol):
     """What the decoder needs of a model's network."""
 
+    def use_threads(self, count: int) -> None:
+        """Compute with `count` cores when called from this thread."""
+
     def new_cache(self, pages: int) -> Any:
         """Return a KV cache of `pages` pages."""
-        ...
 
     def step(self, batch: StepBatch, cache: Any) -> torch.Tensor:
         """Return [spans, vocabulary] float32 logits after each span's last token."""
-        ...
 
 
 class Tokenizer(Protocol):
@@ -99,6 +100,10 @@ class Decoder:
         self._by_request_id: dict[str, Sequence] = {}
         self._result = StepResult()
         self._step_time_us = 0
+
+    def use_threads(self, count: int) -> None:
+        """Let steps run from this thread use `count` cores."""
+        self._network.use_threads(count)
 
     # Commands: between two steps.
 

@@ -46,6 +46,9 @@ class FakeNetwork:
 
     kernels_name = "fake"
 
+    def use_threads(self, count: int) -> None:
+        """Nothing to share among cores."""
+
     def new_cache(self, pages: int) -> FakeCache:
         """Return an empty cache."""
         return FakeCache(pages)
