@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
+import grpc
+import hypothesis
 import pytest
 
 from thermesh.testing import FakeClock, RedisServer, redis_server
+
+# How long an example takes says more of the machine than of the code; speed is
+# proven in benchmarks.
+hypothesis.settings.register_profile("thermesh", deadline=None)
+hypothesis.settings.load_profile("thermesh")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def grpc_engine() -> None:
+    """Keeps gRPC's asyncio engine up for the whole session.
+
+    It stops with the last channel, server or call and destroys its completion
+    queue under the thread that polls it. Programs do that once, at their end;
+    hundreds of tests in one process would meet the race.
+    """
+
+    async def start() -> None:
+        grpc.aio.init_grpc_aio()
+
+    asyncio.run(start())
 
 
 @pytest.fixture

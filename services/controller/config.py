@@ -8,7 +8,43 @@ from thermesh.settings import between, not_empty, one_of, setting
 
 
 @dataclass(frozen=True)
-class Config:
+class PolicyConfig:
+    """What a new installation begins with; stored versions bring their own."""
+
+    policy_kind: str = setting(
+        "THERMESH_POLICY_KIND",
+        "squashed_gaussian",
+        one_of("squashed_gaussian", "thompson"),
+        "kind of policy of a new installation",
+    )
+    grid_temperatures: str = setting(
+        "THERMESH_GRID_TEMPERATURES",
+        "0.1,0.25,0.4,0.6,0.8,1.0,1.2",
+        not_empty,
+        "temperatures of the grid of actions, between commas",
+    )
+    grid_guards: str = setting(
+        "THERMESH_GRID_GUARDS",
+        "top_n_sigma",
+        not_empty,
+        "guards of the grid: top_n_sigma, min_p, none",
+    )
+    grid_cap_shares: str = setting(
+        "THERMESH_GRID_CAP_SHARES",
+        "1.0",
+        not_empty,
+        "token caps of the grid, as shares of the scenario's cap",
+    )
+    grid_paths: str = setting(
+        "THERMESH_GRID_PATHS",
+        "standard",
+        not_empty,
+        "compute paths of the grid: light, standard, heavy",
+    )
+
+
+@dataclass(frozen=True)
+class Config(PolicyConfig):
     """What the environment says; see each variable's documentation."""
 
     host: str = setting("THERMESH_HOST", "127.0.0.1", not_empty, "address to listen on")
@@ -36,7 +72,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class LearnerConfig:
+class LearnerConfig(PolicyConfig):
     """Settings of the Celery worker."""
 
     redis_url: str = setting(

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from services.controller.envelope import Envelope, envelope_of
-from services.controller.policy import NEUTRAL, PolicySnapshot, Vector
+from services.controller.bandit import Action
+from services.controller.envelope import GUARDS, Envelope, envelope_of
+from services.controller.policy import NEUTRAL, Draw, PolicySnapshot, Vector
 from services.controller.sampling import (
     Fixed,
     Guard,
@@ -64,19 +65,11 @@ class Constraints:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """What the policy says: a temperature and the density it was drawn with."""
-
-    temperature: float
-    log_density: float
-
-
-@dataclass(frozen=True, slots=True)
 class Decision:
     """A plan and what is needed to replay and to learn from it.
 
-    `log_density` is 0 and `policy_temperature` may differ from what decodes
-    unless `explored`; `lower` and `upper` are the range it was drawn from.
+    `log_density` and `propensity` are 0 and `action` may differ from what decodes
+    unless `explored`; `action` is None where no policy was asked.
     """
 
     decision_id: str
@@ -88,9 +81,20 @@ class Decision:
     observation: Observation
     envelope: Envelope
     log_density: float
+    propensity: float
     explored: bool
     seed: int
-    policy_temperature: float
+    action: Action | None
+
+    @property
+    def policy_temperature(self) -> float:
+        """The temperature that the policy says; 0 where none was asked."""
+        return self.action.temperature if self.action is not None else 0.0
+
+    @property
+    def compute_path(self) -> str:
+        """How much work to spend on each token: `light`, `standard` or `heavy`."""
+        return self.action.path if self.action is not None and self.explored else "standard"
 
 
 def decide(
@@ -113,13 +117,14 @@ def decide(
         source=source,
         mode=mode,
         sampling=_sampling(constraints, envelope, source, draw),
-        token_budget=constraints.max_tokens or envelope.token_cap,
+        token_budget=constraints.max_tokens or _token_cap(envelope, draw if explored else None),
         observation=observation,
         envelope=envelope,
         log_density=draw.log_density if draw is not None and explored else 0.0,
+        propensity=draw.propensity if draw is not None and explored else 0.0,
         explored=explored,
         seed=_seed(constraints, randomness[16:]),
-        policy_temperature=draw.temperature if draw is not None else 0.0,
+        action=draw.action if draw is not None else None,
     )
 
 
@@ -133,10 +138,10 @@ def _draw(
     if mode is Mode.BYPASS:
         return None
     if envelope.lower == envelope.upper:
-        return Draw(envelope.lower, 0.0)
-    density = snapshot.distribution(observation.features, envelope.lower, envelope.upper)
-    z = density.mean + density.sigma * float(generator.standard_normal())
-    return Draw(density.temperature_at(z), density.log_density_at(z))
+        return Draw(Action(envelope.lower))
+    return snapshot.draw(
+        observation.features, observation.task, envelope.lower, envelope.upper, generator
+    )
 
 
 def _source(constraints: Constraints, envelope: Envelope, mode: Mode) -> Source:
@@ -151,7 +156,7 @@ def _sampling(
 ) -> Sampling:
     return Sampling(
         program=_program(constraints, envelope, source, draw),
-        guard=constraints.guard.or_else(envelope.guard),
+        guard=constraints.guard.or_else(_guard(envelope, source, draw)),
         penalties=constraints.penalties,
         logit_bias=constraints.logit_bias,
     )
@@ -167,6 +172,17 @@ def _program(
     if source is Source.POLICY and draw is not None:
         return program_at(envelope.program, draw.temperature)
     return Fixed(envelope.static_temperature)
+
+
+def _guard(envelope: Envelope, source: Source, draw: Draw | None) -> Guard:
+    if source is not Source.POLICY or draw is None:
+        return envelope.guard
+    return GUARDS[draw.action.guard]
+
+
+def _token_cap(envelope: Envelope, draw: Draw | None) -> int:
+    share = draw.action.cap_share if draw is not None else 1.0
+    return max(1, round(share * envelope.token_cap))
 
 
 def _seed(constraints: Constraints, randomness: bytes) -> int:

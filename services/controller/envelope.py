@@ -17,14 +17,21 @@ from thermesh.errors import InvalidArgument
 # a temperature that is still being explored (arXiv 2411.07641).
 _GUARD = Guard(top_n_sigma=1.0)
 
+GUARDS: Mapping[str, Guard] = {
+    "top_n_sigma": _GUARD,
+    "min_p": Guard(min_p=0.05),
+    "none": Guard(),
+}
+"""What a policy over a grid of actions may choose from, by name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """The bounds of one scenario.
 
     Temperatures are inside [0.1, 2.0]; `token_cap` counts decoded tokens and
-    yields to the user's own `max_tokens`; the weights are alpha and beta of the
-    reward (`learning.reward`). `program` stays `fixed` until a program that
+    yields to the user's own `max_tokens`; the weights are those of the reward
+    (`experience.reward`). `program` stays `fixed` until a program that
     varies by token has beaten the mean of its own temperatures.
     """
 
@@ -37,6 +44,7 @@ class Envelope:
     program: ProgramKind = "fixed"
     quality_weight: float = 1.0
     latency_weight: float = 0.1
+    queue_weight: float = 0.0
 
     def narrowed(self, wanted: tuple[float, float] | None) -> Envelope:
         """Return the envelope inside the range the user asked for.

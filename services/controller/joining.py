@@ -17,8 +17,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from services.controller import learning
-from services.controller.learning import Experience, LearnerState
+from services.controller.experience import Experience
+from services.controller.learning import LearnerState
 from services.controller.records import Feedback, LoggedDecision, Outcome
+from services.controller.signals import judgement_of
 
 WAITING_LIMIT = 100_000
 
@@ -124,9 +126,20 @@ def _with_entry(joined: Joined, key: str, entry: Waiting) -> Joined:
     return replace(joined, changed={**joined.changed, key: entry})
 
 
+def _experience(arrived: FeedbackArrived, outcome: Outcome) -> Experience:
+    judgement = judgement_of(arrived.feedback)
+    return Experience(
+        decision=arrived.decision,
+        quality=judgement.quality,
+        service_time_s=outcome.service_time_s,
+        queue_time_s=outcome.queue_time_s,
+        tenant=arrived.feedback.tenant,
+        trust=judgement.trust,
+    )
+
+
 def _learned(joined: Joined, outcome: Outcome, judged: tuple[FeedbackArrived, ...]) -> Joined:
     state = joined.state
     for each in judged:
-        experience = Experience(each.decision, each.feedback.score, outcome.service_time_s)
-        state = learning.apply(state, experience)
+        state = learning.apply(state, _experience(each, outcome))
     return replace(joined, state=state, applied=(*joined.applied, *judged))

@@ -10,10 +10,12 @@ import importlib.resources
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from services.controller.guardrail import Guardrail
 from services.controller.joining import Arrival, FeedbackArrived, OutcomeArrived
-from services.controller.learning import LearnerState
+from services.controller.learning import LearnerState, Memory
 from services.controller.ports import (
     KEPT_VERSIONS,
     NOTHING_APPLIED,
@@ -95,6 +97,7 @@ def learner_json(state: LearnerState, entry_count: int) -> str:
         "baselines": state.baselines,
         "baseline_counts": state.baseline_counts,
         "entry_count": entry_count,
+        "memory": state.memory.to_lists(),
     }
     return json.dumps(stored, separators=(",", ":"))
 
@@ -116,8 +119,19 @@ def checkpoint_of(live: Mapping[str, str], version_json: str, learner: str | Non
             version.feedback_count,
             tuple(stored["baselines"]),
             tuple(stored["baseline_counts"]),
+            _memory(stored, version),
         )
     return Checkpoint(version, live.get("applied", NOTHING_APPLIED), state, entry_count)
+
+
+def _memory(stored: Mapping[str, Any], version: PolicyVersion) -> Memory:
+    """Return the learner's memory; what a person made live is watched from anew."""
+    if "memory" not in stored:
+        return Memory()
+    memory = Memory.from_lists(stored["memory"])
+    if version.reason in ("promoted", "rolled_back"):
+        return replace(memory, guardrail=Guardrail())
+    return memory
 
 
 def stored_event(event_id: str, fields: Mapping[str, str]) -> StoredEvent:

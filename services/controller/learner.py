@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.controller.joining import FeedbackArrived, Joined, fold
+from services.controller.policy import Parameters
 from services.controller.ports import Checkpoint, Commit, LearningStore, StoredEvent
 from services.controller.records import PolicyVersion, prior_version
 from thermesh.clock import Clock
@@ -34,13 +35,20 @@ class Drained:
 
 
 def drain(
-    store: LearningStore, clock: Clock, learned: Learned | None = None, batch: int = BATCH
+    store: LearningStore,
+    clock: Clock,
+    learned: Learned | None = None,
+    batch: int = BATCH,
+    newborn: Parameters | None = None,
 ) -> Drained:
-    """Take up everything that waits; raises Unavailable where the store is away."""
+    """Take up everything that waits; raises Unavailable where the store is away.
+
+    `newborn` is published where nothing is yet; the packaged prior by default.
+    """
     store.hint_taken()
     total = Drained()
     while True:
-        checkpoint = _checkpoint(store, clock)
+        checkpoint = _checkpoint(store, clock, newborn)
         events = store.events_after(checkpoint.applied_event, batch)
         if not events:
             return Drained(total.events, total.feedback, checkpoint.version.version)
@@ -49,9 +57,9 @@ def drain(
             total = Drained(total.events + len(events), total.feedback + applied)
 
 
-def _checkpoint(store: LearningStore, clock: Clock) -> Checkpoint:
+def _checkpoint(store: LearningStore, clock: Clock, newborn: Parameters | None) -> Checkpoint:
     while (checkpoint := store.checkpoint()) is None:
-        store.publish_prior(prior_version(clock.unix_ms()))
+        store.publish_prior(prior_version(clock.unix_ms(), newborn))
     return checkpoint
 
 
@@ -89,7 +97,13 @@ def _published(checkpoint: Checkpoint, joined: Joined, clock: Clock) -> PolicyVe
         version=live + 1,
         parameters=joined.state.parameters,
         created_unix_ms=clock.unix_ms(),
-        reason="learned",
+        reason="guarded" if _guarded(checkpoint, joined) else "learned",
         parent_version=live,
         feedback_count=joined.state.feedback_count,
     )
+
+
+def _guarded(checkpoint: Checkpoint, joined: Joined) -> bool:
+    """Return whether the guardrail rolled back within this batch."""
+    before, after = checkpoint.state.memory.guardrail, joined.state.memory.guardrail
+    return after.rollbacks > before.rollbacks

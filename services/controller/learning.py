@@ -1,12 +1,17 @@
 """One step of learning: an experience in, a slightly better policy out.
 
-REINFORCE on the squashed Gaussian (Williams 1992) with a running baseline for
+The guardrail looks at the reward first; then the kind of the policy says how to
+learn. A bandit takes the reward into its beliefs (`bandit`). The squashed
+Gaussian takes a step of REINFORCE (Williams 1992) with a running baseline for
 each task. The temperature was drawn by an older version, so each gradient is
 weighted by how much more likely the current one is to draw it, clipped:
 
-    R        = quality_weight * Quality - latency_weight * Latency
     w        = min(q_now(T) / q_logged(T), 3)
     gradient = w * (R - baseline[task]) * (z - mu) / sigma^2 * d mu / d parameters
+
+and it repeats some of what it learned before (`replay`), with the elastic anchor
+pulling back (`elastic`). How much one piece of feedback may do is scaled by the
+trust in its signal and the influence of its tenant.
 
 Everything is float64 and a function of its arguments: the same experiences in
 the same order give the same state bit for bit, which is what makes feedback
@@ -16,13 +21,20 @@ count exactly once through any number of crashes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from services.controller import policy
+from services.controller import bandit, gaussian, influence
+from services.controller.bandit import context_of
+from services.controller.elastic import Elastic
+from services.controller.experience import Experience, reward
+from services.controller.guardrail import Guardrail, Verdict
 from services.controller.policy import Parameters
 from services.controller.records import LoggedDecision
+from services.controller.replay import Buffer
 from thermesh.features import TASKS
 
 # The abstaining classifier has a baseline of its own, after those of the tasks.
@@ -31,41 +43,52 @@ _BASELINES = len(TASKS) + 1
 LEARNING_RATE = 0.02
 MAXIMUM_GRADIENT_NORM = 1.0
 MAXIMUM_IMPORTANCE_WEIGHT = 3.0
+REPLAYS = 2
+"""How many old experiences are repeated with each new one."""
+
 # The baseline is a mean at first and then follows with this rate, so that it
 # forgets rewards of policies long gone.
 SLOWEST_BASELINE_RATE = 0.02
-# A service time of this many seconds or more is the worst latency.
-WORST_SERVICE_TIME_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What learning keeps beside the policy; part of the checkpoint."""
+
+    replay: Buffer = field(default_factory=Buffer)
+    elastic: Elastic = field(default_factory=Elastic)
+    tenants: Mapping[str, float] = field(default_factory=dict)
+    guardrail: Guardrail = field(default_factory=Guardrail)
+
+    def to_lists(self) -> dict[str, Any]:
+        """Return the stored form."""
+        return {
+            "replay": self.replay.to_lists(),
+            "elastic": self.elastic.to_lists(),
+            "tenants": dict(self.tenants),
+            "guardrail": self.guardrail.to_lists(),
+        }
+
+    @classmethod
+    def from_lists(cls, stored: dict[str, Any]) -> Memory:
+        """Undo `to_lists`."""
+        return cls(
+            Buffer.from_lists(stored["replay"]),
+            Elastic.from_lists(stored["elastic"]),
+            stored["tenants"],
+            Guardrail.from_lists(stored["guardrail"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class LearnerState:
-    """What learning goes on from: parameters, and a mean reward for each task."""
+    """What learning goes on from: parameters, a mean reward for each task, and memory."""
 
     parameters: Parameters
     feedback_count: int = 0
     baselines: tuple[float, ...] = (0.0,) * _BASELINES
     baseline_counts: tuple[int, ...] = (0,) * _BASELINES
-
-
-@dataclass(frozen=True, slots=True)
-class Experience:
-    """A decision whose outcome and feedback are both known; `quality` in [-1, 1]."""
-
-    decision: LoggedDecision
-    quality: float
-    service_time_s: float
-
-
-def reward(experience: Experience) -> float:
-    """Return quality_weight * Quality - latency_weight * Latency, Latency in [0, 1].
-
-    Latency is service time as a share of WORST_SERVICE_TIME_S. Time in the
-    queue says nothing of the decision and is left out.
-    """
-    latency = min(experience.service_time_s / WORST_SERVICE_TIME_S, 1.0)
-    decision = experience.decision
-    return decision.quality_weight * experience.quality - decision.latency_weight * latency
+    memory: Memory = field(default_factory=Memory)
 
 
 def apply(state: LearnerState, experience: Experience) -> LearnerState:
@@ -78,37 +101,101 @@ def apply(state: LearnerState, experience: Experience) -> LearnerState:
     if not experience.decision.explored:
         return counted
     gained = reward(experience)
-    task = _task_index(experience.decision.task)
-    advantage = gained - state.baselines[task]
-    return replace(
-        _with_baseline(counted, task, gained),
-        parameters=_ascended(state, experience.decision, advantage),
+    memory = state.memory
+    tenants, influenced = influence.heard(memory.tenants, experience.tenant)
+    guardrail, verdict = memory.guardrail.watch(gained, state.parameters)
+    counted = replace(counted, memory=replace(memory, tenants=tenants, guardrail=guardrail))
+    if verdict is Verdict.HOLD:
+        return counted
+    if verdict is Verdict.ROLL_BACK and guardrail.pinned is not None:
+        return replace(counted, parameters=guardrail.pinned)
+    weight = experience.trust * influenced
+    if isinstance(state.parameters, bandit.Parameters):
+        learned = _believed(counted, state.parameters, experience, gained, weight)
+    else:
+        learned = _climbed(counted, state.parameters, experience, gained, weight)
+    return _with_baseline(learned, context_of(experience.decision.task), gained)
+
+
+def _believed(
+    state: LearnerState,
+    parameters: bandit.Parameters,
+    experience: Experience,
+    gained: float,
+    weight: float,
+) -> LearnerState:
+    decision = experience.decision
+    context = context_of(decision.task)
+    learned = bandit.updated(parameters, context, decision.action, gained, weight)
+    return replace(state, parameters=learned)
+
+
+def _climbed(
+    state: LearnerState,
+    parameters: gaussian.Parameters,
+    experience: Experience,
+    gained: float,
+    weight: float,
+) -> LearnerState:
+    decision, memory = experience.decision, state.memory
+    task = context_of(decision.task)
+    if decision.propensity > 0.0:
+        return state  # drawn from a grid by another kind: it has no density
+    before = replace(state, feedback_count=state.feedback_count - 1)
+    advantage = weight * (gained - state.baselines[task])
+    climbed = _ascended(before, parameters, decision, advantage)
+    for old in memory.replay.drawn(state.feedback_count, REPLAYS):
+        miss = old.trust * (reward(old) - state.baselines[context_of(old.decision.task)])
+        climbed = _ascended(replace(before, parameters=climbed), climbed, old.decision, miss)
+    climbed = memory.elastic.pulled(climbed, LEARNING_RATE)
+    squares = _squared(gradient(before, decision, 1.0))
+    remembered = replace(
+        memory,
+        replay=memory.replay.with_one(experience, state.feedback_count),
+        elastic=memory.elastic.observed(climbed, squares, task),
     )
+    return replace(state, parameters=climbed, memory=remembered)
 
 
-def gradient(state: LearnerState, decision: LoggedDecision, advantage: float) -> Parameters:
-    """Return the clipped-weight policy gradient, before the clipping of its norm."""
+def gradient(
+    state: LearnerState, decision: LoggedDecision, advantage: float
+) -> gaussian.Parameters:
+    """Return the clipped-weight policy gradient, before the clipping of its norm.
+
+    `state` holds a squashed Gaussian.
+    """
+    assert isinstance(state.parameters, gaussian.Parameters)
     features = np.array(decision.features)
-    evaluated = policy.forward(state.parameters, features)
-    density = policy.distribution(
+    evaluated = gaussian.forward(state.parameters, features)
+    density = gaussian.distribution(
         state.parameters, state.feedback_count, features, decision.lower, decision.upper
     )
     z = density.z_of(decision.policy_temperature)
     ratio = min(density.log_density_at(z) - decision.log_density, _LOG_MAXIMUM_WEIGHT)
     score = (z - density.mean) / density.sigma**2
     scale = math.exp(ratio) * advantage * score
-    return _scaled(policy.gradient_of_mean(state.parameters, evaluated), scale)
+    slope = gaussian.gradient_of_mean(state.parameters, evaluated)
+    return gaussian.Parameters(*(scale * array for array in slope.arrays()))
 
 
 _LOG_MAXIMUM_WEIGHT = math.log(MAXIMUM_IMPORTANCE_WEIGHT)
 
 
-def _ascended(state: LearnerState, decision: LoggedDecision, advantage: float) -> Parameters:
+def _ascended(
+    state: LearnerState,
+    parameters: gaussian.Parameters,
+    decision: LoggedDecision,
+    advantage: float,
+) -> gaussian.Parameters:
     ascent = gradient(state, decision, advantage)
-    norm = math.sqrt(sum(float(np.sum(array * array)) for array in _arrays(ascent)))
+    norm = math.sqrt(sum(float(np.sum(array * array)) for array in ascent.arrays()))
     step = LEARNING_RATE * min(1.0, MAXIMUM_GRADIENT_NORM / norm) if norm > 0.0 else 0.0
-    pairs = zip(_arrays(state.parameters), _arrays(ascent), strict=True)
-    return Parameters(*(array + step * delta for array, delta in pairs))
+    pairs = zip(parameters.arrays(), ascent.arrays(), strict=True)
+    return gaussian.Parameters(*(array + step * delta for array, delta in pairs))
+
+
+def _squared(parameters: gaussian.Parameters) -> gaussian.Parameters:
+    return gaussian.Parameters(*(array * array for array in parameters.arrays()))
 
 
 def _with_baseline(state: LearnerState, task: int, gained: float) -> LearnerState:
@@ -118,21 +205,3 @@ def _with_baseline(state: LearnerState, task: int, gained: float) -> LearnerStat
     means[task] += rate * (gained - means[task])
     counts[task] = count
     return replace(state, baselines=tuple(means), baseline_counts=tuple(counts))
-
-
-def _task_index(task: str) -> int:
-    return TASKS.index(task) if task in TASKS else len(TASKS)
-
-
-def _arrays(parameters: Parameters) -> tuple[policy.Vector, ...]:
-    return (
-        parameters.task_bias,
-        parameters.w1,
-        parameters.b1,
-        parameters.w2,
-        parameters.b2,
-    )
-
-
-def _scaled(parameters: Parameters, scale: float) -> Parameters:
-    return Parameters(*(scale * array for array in _arrays(parameters)))

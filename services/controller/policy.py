@@ -1,240 +1,170 @@
-"""The learned policy: a squashed Gaussian over temperature.
+"""The door to the learned policies: every kind draws, and tells how likely a draw was.
 
-    mu(x)  = anchor(x, lower, upper) + squash(task_bias . p + W2 tanh(W1 (x - neutral) + b1) + b2)
-    z      ~ Normal(mu(x), sigma^2)
-    T      = lower + (upper - lower) * sigmoid(z)
-    ln q(T) = ln Normal(z; mu, sigma^2) - ln((upper - lower) * sigmoid(z) * (1 - sigmoid(z)))
+    squashed_gaussian   a density over temperature (`gaussian`)
+    thompson            a probability for each action of a grid (`bandit`)
 
-The last line is the change of variables from z to T, so that the logged density
-is that of the temperature really used. `anchor` puts a newborn policy, whose
-trainable part is zero, at a sensible temperature for the task; `squash` keeps
-learning from saturating the sigmoid. sigma shrinks as feedback is learned from.
-
-Measured optima behind the anchors (SmolLM2-135M-Instruct, Q4_1): facts 0.1 to
-0.4, lists 0.4, story openings 0.7 to 1.0.
+A kind is a class of parameters in KINDS. What is specific to one is asked for
+here and nowhere else on the path of a decision.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from thermesh.features import FEATURES, INDEX, TASKS
+from services.controller import bandit, gaussian
+from services.controller.gaussian import NEUTRAL, Vector
 
-Vector = NDArray[np.float64]
+__all__ = [
+    "DEFAULT_KIND",
+    "KINDS",
+    "NEUTRAL",
+    "Draw",
+    "Drawn",
+    "Parameters",
+    "PolicySnapshot",
+    "Vector",
+    "parameters_of",
+    "prior",
+]
 
-KIND = "squashed_gaussian"
-HIDDEN = 16
+Parameters = gaussian.Parameters | bandit.Parameters
 
-NEUTRAL: Vector = np.array([feature.neutral for feature in FEATURES])
-"""The vector of a request about which nothing is known, float64 [features]."""
-
-_TASK_SLICE = slice(INDEX[f"task_{TASKS[0]}"], INDEX[f"task_{TASKS[-1]}"] + 1)
-_CHAT_TEMPERATURE = 0.6
-_TASK_TEMPERATURE = {
-    "generation": 0.8,
-    "classification": 0.2,
-    "question_answering": 0.25,
-    "code": 0.3,
-    "translation": 0.3,
-    "arithmetic": 0.2,
-    "chat": _CHAT_TEMPERATURE,
+KINDS: Mapping[str, type[gaussian.Parameters | bandit.Parameters]] = {
+    gaussian.KIND: gaussian.Parameters,
+    bandit.KIND: bandit.Parameters,
 }
-_FROM_CHAT: Vector = np.array([_TASK_TEMPERATURE[task] - _CHAT_TEMPERATURE for task in TASKS])
-
-# The anchor stays off the ends of the envelope, where the sigmoid is flat and
-# exploration would see no difference.
-_ANCHOR_MARGIN = 0.05
-_SQUASH = 4.0
-
-# Standard deviation of z. 0.35 moves T by about a tenth of the envelope's width:
-# enough to learn from, too little to make a fact decode like a story.
-_FIRST_SIGMA = 0.35
-_LAST_SIGMA = 0.10
-_SIGMA_HALF_LIFE = 1000
-
-_HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+"""The parameters of each kind by its name, as in the stored version."""
 
 
-@dataclass(frozen=True, eq=False)
-class Parameters:
-    """Everything that is trained, float64: `task_bias` [tasks], `w1` [hidden, features],
-    `b1` [hidden], `w2` [hidden], `b2` [1].
-    """
-
-    task_bias: Vector
-    w1: Vector
-    b1: Vector
-    w2: Vector
-    b2: Vector
-
-    def __post_init__(self) -> None:
-        for name, shape in _SHAPES.items():
-            array = np.array(getattr(self, name), dtype=np.float64)
-            if array.shape != shape or not np.isfinite(array).all():
-                raise ValueError(f"{name} must be finite and of shape {shape}")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Parameters) and self.to_lists() == other.to_lists()
-
-    __hash__ = None  # type: ignore[assignment]  # arrays do not hash
-
-    def to_lists(self) -> dict[str, Any]:
-        """Return nested lists of numbers; `json` writes and reads them without loss."""
-        return {member.name: getattr(self, member.name).tolist() for member in fields(self)}
-
-    @classmethod
-    def from_lists(cls, lists: dict[str, Any]) -> Parameters:
-        """Undo `to_lists`; raise ValueError or KeyError where a member does not fit."""
-        return cls(**{name: lists[name] for name in _SHAPES})
+DEFAULT_KIND = gaussian.KIND
 
 
-_SHAPES = {
-    "task_bias": (len(TASKS),),
-    "w1": (HIDDEN, len(FEATURES)),
-    "b1": (HIDDEN,),
-    "w2": (HIDDEN,),
-    "b2": (1,),
-}
+def prior(kind: str = DEFAULT_KIND, actions: tuple[bandit.Action, ...] | None = None) -> Parameters:
+    """Return the parameters of a new installation; `actions` is the grid of a bandit."""
+    return bandit.prior(actions) if kind == bandit.KIND else gaussian.prior()
 
 
-def prior() -> Parameters:
-    """Return the parameters of a new installation: mu is the anchor alone.
-
-    w1 is random (by a fixed seed) so that the hidden units differ once w2 moves.
-    """
-    scale = 1.0 / math.sqrt(len(FEATURES))
-    w1 = np.random.default_rng(20_250_101).normal(0.0, scale, _SHAPES["w1"])
-    return Parameters(
-        **{name: w1 if name == "w1" else np.zeros(shape) for name, shape in _SHAPES.items()}
-    )
-
-
-def sigma_after(feedback_count: int) -> float:
-    """Return the standard deviation of z after that many pieces of feedback."""
-    return _LAST_SIGMA + (_FIRST_SIGMA - _LAST_SIGMA) / (1.0 + feedback_count / _SIGMA_HALF_LIFE)
-
-
-def anchor_temperature(features: Vector) -> float:
-    """Return where a newborn policy would decode `features` without bounds.
-
-    Squaring sharpens the classifier's probabilities; what exceeds the uniform
-    share moves from the temperature of chat towards that of the task, so that
-    a classifier that knows nothing leaves chat.
-    """
-    squared = features[_TASK_SLICE] ** 2
-    total = float(squared.sum())
-    if total <= 0.0:
-        return _CHAT_TEMPERATURE
-    uniform = 1.0 / len(TASKS)
-    excess = np.maximum(squared / total - uniform, 0.0) / (1.0 - uniform)
-    return _CHAT_TEMPERATURE + float(excess @ _FROM_CHAT)
-
-
-def anchor(features: Vector, lower: float, upper: float) -> float:
-    """Return the z at which T is the anchor's temperature, clamped into the range."""
-    fraction = (anchor_temperature(features) - lower) / (upper - lower)
-    return logit(min(max(fraction, _ANCHOR_MARGIN), 1.0 - _ANCHOR_MARGIN))
+def parameters_of(kind: str, lists: dict[str, Any]) -> Parameters:
+    """Read parameters; raise ValueError, KeyError or TypeError where they do not fit."""
+    if kind not in KINDS:
+        raise ValueError(f"policy kind {kind!r} is not known; use one of {', '.join(KINDS)}")
+    return KINDS[kind].from_lists(lists)
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
-    """One evaluation of the network, with what its gradient needs."""
+class Draw:
+    """What a policy says. Drawn from a density: `log_density` of the temperature, and
+    `propensity` 0. Drawn from a grid: `propensity` of the action, and `log_density` 0.
+    """
 
-    centred: Vector
-    tasks: Vector
-    hidden: Vector
-    learned: float
+    action: bandit.Action
+    log_density: float = 0.0
+    propensity: float = 0.0
 
-
-def forward(parameters: Parameters, features: Vector) -> Forward:
-    """Evaluate the trainable part for `features`, float64 [features]."""
-    centred = features - NEUTRAL
-    tasks = features[_TASK_SLICE]
-    hidden = np.tanh(parameters.w1 @ centred + parameters.b1)
-    raw = float(parameters.task_bias @ tasks + parameters.w2 @ hidden) + float(parameters.b2[0])
-    return Forward(centred, tasks, hidden, _SQUASH * math.tanh(raw / _SQUASH))
+    @property
+    def temperature(self) -> float:
+        """The temperature drawn."""
+        return self.action.temperature
 
 
-def gradient_of_mean(parameters: Parameters, evaluated: Forward) -> Parameters:
-    """Return d mu / d parameters, in the shape of the parameters."""
-    slope = 1.0 - (evaluated.learned / _SQUASH) ** 2
-    back = slope * parameters.w2 * (1.0 - evaluated.hidden**2)
-    return Parameters(
-        task_bias=slope * evaluated.tasks,
-        w1=np.outer(back, evaluated.centred),
-        b1=back,
-        w2=slope * evaluated.hidden,
-        b2=np.array([slope]),
-    )
+class Drawn(Protocol):
+    """What is needed of a logged draw to say how likely it was and would be."""
+
+    @property
+    def features(self) -> tuple[float, ...]: ...  # noqa: D102  # members of LoggedDecision
+    @property
+    def task(self) -> str: ...  # noqa: D102
+    @property
+    def lower(self) -> float: ...  # noqa: D102
+    @property
+    def upper(self) -> float: ...  # noqa: D102
+    @property
+    def log_density(self) -> float: ...  # noqa: D102
+    @property
+    def propensity(self) -> float: ...  # noqa: D102
+    @property
+    def action(self) -> bandit.Action: ...  # noqa: D102
 
 
-@dataclass(frozen=True, slots=True)
-class SquashedGaussian:
-    """The distribution of temperature for one request; `lower < upper`."""
-
-    mean: float
-    sigma: float
-    lower: float
-    upper: float
-
-    def temperature_at(self, z: float) -> float:
-        """Return T for z."""
-        return self.lower + (self.upper - self.lower) * sigmoid(z)
-
-    def z_of(self, temperature: float) -> float:
-        """Return z for T; the ends of the range are moved inside by one part in 10^12."""
-        fraction = (temperature - self.lower) / (self.upper - self.lower)
-        return logit(min(max(fraction, 1e-12), 1.0 - 1e-12))
-
-    def log_density_at(self, z: float) -> float:
-        """Return ln q(T(z)), the density with respect to temperature."""
-        standard = (z - self.mean) / self.sigma
-        log_normal = -0.5 * standard * standard - math.log(self.sigma) - _HALF_LOG_TWO_PI
-        # sigmoid(z) * (1 - sigmoid(z)) in a form that keeps its digits far out
-        log_slope = -abs(z) - 2.0 * math.log1p(math.exp(-abs(z)))
-        return log_normal - math.log(self.upper - self.lower) - log_slope
-
-    def log_density(self, temperature: float) -> float:
-        """Return ln q(T)."""
-        return self.log_density_at(self.z_of(temperature))
-
-
-def distribution(
-    parameters: Parameters, feedback_count: int, features: Vector, lower: float, upper: float
-) -> SquashedGaussian:
-    """Return what the policy draws temperature from for `features` inside the range."""
-    mean = anchor(features, lower, upper) + forward(parameters, features).learned
-    return SquashedGaussian(mean, sigma_after(feedback_count), lower, upper)
-
-
-@dataclass(frozen=True, slots=True)
 class PolicySnapshot:
-    """One version of the policy, as the decision path holds it; never changes."""
+    """One version of the policy, as the decision path holds it; never changes.
 
-    version: int
-    parameters: Parameters
-    feedback_count: int
+    What a grid's probabilities are for a task and range is computed once.
+    """
 
-    def distribution(self, features: Vector, lower: float, upper: float) -> SquashedGaussian:
-        """Return what this version draws temperature from."""
-        return distribution(self.parameters, self.feedback_count, features, lower, upper)
+    __slots__ = ("_tables", "feedback_count", "parameters", "version")
 
+    def __init__(self, version: int, parameters: Parameters, feedback_count: int) -> None:
+        self.version = version
+        self.parameters = parameters
+        self.feedback_count = feedback_count
+        self._tables: dict[tuple[int, bytes], Vector] = {}
 
-def sigmoid(z: float) -> float:
-    """Return 1 / (1 + exp(-z)) without overflow."""
-    if z >= 0.0:
-        return 1.0 / (1.0 + math.exp(-z))
-    grown = math.exp(z)
-    return grown / (1.0 + grown)
+    def draw(
+        self,
+        features: Vector,
+        task: str,
+        lower: float,
+        upper: float,
+        generator: np.random.Generator,
+    ) -> Draw:
+        """Draw for one request; `lower < upper`."""
+        if isinstance(self.parameters, bandit.Parameters):
+            return self._drawn_from_grid(task, lower, upper, generator)
+        density = gaussian.distribution(
+            self.parameters, self.feedback_count, features, lower, upper
+        )
+        z = density.mean + density.sigma * float(generator.standard_normal())
+        action = bandit.Action(density.temperature_at(z))
+        return Draw(action, log_density=density.log_density_at(z))
 
+    def importance(self, drawn: Drawn) -> float:
+        """Return how much more likely this version is to draw what was drawn.
 
-def logit(fraction: float) -> float:
-    """Return the z with sigmoid(z) = fraction."""
-    return math.log(fraction / (1.0 - fraction))
+        0 where it could not: another grid, or a density against a grid.
+        """
+        if isinstance(self.parameters, bandit.Parameters):
+            table = self._table(self.parameters, drawn.task, drawn.lower, drawn.upper)
+            if drawn.propensity <= 0.0 or drawn.action not in self.parameters.actions:
+                return 0.0
+            index = self.parameters.actions.index(drawn.action)
+            return float(table[index]) / drawn.propensity
+        if drawn.propensity > 0.0:
+            return 0.0
+        density = gaussian.distribution(
+            self.parameters,
+            self.feedback_count,
+            np.array(drawn.features),
+            drawn.lower,
+            drawn.upper,
+        )
+        return math.exp(density.log_density(drawn.action.temperature) - drawn.log_density)
+
+    def _drawn_from_grid(
+        self, task: str, lower: float, upper: float, generator: np.random.Generator
+    ) -> Draw:
+        assert isinstance(self.parameters, bandit.Parameters)
+        table = self._table(self.parameters, task, lower, upper)
+        if not table.any():
+            # a range between two levels: its middle is the only action there is
+            return Draw(bandit.Action(0.5 * (lower + upper)), propensity=1.0)
+        edge = float(generator.random()) * float(table.sum())
+        index = min(int(np.searchsorted(np.cumsum(table), edge, side="right")), len(table) - 1)
+        return Draw(self.parameters.actions[index], propensity=float(table[index]))
+
+    def _table(
+        self, parameters: bandit.Parameters, task: str, lower: float, upper: float
+    ) -> Vector:
+        allowed = bandit.allowed_within(parameters.actions, lower, upper)
+        key = (bandit.context_of(task), allowed.tobytes())
+        if key not in self._tables:
+            table = np.zeros(len(allowed))
+            if allowed.any():
+                table = bandit.probabilities(parameters, key[0], allowed)
+            self._tables[key] = table
+        return self._tables[key]

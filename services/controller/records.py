@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from services.controller.bandit import Action
 from services.controller.decision import Decision
-from services.controller.policy import KIND, Parameters, prior
+from services.controller.policy import Parameters, parameters_of, prior
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,14 @@ class DecisionRecord:
                 "upper": envelope.upper,
                 "quality_weight": envelope.quality_weight,
                 "latency_weight": envelope.latency_weight,
+                "queue_weight": envelope.queue_weight,
                 "explored": decision.explored,
                 "policy_temperature": decision.policy_temperature,
                 "log_density": decision.log_density,
+                "propensity": decision.propensity,
+                "guard": decision.action.guard if decision.action else "top_n_sigma",
+                "cap_share": decision.action.cap_share if decision.action else 1.0,
+                "path": decision.action.path if decision.action else "standard",
                 "program": type(decision.sampling.program).__name__.lower(),
                 "sampling": _sampling_json(decision),
                 "token_budget": decision.token_budget,
@@ -77,7 +83,8 @@ class LoggedDecision:
     """The part of a stored decision that learning needs.
 
     Where `explored`, `policy_temperature` is what decoded, drawn from
-    [lower, upper] with `log_density`.
+    [lower, upper] with `log_density` or, from a grid of actions, `propensity`.
+    Members with a default were added later: older records lack them.
     """
 
     decision_id: str
@@ -91,13 +98,24 @@ class LoggedDecision:
     explored: bool
     policy_temperature: float
     log_density: float
+    propensity: float = 0.0
+    guard: str = "top_n_sigma"
+    cap_share: float = 1.0
+    path: str = "standard"
+    policy_version: int = 0
+    queue_weight: float = 0.0
+
+    @property
+    def action(self) -> Action:
+        """What was drawn, as a cell of a grid."""
+        return Action(self.policy_temperature, self.guard, self.cap_share, self.path)
 
     @classmethod
     def from_json(cls, text: str) -> LoggedDecision:
-        """Read a stored decision; raise ValueError or KeyError where it is not one."""
+        """Read a stored decision; raise ValueError, KeyError or TypeError where it is not one."""
         stored = json.loads(text)
         stored["features"] = tuple(stored["features"])
-        return cls(**{name: stored[name] for name in cls.__slots__})
+        return cls(**{name: stored[name] for name in cls.__slots__ if name in stored})
 
     def to_json(self) -> str:
         """Return a form that `from_json` reads."""
@@ -126,6 +144,11 @@ class Outcome:
     def service_time_s(self) -> float:
         """Seconds the engine worked for the request; waiting in the queue is apart."""
         return (self.prefill_time_us + self.decode_time_us) / 1e6
+
+    @property
+    def queue_time_s(self) -> float:
+        """Seconds the request waited for the engine."""
+        return self.queue_time_us / 1e6
 
     def to_json(self) -> str:
         """Return the whole outcome, trace included."""
@@ -169,8 +192,8 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:
-    """One published version of the policy; `reason` is `prior`, `learned`, `promoted`
-    or `rolled_back`.
+    """One published version of the policy; `reason` is `prior`, `learned`, `promoted`,
+    `rolled_back`, or `guarded` where the guardrail rolled back.
     """
 
     version: int
@@ -179,7 +202,11 @@ class PolicyVersion:
     reason: str
     parent_version: int
     feedback_count: int
-    kind: str = KIND
+
+    @property
+    def kind(self) -> str:
+        """The kind of policy, a key of `policy.KINDS`."""
+        return self.parameters.kind
 
     def to_json(self) -> str:
         """Return the stored form."""
@@ -197,15 +224,15 @@ class PolicyVersion:
 
     @classmethod
     def from_json(cls, text: str) -> PolicyVersion:
-        """Undo `to_json`; raise ValueError or KeyError where the parameters do not fit."""
+        """Undo `to_json`; raise ValueError, KeyError or TypeError where it does not fit."""
         stored = json.loads(text)
-        parameters = Parameters.from_lists(stored.pop("parameters"))
+        parameters = parameters_of(stored.pop("kind"), stored.pop("parameters"))
         return cls(**stored, parameters=parameters)
 
 
-def prior_version(created_unix_ms: int) -> PolicyVersion:
-    """Return version 1 of a new installation."""
-    return PolicyVersion(1, prior(), created_unix_ms, "prior", 0, 0)
+def prior_version(created_unix_ms: int, parameters: Parameters | None = None) -> PolicyVersion:
+    """Return version 1 of a new installation; `parameters` default to the packaged prior."""
+    return PolicyVersion(1, parameters or prior(), created_unix_ms, "prior", 0, 0)
 
 
 def _sampling_json(decision: Decision) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from services.controller.deciding import Decider
 from services.controller.decision import Mode
 from services.controller.hints import Hints
 from services.controller.metrics import Metrics
+from services.controller.newborn import newborn
 from services.controller.ports import ServingStore
 from services.controller.recorder import Recorder
 from services.controller.serving import Serving
@@ -66,7 +67,7 @@ def furnish(
     generator: np.random.Generator,
 ) -> Room:
     """Put the room together; nothing is reached yet."""
-    serving, recent = Serving(Mode(config.default_mode)), RecentDecisions()
+    serving, recent = Serving(Mode(config.default_mode), newborn(config)), RecentDecisions()
     recorder = Recorder(store)
     metrics = Metrics(lambda: serving.state.snapshot.version, lambda: recorder.unrecorded)
     decider = Decider(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from services.controller.decision import Mode
-from services.controller.policy import PolicySnapshot, prior
+from services.controller.policy import Parameters, PolicySnapshot, prior
 from services.controller.records import PolicyVersion
 
 EVERY_ROUTE = "*"
@@ -34,10 +34,10 @@ class ServingState:
 class Serving:
     """Holds the state that decisions are made by."""
 
-    def __init__(self, default_mode: Mode = Mode.APPLY) -> None:
-        # Until a store answers, the packaged prior decides; it is what a new
+    def __init__(self, default_mode: Mode = Mode.APPLY, newborn: Parameters | None = None) -> None:
+        # Until a store answers, the prior decides; it is what a new
         # installation publishes as version 1.
-        self.state = ServingState(PolicySnapshot(1, prior(), 0), default_mode)
+        self.state = ServingState(PolicySnapshot(1, newborn or prior(), 0), default_mode)
 
     def swap_policy(self, version: PolicyVersion) -> None:
         """Decide by `version` from the next call on."""

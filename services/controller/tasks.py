@@ -22,6 +22,7 @@ from services.controller.config import LearnerConfig
 from services.controller.joining import FeedbackArrived
 from services.controller.learner import Drained, drain
 from services.controller.learning_store import RedisLearningStore
+from services.controller.newborn import newborn
 from thermesh import semconv, telemetry
 from thermesh.clock import SystemClock
 from thermesh.errors import Unavailable
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 QUEUE = "thermesh-learner"
 _CONFIG = from_env(LearnerConfig)
+_NEWBORN = newborn(_CONFIG)
 
 # Longer than any drain takes; a lost task comes back after it, though the next
 # look of the worker is there long before.
@@ -86,7 +88,7 @@ def send_hint(traceparent: str) -> None:
 def _drain() -> Drained:
     with _draining:
         try:
-            drained = drain(_store, SystemClock(), _trace)
+            drained = drain(_store, SystemClock(), _trace, newborn=_NEWBORN)
         except Unavailable as error:
             log.warning("%s; the next look takes it up", error.message)
             return Drained()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 
 from services.controller.ports import ServingStore
-from services.controller.records import prior_version
+from services.controller.records import PolicyVersion, prior_version
 from services.controller.serving import Serving
 from thermesh.clock import Clock
 from thermesh.errors import MeshError, NotFound, Unavailable
@@ -28,6 +28,7 @@ class Watcher:
     def __init__(self, store: ServingStore, serving: Serving, clock: Clock) -> None:
         self._store = store
         self._serving = serving
+        self._newborn = serving.state.snapshot.parameters
         self._clock = clock
         self._loaded_version = 0
         self._refused_version = 0
@@ -51,7 +52,7 @@ class Watcher:
         """Bring the serving state up to date; raises Unavailable."""
         live = await self._store.live_version()
         if live == 0:
-            await self._store.publish(prior_version(self._clock.unix_ms()), expected_live=0)
+            await self._store.publish(self._first(), expected_live=0)
             live = await self._store.live_version()
         if live not in (self._loaded_version, self._refused_version):
             await self._load(live)
@@ -60,6 +61,9 @@ class Watcher:
             log.info("the policy store is back; version %d is live", live)
         self._away = False
         self.current.set()
+
+    def _first(self) -> PolicyVersion:
+        return prior_version(self._clock.unix_ms(), self._newborn)
 
     async def _load(self, live: int) -> None:
         try:

@@ -6,6 +6,7 @@ import enum
 import uuid
 from dataclasses import dataclass, field, replace
 
+from services.gateway.constraint import OutputConstraint
 from services.gateway.decoding import Constraints
 from thermesh.keys import UNLIMITED, Allowance
 
@@ -94,6 +95,7 @@ class Ask:
     candidate_count: int = 0
     initial_credit: int = 0
     voice: Voice | None = None
+    constraint: OutputConstraint | None = None
     allowance: Allowance = UNLIMITED
 
     @property

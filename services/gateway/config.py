@@ -80,6 +80,12 @@ class Config:
     require_keys: bool = setting(
         "THERMESH_REQUIRE_KEYS", False, doc="refuse requests without a key (`thermesh keys create`)"
     )
+    response_ttl_s: int = setting(
+        "THERMESH_GATEWAY_RESPONSE_TTL_S",
+        86_400,
+        between(1, 31_536_000),
+        "how long a response of /v1/responses can be continued",
+    )
     replicas: int = setting(
         "THERMESH_GATEWAY_REPLICAS",
         1,

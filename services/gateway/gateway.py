@@ -13,6 +13,7 @@ from services.gateway.config import Config
 from services.gateway.gate import Gate
 from services.gateway.http_server import HttpServer
 from services.gateway.instruments import Instruments
+from services.gateway.kept import Conversations
 from services.gateway.links import Mesh
 from services.gateway.mesh.controller import ControllerClient
 from services.gateway.mesh.feature import FeatureClient
@@ -74,12 +75,14 @@ class Gateway:
         )
         usual = Allowance(config.requests_per_minute, config.tokens_per_minute)
         gate = Gate(self._store, clock, required=config.require_keys, usual=usual)
+        self._conversations = Conversations(self._store, clock, config.response_ttl_s)
         doors = Doors(
             gate=gate,
             pipeline=pipeline,
             models=inference,
             learning=controller,
             encoder=feature,
+            conversations=self._conversations,
             peers=self._ask_peers,
             metrics=telemetry.prometheus_text,
             max_body_bytes=config.max_body_bytes,
@@ -111,6 +114,7 @@ class Gateway:
         for peer in self._peers.values():
             await peer.close()
         await self._quotas.close()
+        await self._conversations.close()
         await self._store.close()
 
     def _warn_of_open_door(self) -> None:

@@ -9,11 +9,32 @@ from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from thermesh.errors import Unavailable
 
 KEEP_ALIVE_SECONDS = 30
 BACKLOG = 2048
+MAX_HEADER_BYTES = 32 * 1024
+HEADER_SECONDS = 20.0
+"""How long a new connection may take to say its first request's headers."""
+
+
+class _Connection(H11Protocol):
+    """A connection that must say something; uvicorn itself only closes those it has served."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._patience = self.loop.call_later(HEADER_SECONDS, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _give_up(self) -> None:
+        cycle: object = self.cycle  # none before the first request, whatever its type says
+        if cycle is None:
+            self.transport.close()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -45,6 +66,9 @@ class HttpServer:
             server_header=False,
             lifespan="off",
             ws="none",
+            # The parser that bounds headers; the faster one does not.
+            http=_Connection,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             # uvicorn takes whole seconds and reads 0 as at once.
             timeout_graceful_shutdown=round(grace_seconds),

@@ -82,6 +82,19 @@ class RedisStore:
         sides = map(Side, rates, (level / 1_000_000 for level in levels), waits)
         return Quota(*sides)
 
+    async def get_text(self, name: str) -> str | None:
+        """Return a text, None where there is none; raise StoreAway."""
+        with _away():
+            async with asyncio.timeout(self._timeout_seconds):
+                text = await self._redis.get(name)
+        return text.decode() if isinstance(text, bytes) else None
+
+    async def put_text(self, name: str, text: str, ttl_seconds: int) -> None:
+        """Keep a text; raise StoreAway."""
+        with _away():
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._redis.set(name, text, ex=ttl_seconds)
+
     async def close(self) -> None:
         """Close every connection."""
         await self._redis.aclose()

@@ -25,7 +25,7 @@ from services.inference.events import (
 from services.inference.kernels import Span, StepBatch
 from services.inference.pages import PageAllocator
 from services.inference.request import Plan, Update
-from services.inference.sampler import Drawn, sample
+from services.inference.sampler import Drawn, Row, sample
 from services.inference.scheduler import Limits, Scheduler, Work
 from services.inference.sequence import Reader, Sequence
 from thermesh.clock import Clock
@@ -39,13 +39,14 @@ DEFAULT_REPORT_EVERY_TOKENS = 16
 class Network(Protocol):
     """What the decoder needs of a model's network."""
 
+    def use_threads(self, count: int) -> None:
+        """Compute with `count` cores when called from this thread."""
+
     def new_cache(self, pages: int) -> Any:
         """Return a KV cache of `pages` pages."""
-        ...
 
     def step(self, batch: StepBatch, cache: Any) -> torch.Tensor:
         """Return [spans, vocabulary] float32 logits after each span's last token."""
-        ...
 
 
 class Tokenizer(Protocol):
@@ -99,6 +100,10 @@ class Decoder:
         self._by_request_id: dict[str, Sequence] = {}
         self._result = StepResult()
         self._step_time_us = 0
+
+    def use_threads(self, count: int) -> None:
+        """Let steps run from this thread use `count` cores."""
+        self._network.use_threads(count)
 
     # Commands: between two steps.
 
@@ -162,12 +167,12 @@ class Decoder:
             for sequence in self.scheduler.running
             if sequence.logits is not None and sequence.may_draw(started)
         ]
-        drawn = self._sample(drawable) if drawable else []
+        drawn = self._sample(drawable)
         if work or drawable:
             seconds = self._clock.monotonic() - started
             self._step_time_us = round(seconds * 1e6)
             self.scheduler.learn(work, seconds)
-        for sequence, token in zip(drawable, drawn, strict=True):
+        for sequence, token in drawn:
             self._record(sequence, token)
         self._result.worked = bool(work or drawable)
         return self.take_result()
@@ -217,9 +222,19 @@ class Decoder:
             if item.sequence.remaining_count == 0:
                 item.sequence.accept_logits(logits[row], now)
 
-    def _sample(self, drawable: list[Sequence]) -> list[Drawn | None]:
-        logits = torch.stack([sequence.logits for sequence in drawable])
-        return sample(logits, [sequence.row() for sequence in drawable])
+    def _sample(self, drawable: list[Sequence]) -> list[tuple[Sequence, Drawn | None]]:
+        ready: list[Sequence] = []
+        rows: list[Row] = []
+        for sequence in drawable:
+            try:
+                rows.append(sequence.row())
+                ready.append(sequence)
+            except MeshError as error:
+                self._end(sequence, FinishReason.ERROR, error)
+        if not ready:
+            return []
+        logits = torch.stack([sequence.logits for sequence in ready])
+        return list(zip(ready, sample(logits, rows), strict=True))
 
     def _record(self, sequence: Sequence, drawn: Drawn | None) -> None:
         if drawn is None:

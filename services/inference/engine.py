@@ -167,7 +167,7 @@ class Engine:
 
     def _run(self) -> None:
         if self._threads:
-            torch.set_num_threads(self._threads)
+            self.decoder.use_threads(self._threads)
         has_work = False
         with torch.inference_mode():
             while not self._is_stopping:

@@ -17,8 +17,9 @@ from thermesh.errors import InvalidArgument
 class Parameters:
     """What the next token of one request is drawn under.
 
-    `sampling` and `seed` go to the sampler. `dropped` counts updates that were
-    stale or that a user's own value overruled.
+    `sampling` and `seed` go to the sampler. `max_tokens` is the user's own
+    maximum, 0: none. `dropped` counts updates that were stale or that a user's
+    own value overruled.
     """
 
     def __init__(self, request: Request, vocabulary_size: int) -> None:
@@ -28,7 +29,7 @@ class Parameters:
         self.plan: Plan | None = None
         self.dropped = 0
         self.is_program_pinned = False
-        self._max_tokens = request.max_tokens
+        self.max_tokens = request.max_tokens
         self._token_budget = 0
         self._vocabulary_size = vocabulary_size
         self._newest = {Source.CLIENT: 0, Source.CONTROLLER: 0}
@@ -39,7 +40,7 @@ class Parameters:
 
         The user's own maximum bounds the budget of plan and controller.
         """
-        limits = [limit for limit in (self._max_tokens, self._token_budget) if limit]
+        limits = [limit for limit in (self.max_tokens, self._token_budget) if limit]
         return min(limits, default=0)
 
     def apply_plan(self, plan: Plan, token_index: int) -> Applied | Rejected:
@@ -97,9 +98,11 @@ class Parameters:
             self._change_budget(update.source, update.token_budget)
 
     def _change_budget(self, source: Source, token_budget: int) -> None:
-        self._token_budget = token_budget
         if source is Source.CLIENT:
-            self._max_tokens = 0  # the user's newer word on the same matter
+            # The user's newer word on the same matter.
+            self.max_tokens, self._token_budget = token_budget, 0
+        else:
+            self._token_budget = token_budget
 
     def _applied(self, source: Source, update_id: int, token_index: int) -> Applied:
         self.revision += 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from services.inference import sampling
+from services.inference.constraint import Matcher
 from services.inference.request import ChatTurn, Context, Request, Start
 from thermesh.clock import Clock
 from thermesh.errors import DeadlineExceeded, InvalidArgument, NotFound
@@ -54,11 +55,14 @@ class Prompts:
     token_capacity: int
     clock: Clock
 
-    def request(self, start: Start, remaining_seconds: float | None) -> Request:
+    def request(
+        self, start: Start, remaining_seconds: float | None, matcher: Matcher | None = None
+    ) -> Request:
         """Return the request that `start` stands for.
 
-        `remaining_seconds` is left of the call's own deadline. Raises
-        InvalidArgument, NotFound (model), DeadlineExceeded.
+        `remaining_seconds` is left of the call's own deadline; `matcher` is the
+        constraint of `start`, compiled. Raises InvalidArgument, NotFound
+        (model), DeadlineExceeded.
         """
         if start.model not in {"", self.model}:
             message = f"model {start.model!r} is not served here; {self.model!r} is"
@@ -81,6 +85,7 @@ class Prompts:
             initial_credit=start.initial_credit,
             ignore_end_of_sequence=start.ignore_end_of_sequence,
             deadline=self._deadline(start.context, remaining_seconds),
+            constraint=matcher,
         )
 
     def chat_ids(self, turns: tuple[ChatTurn, ...], field: str) -> list[int]:
@@ -121,7 +126,7 @@ class Prompts:
             raise InvalidArgument(message, field="start.input")
         if len(token_ids) >= self.token_capacity:
             most = self.token_capacity - 1
-            message = f"the prompt has {len(token_ids)} tokens; this engine takes at most {most}"
+            message = f"{field} has {len(token_ids)} tokens; this engine takes at most {most}"
             raise InvalidArgument(message, field=field)
         return tuple(token_ids)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from services.inference.constraint import Matcher, OutputConstraint
 from services.inference.sampling import Guard, Penalties, Program, Sampling
 from thermesh.errors import InvalidArgument
+
+ROLES = ("system", "user", "assistant")
+"""Who may speak in a conversation."""
 
 
 class Priority(enum.IntEnum):
@@ -44,7 +48,7 @@ class Request:
 
     `max_tokens` 0 is up to the context. `deadline` is on the engine's
     monotonic clock, in seconds. `initial_credit` 0 is no limit but the bound
-    on buffered tokens.
+    on buffered tokens. `constraint` follows the output and belongs to the engine.
     """
 
     context: Context
@@ -59,6 +63,7 @@ class Request:
     initial_credit: int = 0
     ignore_end_of_sequence: bool = False
     deadline: float | None = None
+    constraint: Matcher | None = None
 
 
 @dataclass(frozen=True)
@@ -136,3 +141,4 @@ class Start:
     plan_grace_ms: int = 0
     initial_credit: int = 0
     ignore_end_of_sequence: bool = False
+    constraint: OutputConstraint | None = None

@@ -4,9 +4,14 @@ Order, the same for every token:
 
 1. telemetry of the model's own distribution: entropy, log-probabilities;
 2. logit bias, then penalties;
-3. guard: top_k, top_p, min_p, top_n_sigma, on untempered probabilities;
-4. temperature, by the row's program, from this token's own distribution;
-5. one draw by inverse CDF, with a number from a counter-based generator.
+3. constraint: tokens that the output's language does not allow are gone;
+4. guard: top_k, top_p, min_p, top_n_sigma, on untempered probabilities;
+5. temperature, by the row's program, from this token's own distribution;
+6. one draw by inverse CDF, with a number from a counter-based generator.
+
+Under a constraint the temperature follows the model's entropy over the allowed
+tokens: how much it would rather have written prose says nothing of how sure it
+is about the next digit.
 
 Replay: the random number depends on (seed, token index) alone and every
 reduction runs over one row of fixed length, so what else is in the batch
@@ -36,7 +41,10 @@ _EDT_BASE = 0.8  # the constant of arXiv 2403.14541, equation 4
 
 @dataclass(frozen=True)
 class Row:
-    """What the sampler must know of one sequence beside its logits."""
+    """What the sampler must know of one sequence beside its logits.
+
+    `allowed` ([vocabulary] bool, at least one true) is what a constraint leaves.
+    """
 
     sampling: Sampling
     seed: int
@@ -44,6 +52,7 @@ class Row:
     prompt_ids: AbstractSet[int] = frozenset()
     output_counts: Mapping[int, int] = field(default_factory=dict)
     candidate_count: int = 0
+    allowed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -83,15 +92,21 @@ def _draw(logits: Tensor, log_probabilities: Tensor, row: Row) -> Drawn | None:
     if not math.isfinite(entropy):
         return None
     adjusted = _penalised(_biased(logits, row), row)
+    allowed_ids = None if row.allowed is None else row.allowed.nonzero().flatten()
+    if allowed_ids is not None:
+        adjusted = adjusted[allowed_ids]
     program = row.sampling.program
     if isinstance(program, Fixed) and program.temperature == 0:
         token_id, temperature, log_probability = int(adjusted.argmax()), 0.0, 0.0
     else:
         token_ids, kept = _guarded(adjusted, logits, row.sampling.guard)
-        temperature = temperature_of(program, entropy, kept)
+        certainty = entropy if allowed_ids is None else _entropy(logits[allowed_ids])
+        temperature = temperature_of(program, certainty, kept)
         unit = random_unit(row.seed, row.token_index)
         position, log_probability = _inverse_cdf(kept / temperature, unit)
         token_id = int(token_ids[position])
+    if allowed_ids is not None:
+        token_id = int(allowed_ids[token_id])
     return Drawn(
         token_id,
         temperature,
@@ -105,8 +120,9 @@ def _draw(logits: Tensor, log_probabilities: Tensor, row: Row) -> Drawn | None:
 def temperature_of(program: Program, entropy: float, kept: Tensor) -> float:
     """Return the temperature of one token.
 
-    `entropy` (nats) is that of the model's own distribution; `kept` ([n]) are
-    the untempered logits of the candidates that the guard left.
+    `entropy` (nats) is that of the model's own distribution over what a
+    constraint allows; `kept` ([n]) are the untempered logits of the candidates
+    that the guard left.
     """
     match program:
         case Fixed(temperature):
@@ -122,8 +138,11 @@ def temperature_of(program: Program, entropy: float, kept: Tensor) -> float:
 def _normalised_entropy(kept: Tensor) -> float:
     if len(kept) == 1:
         return 0.0
-    entropy = float(torch.special.entr(torch.softmax(kept, dim=-1)).sum())
-    return min(1.0, entropy / math.log(len(kept)))
+    return min(1.0, _entropy(kept) / math.log(len(kept)))
+
+
+def _entropy(logits: Tensor) -> float:
+    return float(torch.special.entr(torch.softmax(logits, dim=-1)).sum())
 
 
 def _biased(logits: Tensor, row: Row) -> Tensor:

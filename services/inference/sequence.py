@@ -12,6 +12,7 @@ import itertools
 from collections import Counter
 from typing import Any, Protocol
 
+from services.inference.ending import finish_reason
 from services.inference.events import Ended, FinishReason, Outcome, Telemetry, Token, Usage
 from services.inference.kernels import PAGE_SIZE
 from services.inference.parameters import Parameters
@@ -163,7 +164,8 @@ class Sequence:
         self.logits = None
 
     def row(self) -> Row:
-        """Return what the sampler needs to draw the next token."""
+        """Return what the sampler needs; raise MeshError where the constraint gives no mask."""
+        constraint = self.request.constraint
         return Row(
             self.parameters.sampling,
             self.parameters.seed,
@@ -171,6 +173,7 @@ class Sequence:
             self._prompt_set,
             self._output_counts,
             self.request.candidate_count,
+            None if constraint is None else constraint.mask(),
         )
 
     def record(
@@ -189,10 +192,11 @@ class Sequence:
         """
         index = self.output_count
         self._account(drawn, now)
+        if self.request.constraint is not None:
+            self.request.constraint.advance(drawn.token_id)
         self.logits = None
-        ends = is_end and not self.request.ignore_end_of_sequence
         text = self._detokenizer.push(b"" if is_end else piece)
-        reason = self._finish_reason(ends)
+        reason = self._finish_reason(is_end)
         if reason in {FinishReason.STOP, FinishReason.LENGTH}:
             text += self._detokenizer.flush()
         token = Token(
@@ -209,15 +213,11 @@ class Sequence:
         )
         return token, reason
 
-    def _finish_reason(self, ends: bool) -> FinishReason | None:
+    def _finish_reason(self, is_end: bool) -> FinishReason | None:
         if self._detokenizer.stopped:
             return FinishReason.STOP_STRING
-        if ends:
-            return FinishReason.STOP
-        budget = self.parameters.token_budget or self._token_limit
-        if self.output_count >= min(budget, self._token_limit):
-            return FinishReason.LENGTH
-        return None
+        count, limit = self.output_count, self._token_limit
+        return finish_reason(self.request, self.parameters, count, limit, is_end)
 
     def _account(self, drawn: Drawn, now: float) -> None:
         if self._first_token_at is None:

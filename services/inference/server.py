@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from services.inference import conversation, wire
 from services.inference.engine import Engine
 from services.inference.events import Ended, Event
+from services.inference.grammar import Grammars
 from services.inference.prompt import Prompts
 from services.inference.request import Request
 from services.inference.scoring import Scorer
@@ -27,12 +28,18 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     """One engine with one model."""
 
     def __init__(
-        self, model: LoadedModel, engine: Engine, prompts: Prompts, scorer: Scorer
+        self,
+        model: LoadedModel,
+        engine: Engine,
+        prompts: Prompts,
+        scorer: Scorer,
+        grammars: Grammars,
     ) -> None:
         self._model = model
         self._engine = engine
         self._prompts = prompts
         self._scorer = scorer
+        self._grammars = grammars
 
     async def Generate(
         self, requests: Any, context: Any
@@ -113,8 +120,9 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
 
     async def _request(self, message: inference_pb2.GenerationStart) -> Request:
         start = wire.start(message, current_traceparent())
+        matcher = await self._grammars.matcher_of(start.constraint, "start.constraint")
         # A long text takes the tokenizer a while; other streams' tokens must not wait.
-        return await asyncio.to_thread(self._prompts.request, start, remaining_seconds())
+        return await asyncio.to_thread(self._prompts.request, start, remaining_seconds(), matcher)
 
     async def _responses(
         self, request: Request, stream: Stream

@@ -17,6 +17,7 @@ from opentelemetry.metrics import Observation
 from services.inference.config import Config
 from services.inference.decoder import Decoder
 from services.inference.engine import Engine
+from services.inference.grammar import Grammars
 from services.inference.kernels import PAGE_SIZE
 from services.inference.measure import Measurements
 from services.inference.outcomes import OutcomeSpool, reporter
@@ -76,7 +77,11 @@ class Service:
         self._scorer = Scorer(model.network)
         prompts = Prompts(model.name, model.tokenizer, self.engine.token_capacity, clock)
         self.server = rpc.Server("inference", config.host, config.port, config.grace_seconds)
-        add_to(self.server, InferenceService(model, self.engine, prompts, self._scorer))
+        self._grammars = Grammars(model.tokenizer, vocabulary_size)
+        add_to(
+            self.server,
+            InferenceService(model, self.engine, prompts, self._scorer, self._grammars),
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
@@ -114,6 +119,7 @@ class Service:
         await self.engine.stop()
         await self.outcomes.flush(min(LONGEST_FLUSH_SECONDS, self.server.grace_seconds))
         self._scorer.close()
+        self._grammars.close()
         await self._channel.close()
 
     def _register_links(self) -> None:

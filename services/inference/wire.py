@@ -9,21 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from services.inference import events, request, sampling
+from services.inference import constraint, events, request, sampling
 from thermesh.errors import InvalidArgument
 from thermesh.features import TASKS
 from thermesh.v1 import common_pb2, inference_pb2
 
-_ROLES = {
-    common_pb2.ROLE_SYSTEM: "system",
-    common_pb2.ROLE_USER: "user",
-    common_pb2.ROLE_ASSISTANT: "assistant",
-}
-_SOURCES = {
-    request.Source.PLAN: common_pb2.UPDATE_SOURCE_PLAN,
-    request.Source.CLIENT: common_pb2.UPDATE_SOURCE_CLIENT,
-    request.Source.CONTROLLER: common_pb2.UPDATE_SOURCE_CONTROLLER,
-}
+_ROLES = {common_pb2.Role.Value(f"ROLE_{role.upper()}"): role for role in request.ROLES}
+_SOURCES = {source: f"UPDATE_SOURCE_{source.name}" for source in request.Source}
 _PLAN_SOURCES = {
     number: name.removeprefix("PLAN_SOURCE_").lower()
     for name, number in common_pb2.PlanSource.items()
@@ -55,6 +47,7 @@ def start(message: inference_pb2.GenerationStart, traceparent: str) -> request.S
         plan_grace_ms=message.plan_grace_ms,
         initial_credit=message.initial_credit,
         ignore_end_of_sequence=message.ignore_end_of_sequence,
+        constraint=_constraint(message),
     )
 
 
@@ -115,6 +108,19 @@ def update(message: common_pb2.ParameterUpdate, source: request.Source) -> reque
         penalties=_penalties(message.penalties) if message.HasField("penalties") else None,
         token_budget=message.token_budget if message.HasField("token_budget") else None,
     )
+
+
+def _constraint(message: inference_pb2.GenerationStart) -> constraint.OutputConstraint | None:
+    if not message.HasField("constraint"):
+        return None
+    kind = message.constraint.WhichOneof("kind") or ""
+    value = getattr(message.constraint, kind, "")
+    if kind not in set(constraint.Kind):
+        allowed, field = ", ".join(constraint.Kind), "start.constraint"
+        raise InvalidArgument(f"{field} must be one of {allowed}", field=field)
+    options = tuple(message.constraint.choice.options)
+    text = value if isinstance(value, str) else ""
+    return constraint.OutputConstraint(constraint.Kind(kind), text, options)
 
 
 def _sampling(message: common_pb2.Sampling, path: str) -> sampling.Sampling:

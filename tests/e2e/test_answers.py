@@ -191,3 +191,76 @@ class Requests:
 
     async def __anext__(self):
         return await self._queue.get()
+
+
+CITY = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 30},
+        "population": {"type": "integer", "minimum": 0, "maximum": 50_000_000},
+        "coastal": {"type": "boolean"},
+    },
+    "required": ["name", "population", "coastal"],
+    "additionalProperties": False,
+}
+
+
+async def test_a_schema_is_fitted_by_the_real_mesh(mesh):
+    """A json_schema answer parses, streamed or not, adaptive or hot."""
+    schema = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
+    for temperature in ("auto", 2.0):
+        answer = await complete(
+            mesh,
+            "Describe Oslo.",
+            response_format=schema,
+            temperature=temperature,
+            max_tokens=None,
+        )
+        choice = answer["choices"][0]
+        assert choice["finish_reason"] == "stop"
+        assert set(json.loads(choice["message"]["content"])) == set(CITY["required"])
+
+
+async def test_a_required_call_has_arguments_of_the_function(mesh):
+    """The official client streams a call that fits, then reads an answer to its result."""
+    function = {"name": "describe_city", "description": "Describes a city.", "parameters": CITY}
+    tools = [{"type": "function", "function": {**function, "strict": True}}]
+    async with openai.AsyncOpenAI(base_url=f"{mesh.url}/v1", api_key="unused") as client:
+        asked = {"model": MODEL, "tools": tools}
+        stream = client.chat.completions.stream(
+            messages=user("Describe Oslo."), tool_choice="required", **asked
+        )
+        async with stream as events:
+            first = (await events.get_final_completion()).choices[0]
+        [call] = first.message.tool_calls
+        result = {"role": "tool", "tool_call_id": call.id, "content": "A city by a fjord."}
+        said = first.message.model_dump(exclude_none=True, exclude={"parsed"})
+        said["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.function.name, "arguments": call.function.arguments},
+            }
+        ]
+        second = await client.chat.completions.create(
+            messages=[*user("Describe Oslo."), said, result], max_tokens=16, **asked
+        )
+
+    assert first.finish_reason == "tool_calls"
+    assert call.function.name == "describe_city"
+    assert set(json.loads(call.function.arguments)) == set(CITY["required"])
+    assert second.choices[0].finish_reason in {"stop", "length", "tool_calls"}
+
+
+async def test_a_schema_that_cannot_be_enforced_is_refused_by_name(mesh):
+    """400 names response_format and the keyword."""
+    schema = {"name": "odd", "schema": {"not": {"type": "string"}}}
+    body = {
+        "messages": user(FACT),
+        "response_format": {"type": "json_schema", "json_schema": schema},
+    }
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=60) as client:
+        refused = await client.post("/v1/chat/completions", json=body)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, "response_format")
+    assert '"not"' in error["message"]

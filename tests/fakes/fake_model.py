@@ -46,6 +46,9 @@ class FakeNetwork:
 
     kernels_name = "fake"
 
+    def use_threads(self, count: int) -> None:
+        """Nothing to share among cores."""
+
     def new_cache(self, pages: int) -> FakeCache:
         """Return an empty cache."""
         return FakeCache(pages)
@@ -101,6 +104,10 @@ class FakeTokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the bytes of `text`."""
         return list(text.encode())
+
+    def encode_literal(self, text: str) -> list[int]:
+        """Return the bytes of `text`."""
+        return self.encode(text)
 
     def encode_chat(self, messages: list[tuple[str, str]]) -> list[int]:
         """Return the ids of a conversation, the assistant's turn opened."""

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ConverseStart(_message.Message):
-    __slots__ = ("context", "model", "messages", "constraints", "stop", "candidate_count", "initial_credit", "awaiting_input", "voice")
+    __slots__ = ("context", "model", "messages", "constraints", "stop", "candidate_count", "initial_credit", "awaiting_input", "voice", "constraint")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class ConverseStart(_message.Message):
     INITIAL_CREDIT_FIELD_NUMBER: _ClassVar[int]
     AWAITING_INPUT_FIELD_NUMBER: _ClassVar[int]
     VOICE_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
     context: _common_pb2.RequestContext
     model: str
     messages: _containers.RepeatedCompositeFieldContainer[_common_pb2.ChatMessage]
@@ -29,7 +30,8 @@ class ConverseStart(_message.Message):
     initial_credit: int
     awaiting_input: bool
     voice: _feature_pb2.VoiceSignal
-    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_common_pb2.ChatMessage, _Mapping]]] = ..., constraints: _Optional[_Union[_controller_pb2.Constraints, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., candidate_count: _Optional[int] = ..., initial_credit: _Optional[int] = ..., awaiting_input: bool = ..., voice: _Optional[_Union[_feature_pb2.VoiceSignal, _Mapping]] = ...) -> None: ...
+    constraint: _common_pb2.OutputConstraint
+    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_common_pb2.ChatMessage, _Mapping]]] = ..., constraints: _Optional[_Union[_controller_pb2.Constraints, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., candidate_count: _Optional[int] = ..., initial_credit: _Optional[int] = ..., awaiting_input: bool = ..., voice: _Optional[_Union[_feature_pb2.VoiceSignal, _Mapping]] = ..., constraint: _Optional[_Union[_common_pb2.OutputConstraint, _Mapping]] = ...) -> None: ...
 
 class AppendInput(_message.Message):
     __slots__ = ("text", "is_final", "voice")

@@ -224,8 +224,32 @@ class Sampling(_message.Message):
     logit_bias: _containers.ScalarMap[int, float]
     def __init__(self, program: _Optional[_Union[TemperatureProgram, _Mapping]] = ..., guard: _Optional[_Union[Guard, _Mapping]] = ..., penalties: _Optional[_Union[Penalties, _Mapping]] = ..., logit_bias: _Optional[_Mapping[int, float]] = ...) -> None: ...
 
+class JsonObjectConstraint(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ChoiceConstraint(_message.Message):
+    __slots__ = ("options",)
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    options: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, options: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class OutputConstraint(_message.Message):
+    __slots__ = ("json_object", "json_schema", "regex", "choice", "lark")
+    JSON_OBJECT_FIELD_NUMBER: _ClassVar[int]
+    JSON_SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    REGEX_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    LARK_FIELD_NUMBER: _ClassVar[int]
+    json_object: JsonObjectConstraint
+    json_schema: str
+    regex: str
+    choice: ChoiceConstraint
+    lark: str
+    def __init__(self, json_object: _Optional[_Union[JsonObjectConstraint, _Mapping]] = ..., json_schema: _Optional[str] = ..., regex: _Optional[str] = ..., choice: _Optional[_Union[ChoiceConstraint, _Mapping]] = ..., lark: _Optional[str] = ...) -> None: ...
+
 class DecodingPlan(_message.Message):
-    __slots__ = ("decision_id", "policy_version", "source", "sampling", "token_budget", "compute_path", "task", "scenario", "log_density", "explored", "seed", "policy_temperature")
+    __slots__ = ("decision_id", "policy_version", "source", "sampling", "token_budget", "compute_path", "task", "scenario", "log_density", "explored", "seed", "policy_temperature", "propensity")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -238,6 +262,7 @@ class DecodingPlan(_message.Message):
     EXPLORED_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     POLICY_TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    PROPENSITY_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     policy_version: int
     source: PlanSource
@@ -250,7 +275,8 @@ class DecodingPlan(_message.Message):
     explored: bool
     seed: int
     policy_temperature: float
-    def __init__(self, decision_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., source: _Optional[_Union[PlanSource, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., token_budget: _Optional[int] = ..., compute_path: _Optional[_Union[ComputePath, str]] = ..., task: _Optional[_Union[Task, str]] = ..., scenario: _Optional[str] = ..., log_density: _Optional[float] = ..., explored: bool = ..., seed: _Optional[int] = ..., policy_temperature: _Optional[float] = ...) -> None: ...
+    propensity: float
+    def __init__(self, decision_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., source: _Optional[_Union[PlanSource, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., token_budget: _Optional[int] = ..., compute_path: _Optional[_Union[ComputePath, str]] = ..., task: _Optional[_Union[Task, str]] = ..., scenario: _Optional[str] = ..., log_density: _Optional[float] = ..., explored: bool = ..., seed: _Optional[int] = ..., policy_temperature: _Optional[float] = ..., propensity: _Optional[float] = ...) -> None: ...
 
 class TokenCandidate(_message.Message):
     __slots__ = ("token_id", "text", "log_probability")

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerationStart(_message.Message):
-    __slots__ = ("context", "model", "chat", "prompt", "tokens", "sampling", "max_tokens", "stop", "candidate_count", "seed", "expects_plan", "plan_grace_ms", "initial_credit", "ignore_end_of_sequence")
+    __slots__ = ("context", "model", "chat", "prompt", "tokens", "sampling", "max_tokens", "stop", "candidate_count", "seed", "expects_plan", "plan_grace_ms", "initial_credit", "ignore_end_of_sequence", "constraint")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class GenerationStart(_message.Message):
     PLAN_GRACE_MS_FIELD_NUMBER: _ClassVar[int]
     INITIAL_CREDIT_FIELD_NUMBER: _ClassVar[int]
     IGNORE_END_OF_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
     context: _common_pb2.RequestContext
     model: str
     chat: _common_pb2.ChatInput
@@ -37,7 +38,8 @@ class GenerationStart(_message.Message):
     plan_grace_ms: int
     initial_credit: int
     ignore_end_of_sequence: bool
-    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., model: _Optional[str] = ..., chat: _Optional[_Union[_common_pb2.ChatInput, _Mapping]] = ..., prompt: _Optional[str] = ..., tokens: _Optional[_Union[_common_pb2.TokenInput, _Mapping]] = ..., sampling: _Optional[_Union[_common_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., candidate_count: _Optional[int] = ..., seed: _Optional[int] = ..., expects_plan: bool = ..., plan_grace_ms: _Optional[int] = ..., initial_credit: _Optional[int] = ..., ignore_end_of_sequence: bool = ...) -> None: ...
+    constraint: _common_pb2.OutputConstraint
+    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., model: _Optional[str] = ..., chat: _Optional[_Union[_common_pb2.ChatInput, _Mapping]] = ..., prompt: _Optional[str] = ..., tokens: _Optional[_Union[_common_pb2.TokenInput, _Mapping]] = ..., sampling: _Optional[_Union[_common_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., candidate_count: _Optional[int] = ..., seed: _Optional[int] = ..., expects_plan: bool = ..., plan_grace_ms: _Optional[int] = ..., initial_credit: _Optional[int] = ..., ignore_end_of_sequence: bool = ..., constraint: _Optional[_Union[_common_pb2.OutputConstraint, _Mapping]] = ...) -> None: ...
 
 class CancelGeneration(_message.Message):
     __slots__ = ()

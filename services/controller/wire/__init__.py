@@ -37,6 +37,13 @@ _SOURCES = {
 }
 
 
+_COMPUTE_PATHS = {
+    "light": common_pb2.COMPUTE_PATH_LIGHT,
+    "standard": common_pb2.COMPUTE_PATH_STANDARD,
+    "heavy": common_pb2.COMPUTE_PATH_HEAVY,
+}
+
+
 def context(message: common_pb2.RequestContext, traceparent: str = "") -> Context:
     """Read who asks; `traceparent` stands in where the message has none."""
     checks.within(message.deadline_unix_ms, 0, 2**62, "context.deadline_unix_ms")
@@ -147,10 +154,11 @@ def plan(decision: Decision) -> common_pb2.DecodingPlan:
         source=_SOURCES[decision.source],
         sampling=sampling.sampling(decision.sampling),
         token_budget=decision.token_budget,
-        compute_path=common_pb2.COMPUTE_PATH_STANDARD,
+        compute_path=_COMPUTE_PATHS[decision.compute_path],
         task=_TASK_NUMBERS[decision.observation.task],
         scenario=decision.envelope.scenario,
         log_density=decision.log_density,
+        propensity=decision.propensity,
         explored=decision.explored,
         seed=decision.seed,
         policy_temperature=decision.policy_temperature,

@@ -110,7 +110,7 @@ class OpenGeneration:
         except MeshError as error:
             if error.code not in CALLERS_FAULT:
                 self._peer.failed(error)
-            error.field = _START.sub("", error.field)
+            _name_as_written(error)
             raise
         self._peer.answered()
 
@@ -138,3 +138,11 @@ class OpenGeneration:
         """Cancel the call; harmless when it is over."""
         self._outbox.close()
         self._call.cancel()
+
+
+def _name_as_written(error: MeshError) -> None:
+    """Name the field as the client did, in the message too."""
+    field = _START.sub("", error.field)
+    if error.field:
+        error.message = error.message.replace(error.field, field)
+    error.field = field

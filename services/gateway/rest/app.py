@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from services.gateway.rest import completions, embeddings, operations, pages
+from services.gateway.rest import completions, embeddings, operations, pages, responses
 from services.gateway.rest.doors import Doors
 from services.gateway.rest.middleware import BodyLimits, Keys, Net, Tracing
 from services.gateway.rest.problems import (
@@ -40,6 +40,7 @@ def create_app(doors: Doors) -> FastAPI:
     )
     app.state.doors = doors
     app.include_router(completions.router, dependencies=[_KEY])
+    app.include_router(responses.router, dependencies=[_KEY])
     app.include_router(embeddings.router, dependencies=[_KEY])
     app.include_router(operations.router, dependencies=[_KEY])
     pages.mount(app)

@@ -8,10 +8,8 @@ from services.gateway.asking import (
     Chat,
     Context,
     Input,
-    Message,
     Priority,
     Prompt,
-    Role,
     TokenPrompt,
     new_request_id,
 )
@@ -27,6 +25,7 @@ from services.gateway.decoding import (
     TemperatureRange,
 )
 from services.gateway.feedback import Feedback, Signal
+from services.gateway.rest import transcript
 from services.gateway.rest.bodies import (
     ChatBody,
     CompletionBody,
@@ -46,17 +45,19 @@ _RATINGS = {"up": 1.0, "down": -1.0}
 
 def chat_ask(body: ChatBody, now_unix_ms: int, traceparent: str) -> Ask:
     """Return what a chat completion asks for."""
-    turns = tuple(Message(_role(turn.role), turn.text) for turn in body.messages)
+    use = body.tool_use
+    wanted = body.response_format.constraint if body.response_format else None
     max_tokens = body.max_completion_tokens or body.max_tokens or 0
     candidates = (body.top_logprobs or 0) if body.logprobs else 0
     return Ask(
-        context=_context(body, now_unix_ms, traceparent),
-        input=Chat(turns),
+        context=context(body, now_unix_ms, traceparent),
+        input=Chat(transcript.turns(body.messages, use)),
         route=CHAT_ROUTE,
         model=body.model or "",
-        constraints=_constraints(body, max_tokens),
+        constraints=constraints(body, max_tokens),
         stop=tuple(body.stop),
         candidate_count=candidates,
+        constraint=wanted if use is None else use.constraint(wanted),
     )
 
 
@@ -66,11 +67,11 @@ def completion_ask(body: CompletionBody, now_unix_ms: int, traceparent: str) -> 
         Prompt(body.prompt) if isinstance(body.prompt, str) else TokenPrompt(tuple(body.prompt))
     )
     return Ask(
-        context=_context(body, now_unix_ms, traceparent),
+        context=context(body, now_unix_ms, traceparent),
         input=prompt,
         route=COMPLETION_ROUTE,
         model=body.model or "",
-        constraints=_constraints(body, body.max_tokens or 0),
+        constraints=constraints(body, body.max_tokens or 0),
         stop=tuple(body.stop),
         candidate_count=body.logprobs or 0,
     )
@@ -97,7 +98,8 @@ def feedback(body: FeedbackBody, idempotency_key: str) -> Feedback:
     )
 
 
-def _context(body: Decoding, now_unix_ms: int, traceparent: str) -> Context:
+def context(body: Decoding, now_unix_ms: int, traceparent: str) -> Context:
+    """Return what travels with a request on every hop."""
     extension = body.thermesh or Extension()
     deadline_ms = extension.deadline_ms
     return Context(
@@ -110,7 +112,8 @@ def _context(body: Decoding, now_unix_ms: int, traceparent: str) -> Context:
     )
 
 
-def _constraints(body: Decoding, max_tokens: int) -> Constraints:
+def constraints(body: Decoding, max_tokens: int) -> Constraints:
+    """Return the values that the user set."""
     extension = body.thermesh or Extension()
     narrowed = extension.temperature_range
     return Constraints(
@@ -141,7 +144,3 @@ def _program(body: FixedBody | EdtBody | DynatempBody | None) -> Program | None:
     if isinstance(body, EdtBody):
         return EdtProgram(body.base_temperature, body.theta)
     return DynatempProgram(body.temperature, body.range, body.exponent)
-
-
-def _role(name: str) -> Role:
-    return Role.SYSTEM if name == "developer" else Role(name)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from services.gateway import limits
 from services.gateway.rest import fields
-
-ROLES = ("system", "developer", "user", "assistant")
+from services.gateway.rest.messages import MessageBody
+from services.gateway.rest.structure import (
+    STRICT,
+    ResponseFormat,
+    ToolBody,
+    ToolChoice,
+    tool_use,
+)
+from services.gateway.tools import MAX_TOOLS, ToolUse
 
 
 class Body(BaseModel):
     """Base of every request object."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = STRICT
 
 
 class FixedBody(Body):
@@ -109,68 +107,6 @@ class StreamOptions(Body):
     )
 
 
-class ResponseFormat(Body):
-    """Only plain text is offered."""
-
-    type: Annotated[
-        Literal["text"],
-        BeforeValidator(fields.exactly("text", "structured output is not supported")),
-    ]
-
-
-class TextPart(Body):
-    """One part of a message."""
-
-    type: Annotated[
-        Literal["text"],
-        BeforeValidator(fields.exactly("text", "only text parts are supported")),
-    ]
-    text: str
-
-
-def _content_kind(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "<text>"
-    return "<parts>" if isinstance(value, list) else None
-
-
-def _role(value: Any) -> Any:
-    if value not in ROLES:
-        raise ValueError("must be one of " + ", ".join(ROLES))
-    return value
-
-
-class MessageBody(Body):
-    """One turn. Members that only tools use may be null, as the official client sends them."""
-
-    role: Annotated[
-        Literal["system", "developer", "user", "assistant"],
-        BeforeValidator(_role),
-        Field(description="`developer` is read as `system`"),
-    ]
-    content: Annotated[
-        Annotated[str, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")],
-        Discriminator(
-            _content_kind,
-            custom_error_type="content",
-            custom_error_message="must be a text or a list of text parts",
-        ),
-    ]
-    name: Annotated[None, fields.unsupported("leave it out")] = None
-    refusal: Annotated[None, fields.unsupported("leave it out")] = None
-    annotations: Annotated[None, fields.unsupported("leave it out")] = None
-    audio: Annotated[None, fields.unsupported("only text is decoded")] = None
-    function_call: Annotated[None, fields.unsupported("tools are not supported")] = None
-    tool_calls: Annotated[None, fields.unsupported("tools are not supported")] = None
-
-    @property
-    def text(self) -> str:
-        """The content as one text."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
-
-
 class Decoding(Body):
     """What chat and text completions share."""
 
@@ -215,10 +151,13 @@ class ChatBody(Decoding):
     logprobs: bool | None = None
     top_logprobs: fields.CandidateCount | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[None, fields.unsupported("leave it out")] = None
-    tool_choice: Annotated[None, fields.unsupported("leave it out")] = None
-    functions: Annotated[None, fields.unsupported("leave it out")] = None
-    function_call: Annotated[None, fields.unsupported("leave it out")] = None
+    tools: Annotated[list[ToolBody], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = Field(
+        default=None, description="true: up to 8 calls in one answer; else one"
+    )
+    functions: Annotated[None, fields.unsupported("use tools")] = None
+    function_call: Annotated[None, fields.unsupported("use tool_choice")] = None
     audio: Annotated[None, fields.unsupported("only text is decoded")] = None
 
     @model_validator(mode="after")
@@ -229,10 +168,16 @@ class ChatBody(Decoding):
             raise fields.refused(
                 "max_tokens", "and max_completion_tokens exclude each other; set one"
             )
-        if not self.messages[-1].text:
+        if not self.messages[-1].text and self.messages[-1].role != "tool":
             last = f"messages[{len(self.messages) - 1}].content"
             raise fields.refused(last, "must not be empty")
+        _ = self.tool_use
         return self
+
+    @property
+    def tool_use(self) -> ToolUse | None:
+        """What the model may do with functions; ValueError where the choice does not fit."""
+        return tool_use(self.tools or [], self.tool_choice, bool(self.parallel_tool_calls))
 
 
 def _prompt(value: Any) -> Any:

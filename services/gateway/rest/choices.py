@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from services.gateway.asking import Ask
 from services.gateway.buckets import Quota
@@ -19,7 +19,6 @@ from services.gateway.decoding import Plan
 from services.gateway.events import Ended, Event, Usage
 from services.gateway.pipeline import MAX_WAITING_EVENTS, Pipeline, Turn
 from services.gateway.rest import extension
-from services.gateway.rest.answers import Answer
 from thermesh.errors import MeshError
 
 Json = dict[str, Any]
@@ -96,12 +95,43 @@ class Choices:
             await self._events.put(error)
 
 
-class Answers:
-    """What the turns of one request look like to the client."""
+class Told(Protocol):
+    """What one turn looks like to the client."""
 
-    def __init__(self, answers: Sequence[Answer], *, usage: bool) -> None:
+    @property
+    def plan(self) -> Plan | None:
+        """The plan, once it is decided."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens counted, after the end."""
+        ...
+
+    def observe(self, event: Event) -> None:
+        """Keep what `whole` needs."""
+        ...
+
+    def chunks(self, event: Event) -> list[Json]:
+        """Return what a stream sends for `event`."""
+        ...
+
+    def whole(self) -> Json:
+        """Return the body of an answer that is not streamed."""
+        ...
+
+
+class Answers:
+    """What the turns of one request look like to the client.
+
+    `usage_chunk` makes the last chunk of a stream, where the client wants the usage.
+    """
+
+    def __init__(
+        self, answers: Sequence[Told], usage_chunk: Callable[[Json], Json] | None = None
+    ) -> None:
         self._answers = answers
-        self._tells_usage = usage
+        self._usage_chunk = usage_chunk
         self._open = len(answers)
 
     @property
@@ -128,8 +158,8 @@ class Answers:
         """Return the chunks that a stream sends for `event`, after the last one the usage."""
         chunks = self._answers[number].chunks(event)
         self._open -= isinstance(event, Ended)
-        if self.is_over and self._tells_usage:
-            chunks.append(self._answers[0].usage_chunk(extension.usage(self._usage())))
+        if self.is_over and self._usage_chunk:
+            chunks.append(self._usage_chunk(extension.usage(self._usage())))
         return chunks
 
     def whole(self) -> Json:

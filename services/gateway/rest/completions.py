@@ -13,17 +13,16 @@ from services.gateway.rest.choices import Answers, several
 from services.gateway.rest.doors import Doors
 from services.gateway.rest.middleware import caller_of
 from services.gateway.rest.streaming import Answering
+from services.gateway.rest.tool_answers import ToolAnswer
 from thermesh.telemetry import current_traceparent
 
 router = APIRouter(tags=["decoding"])
-
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
 @router.post(
     asks.CHAT_ROUTE,
     summary="Continue a conversation",
-    responses=documents.answered(documents.ChatCompletion, _STREAM),
+    responses=documents.answered(documents.ChatCompletion, documents.EVENT_STREAM),
 )
 async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     """Answer a conversation, as one JSON body or streamed (`stream: true`).
@@ -34,13 +33,14 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     asked = asks.chat_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
     ask = caller_of(request).sign(asked)
     shape = _shape(body, logprobs=bool(body.logprobs))
-    return _answering(doors, ask, ChatAnswer, shape, body)
+    kind = ChatAnswer if body.tool_use is None else ToolAnswer
+    return _answering(doors, ask, kind, shape, body)
 
 
 @router.post(
     asks.COMPLETION_ROUTE,
     summary="Continue a text",
-    responses=documents.answered(documents.TextCompletion, _STREAM),
+    responses=documents.answered(documents.TextCompletion, documents.EVENT_STREAM),
 )
 async def create_completion(body: CompletionBody, request: Request) -> Response:
     """Continue a prompt without a chat template; token ids are taken as they are."""
@@ -60,7 +60,7 @@ def _answering(
     return Answering(
         doors.pipeline,
         wanted,
-        Answers(answers, usage=shape.usage),
+        Answers(answers, answers[0].usage_chunk if shape.usage else None),
         stream=bool(body.stream),
         ping_seconds=doors.ping_seconds,
     )

@@ -97,12 +97,28 @@ class UsageDocument(Document):
     prompt_tokens_details: dict[str, int]
 
 
+class CalledFunctionDocument(Document):
+    """A function and its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallDocument(Document):
+    """A function that the model wants called."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunctionDocument
+
+
 class MessageDocument(Document):
-    """The assistant's turn."""
+    """The assistant's turn; `content` is null where it is only calls."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    tool_calls: list[ToolCallDocument] | None = None
 
 
 class ChatChoice(Document):
@@ -111,7 +127,7 @@ class ChatChoice(Document):
     index: int
     message: MessageDocument
     logprobs: dict[str, Any] | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
     thermesh: ExtensionDocument | None = None
 
 
@@ -145,6 +161,21 @@ class TextCompletion(_Completion):
 
     object: Literal["text_completion"]
     choices: list[TextChoice]
+
+
+class ResponseDocument(BaseModel):
+    """A response that is not streamed; OpenAI's members beside these are constant."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["completed", "incomplete"]
+    model: str
+    output: list[dict[str, Any]]
+    usage: dict[str, Any]
+    thermesh: ExtensionDocument
 
 
 class EmbeddingDocument(Document):
@@ -240,6 +271,17 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def answered(model: type[Document], content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+# Each event of a stream; its data is JSON, or [DONE].
+EVENT_STREAM: dict[str, Any] = {
+    "text/event-stream": {
+        "schema": {
+            "type": "object",
+            "properties": {"data": {"type": "string"}, "event": {"type": "string"}},
+        }
+    }
+}
+
+
+def answered(model: type[BaseModel], content: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     """Return the responses of a decoding route for the schema."""
     return {200: {"model": model, "content": content}, **ERRORS}

@@ -9,6 +9,7 @@ from typing import Protocol
 from services.gateway.asking import Context, Embeddings
 from services.gateway.feedback import Feedback, ModelCard, PolicyList, Receipt
 from services.gateway.gate import Gate
+from services.gateway.kept import Conversations
 from services.gateway.pipeline import Pipeline
 
 
@@ -57,6 +58,7 @@ class Doors:
     models: Models
     learning: Learning
     encoder: Encoder
+    conversations: Conversations
     peers: Callable[[], Awaitable[dict[str, bool]]]
     """Asks each neighbour whether it is serving."""
     metrics: Callable[[], bytes]

@@ -6,6 +6,7 @@ between the stream and the client.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 
@@ -22,6 +23,9 @@ from thermesh.errors import Internal, MeshError
 from thermesh.telemetry import tracer
 
 log = logging.getLogger(__name__)
+
+BODY_SECONDS = 20.0
+"""How long a body may take; who sends it drop by drop holds a connection no longer."""
 
 _GUARDED = "/v1/"
 _QUIET = ("/healthz", "/readyz", "/metrics", "/page", "/docs")
@@ -116,7 +120,12 @@ class BodyLimits:
             return
         try:
             self._check(Headers(scope=scope))
-            body = await self._read(receive)
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await self._read(receive)
+        except TimeoutError:
+            problem = Problem(408, f"no body came within {BODY_SECONDS:.0f} s", "request_timeout")
+            await problem_response(problem)(scope, receive, send)
+            return
         except Problem as problem:
             await problem_response(problem)(scope, receive, send)
             return

@@ -76,7 +76,7 @@ async def get_feedback(
 async def list_policies(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    before_version: Annotated[int, Query(ge=0)] = 0,
+    before_version: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> documents.PoliciesDocument:
     """List stored versions of the policy, newest first."""
     found = await _doors(request).learning.list_policies(limit, before_version)

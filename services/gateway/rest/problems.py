@@ -28,6 +28,8 @@ _PARAMS = (
     (r"^chat(\.messages)?(?=$|\[|\.)", "messages"),
     (r"^tokens(\.token_ids)?$", "prompt"),
     (r"^(sampling|constraints)\.", ""),
+    (r"^constraint\.lark$", "tools"),
+    (r"^constraint(\.json_schema)?$", "response_format"),
     (r"^guard\.top_n_sigma$", "thermesh.top_n_sigma"),
     (r"^guard\.", ""),
     (r"^penalties\.(\w+)$", r"\1_penalty"),

@@ -149,10 +149,10 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None
 
 
 def event_bytes(chunk: dict[str, Any]) -> bytes:
-    """Return one SSE event."""
-    return (
-        b"data: " + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
-    )
+    """Return one SSE event; one that has a type is named by it too."""
+    name = f"event: {chunk['type']}\n".encode() if "type" in chunk else b""
+    data = json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()
+    return name + b"data: " + data + b"\n\n"
 
 
 async def _gone(receive: Receive) -> None:

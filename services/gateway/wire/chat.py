@@ -26,6 +26,7 @@ from services.gateway.conversation import (
 )
 from services.gateway.decoding import Constraints, Mode, Program, TemperatureRange, Update
 from services.gateway.events import Accepted, Applied, Ended, Event, PlanDecided, Tokens
+from services.gateway.wire.constraints import constraint
 from services.gateway.wire.events import (
     applied_to_wire,
     ended_to_wire,
@@ -149,6 +150,7 @@ def _ask(start: chat_pb2.ConverseStart, deadline: int, traceparent: str) -> Ask:
         candidate_count=start.candidate_count,
         initial_credit=start.initial_credit,
         voice=_voice(start),
+        constraint=constraint(start.constraint) if start.HasField("constraint") else None,
     )
 
 

@@ -16,6 +16,7 @@ from services.gateway.asking import (
     Voice,
 )
 from services.gateway.decoding import Constraints, Plan, Update
+from services.gateway.wire.constraints import constraint_to_wire
 from services.gateway.wire.sampling import (
     constrained_guard_to_wire,
     enum_value,
@@ -128,6 +129,7 @@ def start_message(ask: Ask, initial: Plan, plan_grace_ms: int) -> inference_pb2.
         expects_plan=True,
         plan_grace_ms=plan_grace_ms,
         initial_credit=ask.initial_credit,
+        constraint=constraint_to_wire(ask.constraint),
     )
     if isinstance(ask.input, Chat):
         start.chat.messages.extend(_message(turn) for turn in ask.input.messages)

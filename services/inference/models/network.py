@@ -38,6 +38,10 @@ class Network:
         """Name of the kernels in use, e.g. `reference`."""
         return self._kernels.name
 
+    def use_threads(self, count: int) -> None:
+        """Compute with `count` cores when called from this thread."""
+        torch.set_num_threads(count)
+
     def new_cache(self, pages: int) -> PagedCache:
         """Return an empty cache of `pages` pages; memory is taken as pages are written."""
         return PagedCache(self.config.layers, pages, self.config.kv_heads, self.config.head_size)

@@ -70,6 +70,13 @@ class Tokenizer:
         ids = self._backend.encode(text, add_special_tokens=True).ids
         return [*self._prefix_ids, *ids, *self._suffix_ids]
 
+    def encode_literal(self, text: str) -> list[int]:
+        """Return the ids of `text` as it stands inside a longer one: nothing around it.
+
+        A backend may still begin it as the start of a text (SentencePiece's space).
+        """
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
+
     def encode_chat(self, messages: Sequence[tuple[str, str]]) -> list[int]:
         """Return the ids of (role, content) `messages` and the opened assistant's turn.
 

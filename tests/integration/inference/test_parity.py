@@ -85,10 +85,23 @@ def path():
     return locate("smollm2-135m-instruct")
 
 
+LARGEST_DIFFERENCE = {"reference": 1e-3, "cpu": 1e-2}
+"""Of a log-probability, in nats: the C++ kernels keep activations in 16 bits and
+keys and values in half precision."""
+
+
+@pytest.fixture(scope="module", params=LARGEST_DIFFERENCE)
+def kernels(request):
+    """Each implementation of the kernels that may serve the model."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def model(path):
+def model(path, kernels):
     """The model as the mesh loads it."""
-    return load(path, "smollm2-135m-instruct")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THERMESH_KERNELS", kernels)
+        return load(path, "smollm2-135m-instruct")
 
 
 @pytest.fixture(scope="module")
@@ -228,8 +241,8 @@ def test_greedy_decoding_equals_the_reference(reference, prompts, decoded):
     assert equal >= 19, f"{equal} of {len(prompts)} equal"
 
 
-def test_log_probabilities_equal_those_of_the_reference(reference, prompts, decoded):
-    """Where both choose the same token its log-probabilities are within 1e-3."""
+def test_log_probabilities_equal_those_of_the_reference(kernels, reference, prompts, decoded):
+    """Where both choose the same token its log-probabilities are as good as equal."""
     compared, largest = 0, 0.0
     for prompt, chosen in zip(prompts, decoded, strict=True):
         tokens = [token for token, _ in chosen]
@@ -245,10 +258,10 @@ def test_log_probabilities_equal_those_of_the_reference(reference, prompts, deco
             largest = max(largest, abs(ours - theirs))
 
     assert compared >= 19 * NEW_TOKENS
-    assert largest < 1e-3, f"{compared} tokens compared"
+    assert largest < LARGEST_DIFFERENCE[kernels], f"{compared} tokens compared"
 
 
-def test_score_equals_the_forward_pass_of_the_reference(model, reference, prompts):
+def test_score_equals_the_forward_pass_of_the_reference(kernels, model, reference, prompts):
     """All logits of a text, not only the last, are those of the reference."""
     text = torch.tensor(prompts[5] + prompts[1])
 
@@ -256,10 +269,11 @@ def test_score_equals_the_forward_pass_of_the_reference(model, reference, prompt
 
     with torch.inference_mode():
         theirs = torch.log_softmax(reference(text[None]).logits[0], dim=-1)
-    assert (ours - theirs).abs().max() < 1e-3
+    likely = theirs > -10
+    assert (ours - theirs)[likely].abs().max() < 2 * LARGEST_DIFFERENCE[kernels]
 
 
-def test_the_packaged_model_describes_itself(model):
+def test_the_packaged_model_describes_itself(kernels, model):
     """What DescribeModel will tell."""
     assert (model.weight_format, model.parameter_count) == ("Q4_1", 134_515_008)
     assert (model.config.layers, model.config.kv_heads, model.config.context_length) == (
@@ -268,4 +282,5 @@ def test_the_packaged_model_describes_itself(model):
         8192,
     )
     assert model.tokenizer.end_ids == {0, 2}
-    assert model.network.new_cache(1).bytes_per_token == 46_080
+    cache_bytes = {"reference": 46_080, "cpu": 23_040}
+    assert model.network.new_cache(1).bytes_per_token == cache_bytes[kernels]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from services.controller.decision import Constraints, Mode, Observation, decide
-from services.controller.policy import NEUTRAL, PolicySnapshot, prior
+from services.controller.gaussian import NEUTRAL, prior
+from services.controller.policy import PolicySnapshot
 from services.controller.records import LoggedDecision
 from thermesh.features import INDEX, TASKS
 
@@ -54,7 +55,12 @@ class Maker:
             explored=decision.explored,
             policy_temperature=decision.policy_temperature,
             log_density=decision.log_density,
+            propensity=decision.propensity,
         )
+        if decision.action is not None:
+            action = dataclasses.asdict(decision.action)
+            action.pop("temperature")
+            logged = dataclasses.replace(logged, **action)
         return dataclasses.replace(logged, **changes)
 
 

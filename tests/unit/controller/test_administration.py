@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from services.controller.administration import promote, roll_back
+from services.controller.gaussian import Parameters, prior
 from services.controller.memory_store import MemoryStore
-from services.controller.policy import Parameters, prior
 from services.controller.records import PolicyVersion
 from thermesh.errors import Aborted, FailedPrecondition, NotFound
 

@@ -10,9 +10,9 @@ import pytest
 
 from services.controller import watcher as watching
 from services.controller.decision import Mode
+from services.controller.gaussian import prior
 from services.controller.hints import Hints
 from services.controller.memory_store import MemoryStore
-from services.controller.policy import prior
 from services.controller.recorder import Recorder
 from services.controller.records import Context, DecisionRecord, PolicyVersion
 from services.controller.serving import Serving

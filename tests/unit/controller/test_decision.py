@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from services.controller.decision import Constraints, Mode, Observation, Source, decide
 from services.controller.envelope import ENVELOPES
-from services.controller.policy import PolicySnapshot, prior
+from services.controller.gaussian import distribution, prior
+from services.controller.policy import PolicySnapshot
 from services.controller.sampling import Dynatemp, Edt, Fixed, Guard, Penalties, program_at
 
 SNAPSHOT = PolicySnapshot(7, prior(), 0)
@@ -53,8 +54,12 @@ def test_a_drawn_temperature_is_inside_the_envelope(scenario, ends, seed):
 def test_the_logged_density_is_that_of_the_drawn_temperature(maker):
     """What is logged is what the snapshot says of the temperature that decodes."""
     decision = maker.decide("code")
-    density = maker.snapshot.distribution(
-        decision.observation.features, decision.envelope.lower, decision.envelope.upper
+    density = distribution(
+        maker.snapshot.parameters,
+        maker.snapshot.feedback_count,
+        decision.observation.features,
+        decision.envelope.lower,
+        decision.envelope.upper,
     )
 
     assert decision.log_density == pytest.approx(density.log_density(decision.policy_temperature))

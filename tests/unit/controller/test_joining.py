@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.controller import joining
+from services.controller.gaussian import prior
 from services.controller.joining import FeedbackArrived, OutcomeArrived, Waiting, fold
 from services.controller.learning import LearnerState
-from services.controller.policy import prior
 from services.controller.records import Feedback, LoggedDecision, Outcome
 from thermesh.features import FEATURES
 

@@ -129,3 +129,21 @@ async def test_a_store_that_is_away_ends_the_drain(fill, clock):
 
     with pytest.raises(Unavailable):
         drain(store, clock)
+
+
+async def test_a_collapse_of_rewards_is_rolled_back_in_the_same_commit(maker, clock):
+    """Turned-round feedback leaves the last good parameters live, and a version that says so."""
+    store, reasons = MemoryStore(), []
+    for index in range(200):
+        record = DecisionRecord(maker.decide(), Context(), "m", "/", 1)
+        score = 0.7 + 0.1 * (index % 3) if index < 150 else -0.8
+        await store.record([record])
+        await store.submit(Feedback("default", f"f{index}", record.decision_id, score))
+        await store.report(Outcome(record.decision_id, "stop", 1, 1, 0, 0, 1000))
+        drain(store, clock)
+        reasons.append((await store.version(await store.live_version())).reason)
+
+    assert reasons.count("guarded") == 1
+    assert reasons.index("guarded") < 150 + 12
+    assert store.checkpoint().state.memory.guardrail.held > 0
+    assert store.checkpoint().version.feedback_count == 200

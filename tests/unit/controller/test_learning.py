@@ -10,8 +10,10 @@ import pytest
 
 from services.controller import learning
 from services.controller.decision import Constraints, Mode, decide
-from services.controller.learning import Experience, LearnerState
-from services.controller.policy import Parameters, PolicySnapshot, distribution, prior
+from services.controller.experience import Experience, reward
+from services.controller.gaussian import Parameters, distribution, prior
+from services.controller.learning import LearnerState
+from services.controller.policy import PolicySnapshot
 
 
 def state(feedback_count=0):
@@ -28,8 +30,8 @@ def test_reward_is_quality_minus_service_time(maker):
     """Both weights come from the decision, and latency ends at its worst."""
     decision = maker.logged(maker.decide(), quality_weight=2.0, latency_weight=0.5)
 
-    assert learning.reward(Experience(decision, 0.5, 2.0)) == pytest.approx(1.0 - 0.5 * 0.2)
-    assert learning.reward(Experience(decision, -1.0, 1e6)) == pytest.approx(-2.5)
+    assert reward(Experience(decision, 0.5, 2.0)) == pytest.approx(1.0 - 0.5 * 0.2)
+    assert reward(Experience(decision, -1.0, 1e6)) == pytest.approx(-2.5)
 
 
 def test_the_gradient_is_the_derivative_of_the_log_density(maker):

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.controller.decision import Constraints, Mode, Observation, decide
-from services.controller.policy import PolicySnapshot, prior
+from services.controller.gaussian import prior
+from services.controller.policy import PolicySnapshot
 from services.controller.sampling import Fixed, Penalties
 from services.controller.steering import RecentDecisions, Steerer, Telemetry
 

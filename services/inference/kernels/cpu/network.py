@@ -77,7 +77,8 @@ class Engine:
 class CpuNetwork:
     """A network on the C++ kernels. Raises `native.NotAvailable` and `Unsuitable`.
 
-    A step uses as many threads as torch is set to. `tier` names the
+    A step uses as many threads as torch is set to, or as `use_threads` says.
+    `tier` names the
     instruction set, "" stands for the best there is; `precision` is one of
     `packing.PRECISIONS`.
     """
@@ -92,8 +93,18 @@ class CpuNetwork:
         self._engine = Engine(self._library, tier)
         # Scoring has threads and memory of its own: it never makes a step wait.
         self._scoring_engine = Engine(self._library, tier)
+        self._threads = 0
         self.kernels_name = f"cpu-{self._engine.tier}"
         self.weight_bytes = self._packed.byte_count
+
+    def use_threads(self, count: int) -> None:
+        """Compute steps with `count` cores, and torch's own work here with one.
+
+        Torch's helpers go on spinning for milliseconds after each operation of
+        the sampler and would hold the very cores that the next step needs.
+        """
+        self._threads = count
+        torch.set_num_threads(1)
 
     def new_cache(self, pages: int) -> CpuCache:
         """Return an empty cache of `pages` pages; memory is taken as pages are written."""
@@ -162,9 +173,14 @@ class CpuNetwork:
             page_entries=len(pages),
             outputs=len(rows),
             cache_pages=cache.pages,
-            threads=1 if engine is self._scoring_engine else torch.get_num_threads(),
+            threads=self._threads_of(engine),
         )
         self._call(engine, described)
+
+    def _threads_of(self, engine: Engine) -> int:
+        if engine is self._scoring_engine:
+            return 1
+        return self._threads or torch.get_num_threads()
 
     def _call(self, engine: Engine, batch: native.Batch) -> None:
         network = ctypes.byref(self._packed.network)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.controller import policy
-from services.controller.policy import (
+from services.controller import gaussian as policy
+from services.controller.gaussian import (
     NEUTRAL,
     Parameters,
     SquashedGaussian,

@@ -1,0 +1,53 @@
+"""An experience, and the reward it was worth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from services.controller.records import LoggedDecision
+
+# A service or queue time of this many seconds or more is the worst there is.
+WORST_SERVICE_TIME_S = 10.0
+WORST_QUEUE_TIME_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """A decision whose outcome and feedback are both known.
+
+    `quality` in [-1, 1]; `trust` in (0, 1] is how much it is believed
+    (`signals`); `tenant` is who said so.
+    """
+
+    decision: LoggedDecision
+    quality: float
+    service_time_s: float
+    queue_time_s: float = 0.0
+    tenant: str = "default"
+    trust: float = 1.0
+
+    def to_lists(self) -> dict[str, Any]:
+        """Return the stored form."""
+        return asdict(self)
+
+    @classmethod
+    def from_lists(cls, stored: dict[str, Any]) -> Experience:
+        """Undo `to_lists`."""
+        decision = stored["decision"]
+        logged = LoggedDecision(**{**decision, "features": tuple(decision["features"])})
+        return cls(**{**stored, "decision": logged})
+
+
+def reward(experience: Experience) -> float:
+    """Return quality_weight * Quality - latency_weight * Service - queue_weight * Queue.
+
+    Service and queue time are shares of their worst, in [0, 1]. Waiting says
+    little of the decision that waited, so `queue_weight` is 0 unless an
+    envelope gives it a value.
+    """
+    decision = experience.decision
+    service = min(experience.service_time_s / WORST_SERVICE_TIME_S, 1.0)
+    queue = min(experience.queue_time_s / WORST_QUEUE_TIME_S, 1.0)
+    cost = decision.latency_weight * service + decision.queue_weight * queue
+    return decision.quality_weight * experience.quality - cost

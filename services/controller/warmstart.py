@@ -1,0 +1,46 @@
+"""A squashed Gaussian that begins where a bandit arrived.
+
+For each task the bias is set so that a request surely of that task is decoded
+at the bandit's best temperature in the task's envelope. What the bandit learned
+from also counts as learned: sigma is annealed by the same number of feedback,
+so the Gaussian refines between the levels of the grid and does not start anew.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from services.controller import bandit, gaussian
+from services.controller.envelope import envelope_of
+from services.controller.gaussian import NEUTRAL, logit
+from thermesh.features import INDEX, TASKS
+
+# How near to the ends of the envelope and of the squash a start may lie.
+_MARGIN = 0.05
+_MOST_OF_SQUASH = 0.95
+
+
+def warm_started(learned: bandit.Parameters) -> gaussian.Parameters:
+    """Return the Gaussian whose mean for each task is the bandit's choice."""
+    biases = np.array([_bias(learned, task) for task in TASKS])
+    return replace(gaussian.prior(), task_bias=biases)
+
+
+def _bias(learned: bandit.Parameters, task: str) -> float:
+    envelope = envelope_of("", task)
+    allowed = bandit.allowed_within(learned.actions, envelope.lower, envelope.upper)
+    context = bandit.context_of(task)
+    if not allowed.any() or learned.seen[context] == 0:
+        return 0.0
+    temperature = learned.actions[bandit.best(learned, context, allowed)].temperature
+    fraction = (temperature - envelope.lower) / (envelope.upper - envelope.lower)
+    wanted = logit(min(max(fraction, _MARGIN), 1.0 - _MARGIN))
+    features = NEUTRAL.copy()
+    for each in TASKS:
+        features[INDEX[f"task_{each}"]] = float(each == task)
+    offset = wanted - gaussian.anchor(features, envelope.lower, envelope.upper)
+    share = min(max(offset / gaussian.SQUASH, -_MOST_OF_SQUASH), _MOST_OF_SQUASH)
+    return gaussian.SQUASH * math.atanh(share)

@@ -1,0 +1,44 @@
+"""What a connection may cost: headers, bodies and idling are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.gateway import http_server
+from services.gateway.rest import middleware
+from thermesh.testing import eventually
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+
+
+async def test_headers_over_the_bound_are_refused(served):
+    """The connection is told 400 and closed; the gateway keeps nothing of it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
+    writer.write(HEAD + b"x-long: " + b"a" * 2 * http_server.MAX_HEADER_BYTES)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 400")
+    writer.close()
+    assert (await served.chat()).status_code == 200
+
+
+async def test_a_body_that_does_not_come_is_given_up(served, monkeypatch):
+    """408 in OpenAI's form after the time for bodies."""
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
+    writer.write(HEAD + b"content-length: 100\r\n\r\n{")
+    line = await asyncio.wait_for(reader.readline(), 10)
+    assert line.startswith(b"HTTP/1.1 408")
+    writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD])
+async def test_a_connection_that_says_nothing_is_closed(serve, monkeypatch, sent):
+    """Also one that begins a request and never ends its headers."""
+    monkeypatch.setattr(http_server, "HEADER_SECONDS", 0.1)
+    served = await serve()
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
+    writer.write(sent)
+    await eventually(reader.at_eof, 5, "the end of the connection")
+    writer.close()

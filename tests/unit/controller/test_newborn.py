@@ -1,0 +1,49 @@
+"""The settings of a new installation: the kind of policy and its grid."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.controller import gaussian
+from services.controller.bandit import Action
+from services.controller.config import PolicyConfig
+from services.controller.newborn import newborn
+from thermesh.settings import BadSetting
+
+
+def test_the_default_grid_is_one_of_temperatures():
+    """One guard, the whole cap, the full model."""
+    actions = newborn(PolicyConfig("thompson")).actions
+    assert actions[0] == Action(0.1, "top_n_sigma", 1.0, "standard")
+    assert len(actions) == 7
+
+
+def test_every_combination_of_the_settings_is_an_action():
+    """Temperature x guard x token cap x path."""
+    config = PolicyConfig("thompson", "0.2, 0.8", "none,min_p", "0.5,1.0", "light,standard")
+    actions = newborn(config).actions
+    assert len(actions) == 16
+    assert Action(0.8, "min_p", 0.5, "light") in actions
+
+
+def test_a_gaussian_has_no_grid():
+    """Its prior is the packaged one."""
+    assert newborn(PolicyConfig()) == gaussian.prior()
+
+
+@pytest.mark.parametrize(
+    ("change", "variable"),
+    [
+        ({"grid_temperatures": "0.1,3"}, "THERMESH_GRID_TEMPERATURES"),
+        ({"grid_temperatures": "0.1,warm"}, "THERMESH_GRID_TEMPERATURES"),
+        ({"grid_temperatures": "0.1,0.1"}, "THERMESH_GRID_TEMPERATURES"),
+        ({"grid_guards": "moat"}, "THERMESH_GRID_GUARDS"),
+        ({"grid_cap_shares": "0"}, "THERMESH_GRID_CAP_SHARES"),
+        ({"grid_paths": "short"}, "THERMESH_GRID_PATHS"),
+        ({"grid_temperatures": ",".join(f"0.{n}" for n in range(10, 99))}, "THERMESH_GRID"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_stops_the_process(change, variable):
+    """With a message that names it."""
+    with pytest.raises(BadSetting, match=variable):
+        newborn(PolicyConfig(**change))

@@ -1,0 +1,198 @@
+"""What keeps learning honest: signals, influence, replay, the elastic anchor, the guardrail."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from services.controller import gaussian, influence, learning, signals
+from services.controller.elastic import Elastic
+from services.controller.experience import Experience, reward
+from services.controller.guardrail import ALARM, PROBATION, Guardrail, Verdict
+from services.controller.learning import LearnerState, Memory
+from services.controller.policy import prior
+from services.controller.records import Feedback
+from services.controller.replay import PER_TASK, Buffer
+from thermesh.features import TASKS
+
+
+def feedback(signal, score):
+    """A piece of feedback."""
+    return Feedback("default", "f", "d", score, signal)
+
+
+@pytest.mark.parametrize(
+    ("signal", "score", "quality", "trust"),
+    [
+        ("explicit", 0.4, 0.4, 1.0),
+        ("verifier", -1.0, -1.0, 1.0),
+        ("regenerate", 1.0, -0.6, 0.5),
+        ("abandon", 1.0, -0.4, 0.25),
+        ("edit", 0.0, -0.2, 0.6),
+        ("edit", 0.5, 0.5, 0.6),
+    ],
+)
+def test_each_signal_says_what_is_documented(signal, score, quality, trust):
+    """Implicit signals have a quality of their own and are believed less."""
+    judgement = signals.judgement_of(feedback(signal, score))
+    assert (judgement.quality, judgement.trust) == (quality, trust)
+
+
+def test_queue_time_is_a_term_of_its_own(maker):
+    """It counts only where an envelope gives it a weight."""
+    logged = maker.logged(maker.decide(), latency_weight=0.0)
+    waited = Experience(logged, 0.5, 1.0, queue_time_s=5.0)
+    weighed = dataclasses.replace(waited, decision=dataclasses.replace(logged, queue_weight=0.2))
+
+    assert reward(waited) == 0.5
+    assert reward(weighed) == pytest.approx(0.5 - 0.2 * 0.5)
+
+
+def test_a_flooding_tenant_weighs_no_more_than_all_others():
+    """20 times the feedback, but at most about the same weight."""
+    tenants, total = {}, {"flood": 0.0, "people": 0.0}
+    generator = np.random.default_rng(1)
+    for index in range(4000):
+        name = "flood" if generator.random() < 20 / 21 else "people"
+        tenants, weight = influence.heard(tenants, name)
+        if index > 1000:
+            total[name] += weight
+
+    assert total["flood"] < 1.2 * total["people"]
+
+
+def test_a_lone_tenant_is_heard_in_full():
+    """Most installations have one."""
+    tenants, weight = {}, 0.0
+    for _ in range(100):
+        tenants, weight = influence.heard(tenants, "default")
+    assert weight == 1.0
+
+
+def test_tenants_are_remembered_within_a_bound():
+    """Inventing names does not fill the checkpoint."""
+    tenants = {}
+    for index in range(500):
+        tenants, _ = influence.heard(tenants, f"t{index}")
+    assert len(tenants) == influence.TENANTS_LIMIT
+
+
+def test_trust_and_influence_scale_what_feedback_does(maker):
+    """Half the trust moves the beliefs half as far from where they were."""
+    decision = maker.logged(maker.decide(), propensity=0.5, log_density=0.0)
+    decision = dataclasses.replace(decision, policy_temperature=0.6)
+    context = learning.context_of(decision.task)
+    counts = [
+        learning.apply(LearnerState(prior("thompson")), Experience(decision, 1.0, 0.0, trust=trust))
+        .parameters.counts[context]
+        .sum()
+        for trust in (1.0, 0.5)
+    ]
+    assert counts == [1.0, 0.5]
+
+
+def test_replay_prefers_recent_tasks_and_keeps_old_ones(maker):
+    """And it is a function of buffer and count."""
+    buffer = Buffer()
+    for index in range(40):
+        buffer = buffer.with_one(Experience(maker.logged(maker.decide("code")), 1.0, 0.0), index)
+    for index in range(3000, 3020):
+        buffer = buffer.with_one(Experience(maker.logged(maker.decide("chat")), 1.0, 0.0), index)
+    drawn = [each.decision.task for count in range(3020, 3520) for each in buffer.drawn(count, 1)]
+
+    assert all(len(ring.experiences) == PER_TASK for ring in buffer.rings.values())
+    assert 0.05 < drawn.count("code") / len(drawn) < 0.35
+    assert buffer.drawn(3100, 4) == buffer.drawn(3100, 4)
+    assert Buffer.from_lists(json.loads(json.dumps(buffer.to_lists()))) == buffer
+
+
+def ones(value):
+    """Parameters that are all one number."""
+    lists = gaussian.prior().to_lists()
+    return gaussian.Parameters(**{name: np.full(np.shape(lists[name]), value) for name in lists})
+
+
+def test_the_anchor_is_cast_when_one_task_takes_over_and_raised_when_it_is_mixed_again():
+    """A mixture pulls nowhere; a stretch of one task pulls back to what was before."""
+    elastic = Elastic()
+    for index in range(400):
+        elastic = elastic.observed(ones(1.0), ones(2.0), index % len(TASKS))
+    assert elastic.pulled(ones(3.0), 0.02) == ones(3.0)
+    for _ in range(200):
+        elastic = elastic.observed(ones(1.0), ones(2.0), 0)
+    pulled = elastic.pulled(ones(3.0), 0.02)
+    assert (pulled.w1 < 3.0).all()
+    assert (pulled.w1 > 1.0).all()
+    for index in range(200):
+        elastic = elastic.observed(ones(1.0), ones(2.0), index % len(TASKS))
+    assert elastic.anchor is None
+
+
+def watched(rewards, guardrail=None):
+    """The guardrail after rewards, and what it said of each."""
+    guardrail, verdicts = guardrail or Guardrail(), []
+    for each in rewards:
+        guardrail, verdict = guardrail.watch(float(each), prior())
+        verdicts.append(verdict)
+    return guardrail, verdicts
+
+
+def test_the_guardrail_rolls_back_when_feedback_is_turned_round_and_waits():
+    """At once, and it does not learn from it however long it goes on."""
+    generator = np.random.default_rng(2)
+    good = generator.normal(0.5, 0.6, 1000)
+    guardrail, verdicts = watched(good)
+    assert set(verdicts) == {Verdict.LEARN}
+    guardrail, verdicts = watched(-good, guardrail)
+
+    rolled = verdicts.index(Verdict.ROLL_BACK)
+    assert rolled < 40
+    assert set(verdicts[rolled + 1 :]) == {Verdict.HOLD}
+    assert guardrail.rollbacks == 1
+
+
+def test_feedback_that_makes_sense_again_is_learned_from_after_the_probation():
+    """A world that changed is learned; nobody has to step in."""
+    generator = np.random.default_rng(3)
+    guardrail, _ = watched(generator.normal(0.5, 0.3, 500))
+    guardrail, verdicts = watched(generator.normal(0.05, 0.3, PROBATION + 60), guardrail)
+
+    assert Verdict.ROLL_BACK in verdicts
+    assert verdicts[-1] is Verdict.LEARN
+
+
+def test_a_tenth_of_flipped_feedback_is_borne():
+    """Most runs of 1,000 raise no alarm."""
+    rolled = 0
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        rewards = generator.normal(0.5, 0.4, 2000)
+        rewards[1000:] *= np.where(generator.random(1000) < 0.1, -1, 1)
+        rolled += Verdict.ROLL_BACK in watched(rewards)[1]
+    assert rolled <= 8
+    assert ALARM > 0
+
+
+@pytest.mark.parametrize("kind", ["thompson", "squashed_gaussian"])
+def test_a_rollback_publishes_the_last_good_parameters(maker, kind):
+    """The learner goes back and holds; the memory reads back bit for bit."""
+    state = LearnerState(prior(kind))
+    logged = maker.logged(maker.decide(), latency_weight=0.0)
+    if kind == "thompson":
+        logged = dataclasses.replace(
+            logged, propensity=0.5, log_density=0.0, policy_temperature=0.6
+        )
+    for index in range(260):
+        quality = (0.8 + 0.1 * (index % 3)) * (1 if index < 240 else -1)
+        before, state = state, learning.apply(state, Experience(logged, quality, 0.0))
+        if state.memory.guardrail.rollbacks > before.memory.guardrail.rollbacks:
+            assert state.parameters == before.memory.guardrail.pinned
+    held = learning.apply(state, Experience(logged, -1.0, 0.0))
+
+    assert state.memory.guardrail.rollbacks == 1
+    assert held.parameters == state.parameters
+    stored = json.loads(json.dumps(state.memory.to_lists()))
+    assert Memory.from_lists(stored).to_lists() == state.memory.to_lists()
