@@ -43,12 +43,12 @@ class CpuCache:
     def __init__(self, layers: int, pages: int, kv_heads: int, head_size: int) -> None:
         if pages < 1:
             raise InvalidArgument(f"a cache of {pages} pages, at least 1 is needed", field="pages")
-        shape = (pages, layers, 2, kv_heads, head_size * _PAGE_TOKENS)
+        shape = (pages, layers, kv_heads, 2, head_size * _PAGE_TOKENS)
         content = memory.anonymous(2 * math.prod(shape)).view(np.float16).reshape(shape)
         self.content = torch.from_numpy(content)
         split = (pages, layers, kv_heads)
-        self.keys = self.content[:, :, 0].view(*split, head_size, _PAGE_TOKENS)
-        self.values = self.content[:, :, 1].view(*split, head_size // 16, _PAGE_TOKENS, 16)
+        self.keys = self.content[..., 0, :].view(*split, head_size, _PAGE_TOKENS)
+        self.values = self.content[..., 1, :].view(*split, head_size // 16, _PAGE_TOKENS, 16)
         self.pages = pages
         self.sizes = (layers, kv_heads, head_size)
 

@@ -75,10 +75,10 @@ size_t PagedAttention::page_stride() const {
 }
 
 uint16_t* PagedAttention::keys_of(int layer, int head) const {
-  return batch_.cache + (static_cast<size_t>(layer) * 2 * network_.kv_heads + head) * page_size();
+  return batch_.cache + (static_cast<size_t>(layer) * network_.kv_heads + head) * 2 * page_size();
 }
 uint16_t* PagedAttention::values_of(int layer, int head) const {
-  return keys_of(layer, head) + network_.kv_heads * page_size();
+  return keys_of(layer, head) + page_size();
 }
 
 void PagedAttention::store(int layer, int row, const float* keys, const float* values) {

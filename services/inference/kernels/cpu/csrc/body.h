@@ -171,6 +171,9 @@ inline float weigh(float* scores, int tokens, int seen, float* top, float* total
   return factor;
 }
 
+// Pages lie apart, where the processor does not fetch ahead by itself.
+constexpr int kPagesAhead = 4;
+
 template <int kRows>
 void attend_rows(const Attention& task, int first, const Attended& result) {
   alignas(64) float scores[kRows * kSegment];
@@ -196,8 +199,8 @@ void attend_rows(const Attention& task, int first, const Attended& result) {
     for (int t = 0; t < tokens; t += kPageTokens) {
       const int32_t* page = pages + t / kPageTokens;
       fetch(task.values + page[0] * task.page_stride, page_bytes);
-      if (begin + t + kPageTokens < limit) {
-        fetch(task.keys + page[1] * task.page_stride, page_bytes);
+      if (begin + t + kPagesAhead * kPageTokens < limit) {
+        fetch(task.keys + page[kPagesAhead] * task.page_stride, page_bytes);
       }
       score_page<kRows>(queries, task.keys + page[0] * task.page_stride, task.head_size, scores + t);
     }

@@ -57,7 +57,7 @@ struct ThermeshBatch {
   const int32_t* pages;
   const int32_t* output_rows;
   float* logits;  // [outputs][vocabulary_size]
-  uint16_t* cache;  // [cache_pages][layers][keys, values][kv_heads] pages; see layout.h
+  uint16_t* cache;  // [cache_pages][layers][kv_heads][keys, values] pages; see layout.h
   int32_t tokens, span_count, page_entries, outputs, cache_pages, threads;
 };
 
