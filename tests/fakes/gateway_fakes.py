@@ -201,7 +201,8 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
                 number += 1
                 message.sequence_number = number
                 yield message
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # A cancellation that meets the call while it writes closes the generator.
             call.was_cancelled = True
             raise
         finally:
