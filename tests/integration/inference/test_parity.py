@@ -275,6 +275,8 @@ def test_score_equals_the_forward_pass_of_the_reference(kernels, model, referenc
         theirs = torch.log_softmax(reference(text[None]).logits[0], dim=-1)
     divergence = (theirs.exp() * (theirs - ours)).sum(dim=-1)
     assert divergence.max() < LARGEST_DIVERGENCE[kernels]
+    if kernels == "reference":
+        assert (ours - theirs).abs().max() < LARGEST_DIFFERENCE[kernels]
 
 
 def test_the_packaged_model_describes_itself(kernels, model):
