@@ -138,6 +138,11 @@ class Mesh:
             "THERMESH_TRACE_FILE": str(self.trace_file),
             "REDIS_URL": self.redis.url,
             "PYTHONUNBUFFERED": "1",
+            # What a late decision costs is for the benchmarks. Here a core that is
+            # busy with a browser must not turn a plan of the policy into a fallback.
+            "THERMESH_GATEWAY_EXTRACT_BUDGET_MS": "5000",
+            "THERMESH_GATEWAY_DECIDE_BUDGET_MS": "5000",
+            "THERMESH_GATEWAY_PLAN_GRACE_MS": "1000",
         }
 
 
