@@ -12,10 +12,12 @@ quartiles.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -37,6 +39,10 @@ CONTENDERS: dict[str, dict[str, str]] = {
 }
 STREAM_PAGES = 8
 PROMPT_CHUNK = 256
+MOST_STREAMS = 32
+READ_BYTES = 1 << 29
+BURNER = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+"""Uses all of one core until it is ended or whoever measures has gone."""
 
 
 class Contender:
@@ -45,7 +51,7 @@ class Contender:
     def __init__(self, network: Any, vocabulary_size: int, longest: int) -> None:
         self._network = network
         self._vocabulary_size = vocabulary_size
-        self._pages = -(-longest // PAGE_SIZE) + 8
+        self._pages = max(-(-longest // PAGE_SIZE) + 8, MOST_STREAMS * STREAM_PAGES)
         self._cache = network.new_cache(self._pages)
 
     def prompt(self, tokens: int) -> float:
@@ -73,6 +79,11 @@ class Contender:
             self._step([(64 + step, 1, table) for table in tables])
         return streams * steps / (time.perf_counter() - started)
 
+    def beside_burner(self, steps: int) -> float:
+        """Return tokens per second of one short stream while another process burns a core."""
+        with burner():
+            return self.decode(64, steps)
+
     def _step(self, parts: list[tuple[int, int, range]]) -> None:
         spans, positions, start = [], [], 0
         for first, count, table in parts:
@@ -83,15 +94,40 @@ class Contender:
         self._network.step(StepBatch(token_ids, torch.cat(positions), tuple(spans)), self._cache)
 
 
+@contextlib.contextmanager
+def burner() -> Iterator[None]:
+    """Keep one core busy meanwhile."""
+    with subprocess.Popen([sys.executable, "-c", BURNER]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def read_rate() -> float:
+    """Return the bytes per second that all threads together read from memory.
+
+    What no engine can pass: a decoding step reads every weight once.
+    """
+    block = torch.ones(READ_BYTES // 4, dtype=torch.int32)
+    started = time.perf_counter()
+    block.sum(dtype=torch.int32)
+    return READ_BYTES / (time.perf_counter() - started)
+
+
 def figures(steps: int) -> dict[str, Callable[[Contender], float]]:
     """Return what is measured of each contender, in tokens per second."""
     return {
         "prompt of 128": lambda contender: contender.prompt(128),
         "prompt of 512": lambda contender: contender.prompt(512),
+        "prompt of 2048": lambda contender: contender.prompt(2048),
         "decode at 64": lambda contender: contender.decode(64, steps),
         "decode at 1024": lambda contender: contender.decode(1024, steps),
         "8 streams": lambda contender: contender.batch(8, max(steps // 4, 4)),
         "16 streams": lambda contender: contender.batch(16, max(steps // 8, 4)),
+        "32 streams": lambda contender: contender.batch(MOST_STREAMS, 4),
+        # Long enough for several slices of the scheduler.
+        "decode at 64 beside a burner": lambda contender: contender.beside_burner(8 * steps),
     }
 
 
@@ -121,6 +157,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "machine": machine.describe(),
         "model": path.name,
         "threads": torch.get_num_threads(),
+        "read_bytes_per_second": dataclasses.asdict(
+            summary([read_rate() for _ in range(arguments.rounds)])
+        ),
         "tokens_per_second": {
             figure: {
                 name: {**dataclasses.asdict(summary(values)), "samples": values}
@@ -136,7 +175,7 @@ def _row(figure: str, of_figure: dict[str, list[float]]) -> str:
     for name, values in of_figure.items():
         found = summary(values)
         cells.append(f"{name} {found.median:7.1f} ({found.low:.0f} to {found.high:.0f})")
-    return f"{figure:>15}  " + "   ".join(cells)
+    return f"{figure:>28}  " + "   ".join(cells)
 
 
 def main() -> None:

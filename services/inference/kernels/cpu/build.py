@@ -39,11 +39,13 @@ _COMMON = (
     "-Wno-maybe-uninitialized",
     "-Wno-uninitialized",
 )
+_AVX512 = (
+    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
+    *("-mfma", "-mf16c"),
+)
 _TIERS = {
-    "tier_avx512.cpp": (
-        *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
-        *("-mfma", "-mf16c"),
-    ),
+    "tier_amx.cpp": (*_AVX512, "-mamx-tile", "-mamx-int8"),
+    "tier_avx512.cpp": _AVX512,
     "tier_avx2.cpp": ("-mavx2", "-mfma", "-mf16c"),
 }
 _SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")

@@ -274,9 +274,15 @@ def test_nothing_is_out_of_bounds_or_undefined(tmp_path):
 import pathlib, sys, pytest
 from services.inference.kernels.cpu import build
 build.LIBRARY = pathlib.Path({str(library)!r})
-sys.exit(pytest.main(["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--timeout=600",
-    "tests/conformance/test_network_implementations.py", "-k", "not reference",
-    "tests/unit/inference/kernels/test_cpu_products.py"]))
+outcome = pytest.main(["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--timeout=600",
+    "tests/conformance/test_network_implementations.py", "-k", "not reference and not fork",
+    "tests/unit/inference/kernels/test_cpu_hostile.py",
+    "tests/unit/inference/kernels/test_cpu_products.py",
+    "tests/unit/inference/models/test_gguf_tensors.py"])
+loaded = [line for line in open("/proc/self/maps") if "sanitized.so" in line]
+others = [line for line in open("/proc/self/maps") if "libthermesh_kernels" in line]
+assert loaded and not others, "the suites ran on another library"
+sys.exit(outcome)
 """
     environ = os.environ | {
         "LD_PRELOAD": runtime,

@@ -82,7 +82,7 @@ def test_a_product_is_exact_but_for_the_rounding_of_activations(engine, matrix, 
     assert problem is None
     blocks = np.abs(x.reshape(count, -1, 32)).max(axis=2, keepdims=True)
     fine = blocks > outlier * np.sqrt(np.square(x).mean(axis=1))[:, None, None] * 1.0001
-    step = np.where(fine, blocks / 32512, blocks / 254) * np.ones((1, 1, 32))
+    step = np.where(fine, blocks / 4064, blocks / 254) * np.ones((1, 1, 32))
     bound = step.reshape(count, -1) @ np.abs(numbers.T.astype("f8"))
     exact = x.astype("f8") @ numbers.T.astype("f8")
     scale = np.abs(x).astype("f8") @ np.abs(numbers.T.astype("f8"))

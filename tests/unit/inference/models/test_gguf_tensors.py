@@ -1,13 +1,19 @@
 """Quantised GGUF files on the C++ kernels and in plain torch."""
 
+import contextlib
+import random
+
 import gguf
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
 
 from services.inference.kernels.cpu import status
 from services.inference.models import load
-from thermesh.errors import InvalidArgument
+from services.inference.models.gguf_file import GgufFile
+from thermesh.errors import InvalidArgument, MeshError
 
 STATUS = status()
 pytestmark = pytest.mark.skipif(not STATUS.available, reason=STATUS.reason)
@@ -93,3 +99,33 @@ def test_a_scale_that_is_not_finite_is_the_file_s_fault(monkeypatch, write_gguf,
 
     with pytest.raises(InvalidArgument, match=r"not finite"):
         load(path, "tiny")
+
+
+@pytest.fixture
+def quantised_file(monkeypatch, write_gguf, tiny):
+    """A sound file of blocks to damage, for the C++ kernels where it fits them."""
+    monkeypatch.setenv("THERMESH_KERNELS", "auto")
+    return write_gguf(tiny(**SIZES), metadata=KEYS, kind=KINDS["Q4_1"])
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 2**31), flips=st.integers(1, 6), in_header=st.booleans())
+def test_changed_bytes_of_a_quantised_file_load_or_are_refused(
+    quantised_file, seed, flips, in_header
+):
+    """Hostile metadata, shapes and blocks reach the kernels checked, or not at all."""
+    generator = random.Random(seed)
+    content = bytearray(quantised_file.read_bytes())
+    data = min(tensor.offset for tensor in GgufFile(quantised_file).tensors.values())
+    for _ in range(flips):
+        place = generator.randrange(data if in_header else len(content))
+        content[place] = generator.choice([0, 1, 2, 4, 8, 9, 32, 128, 255])
+    path = quantised_file.with_name("flipped.gguf")
+    path.write_bytes(content)
+    ids = torch.arange(20) % 8
+
+    with contextlib.suppress(MeshError):
+        model = load(path, "flipped")
+        assert model.network.score(ids).shape == (20, model.config.vocabulary_size)

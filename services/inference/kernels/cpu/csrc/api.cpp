@@ -1,6 +1,9 @@
 // The C interface. Every function checks what it is given and returns a
 // sentence for a person, or null where all went well; none throws.
-#include <cstring>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
 #include <mutex>
 #include <new>
 
@@ -17,11 +20,38 @@
 
 using namespace thermesh;
 
-// Computes steps, one at a time whoever asks.
-struct ThermeshEngine {
-  const Tier* tier;
+namespace {
+
+// What one process computes steps with, one at a time whoever asks.
+struct Bench {
+  const pid_t process = getpid();
   std::mutex mutex;
   Workspace workspace;
+};
+
+}  // namespace
+
+// A fork has none of the threads of its parent, and the lock and the memory in
+// whatever state a step had them in: it gets a bench of its own, and leaves the
+// old one alone, even when it frees the engine.
+struct ThermeshEngine {
+  const Tier* tier;
+  std::atomic<Bench*> bench{new Bench};
+
+  ~ThermeshEngine() {
+    Bench* found = bench.load();
+    if (found->process == getpid()) delete found;
+  }
+
+  // Throws std::bad_alloc.
+  Bench& own() {
+    Bench* found = bench.load();
+    while (found->process != getpid()) {
+      auto fresh = std::make_unique<Bench>();
+      if (bench.compare_exchange_strong(found, fresh.get())) return *fresh.release();
+    }
+    return *found;
+  }
 };
 
 // The hash of the sources this library was built from.
@@ -45,9 +75,12 @@ THERMESH_API const char* thermesh_tier(const char* name) {
 
 THERMESH_API ThermeshEngine* thermesh_engine_new(const char* tier_name) {
   const Tier* tier = tier_name ? find_tier(tier_name) : nullptr;
-  ThermeshEngine* engine = tier ? new (std::nothrow) ThermeshEngine : nullptr;
-  if (engine) engine->tier = tier;
-  return engine;
+  if (!tier) return nullptr;
+  try {
+    return new ThermeshEngine{tier};
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
 }
 
 THERMESH_API void thermesh_engine_free(ThermeshEngine* engine) { delete engine; }
@@ -84,9 +117,10 @@ THERMESH_API const char* thermesh_step(ThermeshEngine* engine, const ThermeshNet
                                        const ThermeshBatch* batch) {
   if (!engine || !network || !batch) return "no engine, network or batch";
   if (const char* problem = problem_of(*network, *batch)) return problem;
-  const std::lock_guard<std::mutex> lock(engine->mutex);
   try {
-    run_step(*network, *batch, *engine->tier, engine->workspace);
+    Bench& bench = engine->own();
+    const std::lock_guard<std::mutex> lock(bench.mutex);
+    run_step(*network, *batch, *engine->tier, bench.workspace);
   } catch (const std::bad_alloc&) {
     return "not enough memory for the step";
   }
@@ -101,9 +135,10 @@ THERMESH_API const char* thermesh_linear(ThermeshEngine* engine, const ThermeshM
   if (rows < 1 || thermesh_packed_bytes(matrix->kind, matrix->rows, matrix->columns) == 0) {
     return "the sizes are impossible";
   }
-  const std::lock_guard<std::mutex> lock(engine->mutex);
   try {
-    multiply(*matrix, x, rows, outlier, out, *engine->tier, engine->workspace);
+    Bench& bench = engine->own();
+    const std::lock_guard<std::mutex> lock(bench.mutex);
+    multiply(*matrix, x, rows, outlier, out, *engine->tier, bench.workspace);
   } catch (const std::bad_alloc&) {
     return "not enough memory for the product";
   }

@@ -31,22 +31,20 @@ inline float sum_of_squares(const float* x, int size) {
   return reduce_add(squares);
 }
 
-// Half a block: stores codes and fractions, returns them as 256ths of a code.
+// Half a block: stores codes and fractions, returns them as 16ths of a code.
 inline Lanes quantise_half(Lanes x, float inverse, bool is_wide, uint8_t* codes,
                            uint8_t* fractions) {
   const Lanes narrow = round(mul(x, set1(inverse)));
   if (!is_wide) {
     store_int8(codes, narrow);
     store_int8(fractions, set1(0.0f));
-    return mul(narrow, set1(256.0f));
+    return mul(narrow, set1(1.0f / kFraction));
   }
-  const Lanes fine = round(mul(x, set1(inverse * 256.0f)));
-  const Lanes code = round(mul(fine, set1(1.0f / 256.0f)));
-  // A fraction of 128 becomes 127: AVX2 needs room to negate.
-  const Lanes fraction = min(max(fma(code, set1(-256.0f), fine), set1(-127.0f)), set1(127.0f));
+  const Lanes fine = round(mul(x, set1(inverse / kFraction)));
+  const Lanes code = round(mul(fine, set1(kFraction)));
   store_int8(codes, code);
-  store_int8(fractions, fraction);
-  return fma(code, set1(256.0f), fraction);
+  store_int8(fractions, fma(code, set1(-1.0f / kFraction), fine));
+  return fine;
 }
 
 void quantise(const float* x, int blocks, float outlier, uint8_t* panel, int rows, int row) {
@@ -58,16 +56,15 @@ void quantise(const float* x, int blocks, float outlier, uint8_t* panel, int row
     const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
     const float scale = largest / 127.0f;
     const bool is_wide = largest > limit;
-    uint8_t* codes = panel + row * kBlock;
-    uint8_t* fractions = codes + fractions_offset(rows);
+    uint8_t* codes = panel + row * kRowBytes;
+    uint8_t* fractions = codes + kBlock;
     const Lanes first = quantise_half(low, inverse, is_wide, codes, fractions);
     const Lanes second =
         quantise_half(high, inverse, is_wide, codes + kLanes, fractions + kLanes);
     float* scales = reinterpret_cast<float*>(panel + scales_offset(rows));
     scales[row] = scale;
-    scales[rows + row] = scale * (1.0f / 256.0f) * reduce_add(add(first, second));
-    int32_t* flag = reinterpret_cast<int32_t*>(panel + flag_offset(rows));
-    *flag = (row == 0 ? 0 : *flag) | (is_wide ? 1 : 0);
+    scales[rows + row] = scale * kFraction * reduce_add(add(first, second));
+    panel[flags_offset(rows) + row] = is_wide;
   }
 }
 
@@ -245,28 +242,41 @@ void merge(const Attended& part, int rows, int head_size, const Attended& result
   }
 }
 
-// Calls product<kRows, kind> for a number of rows known at run time.
+// Rows of a panel that one pass over a row of tiles multiplies: their sums stay in
+// registers.
+constexpr int kPassRows = 8;
+
+// Calls product<kRows, kKind> for a number of rows known at run time.
+template <int32_t kKind, int kRows = kPassRows>
+void pass_of(const Pass& pass, int rows) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) return pass_of<kKind, kRows - 1>(pass, rows);
+  }
+  product<kRows, kKind>(pass);
+}
+
 template <int32_t kKind>
-void product_of_kind(const uint8_t* tiles, const uint8_t* panel, int rows, int blocks, float* out,
-                     size_t stride, bool add) {
-  switch (rows) {
-    case 1: return product<1, kKind>(tiles, panel, blocks, out, stride, add);
-    case 2: return product<2, kKind>(tiles, panel, blocks, out, stride, add);
-    case 3: return product<3, kKind>(tiles, panel, blocks, out, stride, add);
-    case 4: return product<4, kKind>(tiles, panel, blocks, out, stride, add);
-    case 5: return product<5, kKind>(tiles, panel, blocks, out, stride, add);
-    case 6: return product<6, kKind>(tiles, panel, blocks, out, stride, add);
-    case 7: return product<7, kKind>(tiles, panel, blocks, out, stride, add);
-    default: return product<8, kKind>(tiles, panel, blocks, out, stride, add);
+void product_of_kind(const Product& task) {
+  for (int index = 0; index < task.tile_rows; ++index) {
+    for (int row = 0; row < task.rows; row += kPassRows) {
+      const int first = row / kPanelRows * kPanelRows;
+      const int panel_rows = task.rows - first < kPanelRows ? task.rows - first : kPanelRows;
+      const int rows = first + panel_rows - row < kPassRows ? first + panel_rows - row : kPassRows;
+      const size_t done = static_cast<size_t>(first) / kPanelRows * task.blocks;
+      pass_of<kKind>({task.tiles + static_cast<size_t>(index) * task.blocks * tile_bytes(kKind),
+                      task.panels + done * panel_block_bytes(kPanelRows), panel_rows, row - first,
+                      task.blocks, task.out + row * task.stride + index * kLanes, task.stride,
+                      task.adds},
+                     rows);
+    }
   }
 }
 
-void product_any(int32_t kind, const uint8_t* tiles, const uint8_t* panel, int rows, int blocks,
-                 float* out, size_t stride, bool add) {
-  switch (kind) {
-    case kQ4_0: return product_of_kind<kQ4_0>(tiles, panel, rows, blocks, out, stride, add);
-    case kQ4_1: return product_of_kind<kQ4_1>(tiles, panel, rows, blocks, out, stride, add);
-    default: return product_of_kind<kQ8_0>(tiles, panel, rows, blocks, out, stride, add);
+void product_any(const Product& task) {
+  switch (task.kind) {
+    case kQ4_0: return product_of_kind<kQ4_0>(task);
+    case kQ4_1: return product_of_kind<kQ4_1>(task);
+    default: return product_of_kind<kQ8_0>(task);
   }
 }
 

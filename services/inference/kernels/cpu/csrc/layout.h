@@ -12,15 +12,16 @@
 // is scale * code + minimum, where the minimum of Q4_0 is -8 * scale and that
 // of Q8_0 is -128 * scale.
 //
-// Activations: a panel of up to 8 rows holds, for each block of 32 columns,
-//   rows x 32 int8 codes, rows x 32 int8 fractions (in 256ths of a code),
-//   rows float scales, rows float sums, whether any fraction is not 0 (int32),
-// where the sum is that of the dequantised numbers. So
+// Activations: a panel of up to 16 rows holds, for each block of 32 columns,
+//   for each row 32 int8 codes and 32 int8 fractions (-8 to 8 16ths of a code),
+//   rows float scales, rows float sums, 16 bytes: which rows have fractions,
+// up to a whole cache line; the sum is that of the dequantised numbers. So
 //   y = sum over blocks of
-//       weight_scale * scale * (dot(codes) + dot(fractions) / 256) + minimum * sum.
+//       weight_scale * scale * (dot(codes) + dot(fractions) / 16) + minimum * sum.
 // A block with an outlier would lose its small numbers in eight bits: it has
-// fractions, which make sixteen of them. The others are spared the second dot
-// product.
+// fractions, which make twelve of them. The others are spared the second dot
+// product. Twelve because 16 * code of a Q4 weight is still a byte, so that one
+// product of 64 columns, [codes | fractions] x [16 * weights | weights], is both.
 //
 // Keys and values: a page holds 16 tokens of one key-value head as halves, keys as
 // [head_size][16 tokens], values as [head_size / 16][16 tokens][16]. What all
@@ -40,7 +41,10 @@ constexpr int32_t kQ8_0 = 8;
 
 constexpr int kLanes = 16;
 constexpr int kBlock = 32;
-constexpr int kPanelRows = 8;
+constexpr int kPanelRows = 16;
+// Rows that are multiplied with a matrix before the next ones: 256 rows of
+// activations stay in the second level cache.
+constexpr int kRowsAtOnce = 256;
 constexpr int kPageTokens = 16;
 constexpr int kMaxHeadSize = 256;
 // How far ahead of the sums weights are fetched: the processor's own prefetching
@@ -69,9 +73,12 @@ static inline void fetch(const void* start, int bytes) {
 }
 
 // Parts of one block of a panel of `rows` rows.
-static constexpr size_t fractions_offset(int rows) { return static_cast<size_t>(rows) * kBlock; }
-static constexpr size_t scales_offset(int rows) { return 2 * fractions_offset(rows); }
-static constexpr size_t flag_offset(int rows) { return scales_offset(rows) + 8 * rows; }
-static constexpr size_t panel_block_bytes(int rows) { return flag_offset(rows) + 4; }
+constexpr float kFraction = 1.0f / 16.0f;
+constexpr int kRowBytes = 2 * kBlock;
+static constexpr size_t scales_offset(int rows) { return static_cast<size_t>(rows) * kRowBytes; }
+static constexpr size_t flags_offset(int rows) { return scales_offset(rows) + 8 * rows; }
+static constexpr size_t panel_block_bytes(int rows) {
+  return (flags_offset(rows) + kPanelRows + 63) / 64 * 64;
+}
 
 }  // namespace thermesh

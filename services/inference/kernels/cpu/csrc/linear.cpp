@@ -3,76 +3,73 @@
 namespace thermesh {
 namespace {
 
-// Tile rows that share one pass over the panels: their codes stay in the second
-// level cache while every panel comes by.
-constexpr int kGroup = 4;
+// Rows of tiles of gate and up whose outputs are joined while they are at hand.
+constexpr int kJoined = 4;
 
-struct TileRow {
-  const Output* output;
-  int index;
+// Rows [first, first + count) of the activations.
+struct Rows {
+  int first, count;
 };
 
-TileRow find_tile_row(const Output* outputs, int position) {
-  while (position >= tiles_of(*outputs->matrix)) position -= tiles_of(*outputs++->matrix);
-  return {outputs, position};
+// Tile rows [first, last) of one output's matrix.
+struct Tiles {
+  const Output* output;
+  int first, last;
+};
+
+Product product_of(const Panels& panels, Rows rows, const Tiles& tiles) {
+  const ThermeshMatrix& matrix = *tiles.output->matrix;
+  return {matrix.kind,
+          tiles.last - tiles.first,
+          rows.count,
+          panels.blocks,
+          tile_row(matrix, tiles.first),
+          panels.at(rows.first / kPanelRows),
+          tiles.output->out + rows.first * tiles.output->stride + tiles.first * kLanes,
+          tiles.output->stride,
+          tiles.output->adds};
 }
 
-// The last tile row may have fewer outputs than lanes.
-void store_lanes(const float* lanes, int rows, int width, float* out, size_t stride, bool adds) {
-  for (int r = 0; r < rows; ++r) {
+// The last tile row has fewer outputs than lanes.
+void multiply_narrow(const Product& task, int width, const Tier& tier) {
+  alignas(64) float lanes[kRowsAtOnce * kLanes];
+  Product narrow = task;
+  narrow.out = lanes;
+  narrow.stride = kLanes;
+  narrow.adds = false;
+  tier.product(narrow);
+  for (int r = 0; r < task.rows; ++r) {
     for (int i = 0; i < width; ++i) {
-      float& place = out[r * stride + i];
-      place = lanes[r * kLanes + i] + (adds ? place : 0.0f);
+      float& place = task.out[r * task.stride + i];
+      place = lanes[r * kLanes + i] + (task.adds ? place : 0.0f);
     }
   }
 }
 
-void add_bias(const float* bias, int rows, int width, float* out, size_t stride) {
-  for (int r = 0; r < rows; ++r) {
-    for (int i = 0; i < width; ++i) out[r * stride + i] += bias[i];
+void add_bias(const Tiles& tiles, Rows rows) {
+  const Output& output = *tiles.output;
+  const int last = std::min(tiles.last * kLanes, output.matrix->rows);
+  for (int r = rows.first; r < rows.first + rows.count; ++r) {
+    float* out = output.out + r * output.stride;
+    for (int i = tiles.first * kLanes; i < last; ++i) out[i] += output.bias[i];
   }
 }
 
-void multiply_tile(const Panels& panels, int panel, const TileRow& tile, const Tier& tier) {
-  const Output& output = *tile.output;
-  const ThermeshMatrix& matrix = *output.matrix;
-  const int rows = panels.rows_of(panel);
-  const int width = std::min(kLanes, matrix.rows - tile.index * kLanes);
-  float* out = output.out + static_cast<size_t>(panel) * kPanelRows * output.stride +
-               tile.index * kLanes;
-  const uint8_t* codes = tile_row(matrix, tile.index);
-  if (width == kLanes) {
-    tier.product(matrix.kind, codes, panels.at(panel), rows, panels.blocks, out, output.stride,
-                 output.adds);
-  } else {
-    float lanes[kPanelRows * kLanes];
-    tier.product(matrix.kind, codes, panels.at(panel), rows, panels.blocks, lanes, kLanes, false);
-    store_lanes(lanes, rows, width, out, output.stride, output.adds);
+void multiply(const Panels& panels, Rows rows, const Tiles& tiles, const Tier& tier) {
+  const int whole = std::min(tiles.last, tiles.output->matrix->rows / kLanes);
+  if (whole > tiles.first) tier.product(product_of(panels, rows, {tiles.output, tiles.first, whole}));
+  if (whole < tiles.last) {
+    multiply_narrow(product_of(panels, rows, {tiles.output, whole, tiles.last}),
+                    tiles.output->matrix->rows % kLanes, tier);
   }
-  if (output.bias) add_bias(output.bias + tile.index * kLanes, rows, width, out, output.stride);
+  if (tiles.output->bias) add_bias(tiles, rows);
 }
 
-void multiply_group(const Panels& panels, const Output* outputs, int first, int last,
-                    const Tier& tier) {
-  TileRow tiles[kGroup];
-  for (int i = first; i < last; ++i) tiles[i - first] = find_tile_row(outputs, i);
-  for (int panel = 0; panel < panels.count(); ++panel) {
-    for (int i = 0; i < last - first; ++i) multiply_tile(panels, panel, tiles[i], tier);
+template <typename Work>
+void for_rows_at_once(int rows, const Work& work) {
+  for (int first = 0; first < rows; first += kRowsAtOnce) {
+    work(Rows{first, std::min(kRowsAtOnce, rows - first)});
   }
-}
-
-// 16 outputs of gate and up, for one panel.
-void gate_up_tile(const Panels& panels, int panel, const ThermeshMatrix& gate,
-                  const ThermeshMatrix& up, int index, float* out, const Tier& tier) {
-  alignas(64) float raised[kPanelRows * kLanes];
-  const int rows = panels.rows_of(panel);
-  const size_t stride = gate.rows;
-  float* gated = out + static_cast<size_t>(panel) * kPanelRows * stride + index * kLanes;
-  tier.product(gate.kind, tile_row(gate, index), panels.at(panel), rows, panels.blocks, gated,
-               stride, false);
-  tier.product(up.kind, tile_row(up, index), panels.at(panel), rows, panels.blocks, raised, kLanes,
-               false);
-  for (int r = 0; r < rows; ++r) tier.silu_mul(gated + r * stride, raised + r * kLanes, kLanes);
 }
 
 }  // namespace
@@ -82,10 +79,16 @@ void linear(const Panels& panels, const Output* outputs, int count, const Tier& 
   for (int i = 0; i < count; ++i) tiles += tiles_of(*outputs[i].matrix);
   const int chunks = chunks_for(tiles, pool);
   pool.run(chunks, [&](int chunk) {
-    const int end = static_cast<int>(static_cast<int64_t>(tiles) * (chunk + 1) / chunks);
     int first = static_cast<int>(static_cast<int64_t>(tiles) * chunk / chunks);
-    for (; first < end; first += kGroup) {
-      multiply_group(panels, outputs, first, std::min(first + kGroup, end), tier);
+    int last = static_cast<int>(static_cast<int64_t>(tiles) * (chunk + 1) / chunks);
+    for (const Output* output = outputs; last > 0 && output < outputs + count; ++output) {
+      const int own = tiles_of(*output->matrix);
+      const Tiles part{output, std::max(first, 0), std::min(last, own)};
+      if (part.first < part.last) {
+        for_rows_at_once(panels.rows, [&](Rows rows) { multiply(panels, rows, part, tier); });
+      }
+      first -= own;
+      last -= own;
     }
   });
 }
@@ -93,15 +96,27 @@ void linear(const Panels& panels, const Output* outputs, int count, const Tier& 
 void gate_up(const Panels& panels, const ThermeshMatrix& gate, const ThermeshMatrix& up,
              float* out, const Tier& tier, Pool& pool) {
   const int tiles = tiles_of(gate);
+  const size_t stride = gate.rows;
   const int chunks = chunks_for(tiles, pool);
   pool.run(chunks, [&](int chunk) {
+    alignas(64) float raised[kRowsAtOnce * kJoined * kLanes];
     const int end = tiles * (chunk + 1) / chunks;
-    for (int first = tiles * chunk / chunks; first < end; first += kGroup / 2) {
-      for (int panel = 0; panel < panels.count(); ++panel) {
-        for (int index = first; index < std::min(first + kGroup / 2, end); ++index) {
-          gate_up_tile(panels, panel, gate, up, index, out, tier);
+    for (int first = tiles * chunk / chunks; first < end; first += kJoined) {
+      const int last = std::min(first + kJoined, end), width = (last - first) * kLanes;
+      const Output gated{&gate, nullptr, out, stride, false};
+      for_rows_at_once(panels.rows, [&](Rows rows) {
+        multiply(panels, rows, {&gated, first, last}, tier);
+        Product task = product_of(panels, rows, {&gated, first, last});
+        task.kind = up.kind;
+        task.tiles = tile_row(up, first);
+        float* place = task.out;
+        task.out = raised;
+        task.stride = width;
+        tier.product(task);
+        for (int r = 0; r < rows.count; ++r) {
+          tier.silu_mul(place + r * stride, raised + r * width, width);
         }
-      }
+      });
     }
   });
 }

@@ -11,7 +11,7 @@ namespace thermesh {
 
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-// Rows of activations as consecutive panels of 8 rows, fewer in the last.
+// Rows of activations as consecutive panels of 16 rows, fewer in the last.
 struct Panels {
   uint8_t* bytes;
   int rows;

@@ -1,6 +1,6 @@
 #include "pool.h"
 
-#include <unistd.h>
+#include <time.h>
 
 #include <system_error>
 
@@ -10,9 +10,6 @@ namespace {
 // About 50 us: longer than what the caller does alone between two pieces of a
 // step, shorter than anybody notices on an idle machine.
 constexpr int kSpins = 1000;
-// Waiting for a last chunk this long means that its thread does not run.
-constexpr auto kPutAside = std::chrono::microseconds(1000);
-constexpr auto kAlone = std::chrono::milliseconds(50);
 constexpr int kMaxChunks = 0xFFFF / 2;
 
 inline void pause() {
@@ -27,20 +24,43 @@ inline uint32_t round_of(uint64_t ticket) { return static_cast<uint32_t>(ticket 
 inline int chunks_of(uint64_t ticket) { return static_cast<int>(ticket >> 16 & 0xFFFF); }
 inline int taken_of(uint64_t ticket) { return static_cast<int>(ticket & 0xFFFF); }
 
-}  // namespace
+// Processor time of the calling thread.
+Contention::Clock::duration computed() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
+}
 
-Pool::Pool() : process_(getpid()) {}
+}  // namespace
 
 Pool::~Pool() { stop(); }
 
-bool Pool::is_foreign() const { return process_ != getpid(); }
+void Pool::begin(int threads) {
+  resize(threads);
+  if (helpers_.empty()) return;
+  began_ = Clock::now();
+  computed_ = computed();
+  use(contention_.allowed(static_cast<int>(helpers_.size()), began_));
+}
+
+// The caller never sleeps in between: time in which it did not compute is time
+// in which somebody else had its core. A sixteenth of it is nothing to act on.
+void Pool::end() {
+  if (used_.load(std::memory_order_relaxed) == 0) return;
+  const Clock::time_point now = Clock::now();
+  const Clock::duration took = now - began_;
+  contention_.lose(took - (computed() - computed_) - took / 16, now);
+}
 
 void Pool::resize(int threads) {
   if (threads == this->threads()) return;
   stop();
   stopping_.store(false);
   try {
-    while (this->threads() < threads) helpers_.emplace_back([this] { help(); });
+    while (this->threads() < threads) {
+      const int index = static_cast<int>(helpers_.size());
+      helpers_.emplace_back([this, index] { help(index); });
+    }
   } catch (const std::system_error&) {
     // The system allows no more threads: the ones there are do the work.
   }
@@ -50,17 +70,28 @@ void Pool::stop() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopping_.store(true);
+    used_.store(0);
   }
   woken_.notify_all();
   for (std::thread& helper : helpers_) helper.join();
   helpers_.clear();
 }
 
+void Pool::use(int helpers) {
+  if (helpers == used_.load(std::memory_order_relaxed)) return;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    used_.store(helpers);
+  }
+  woken_.notify_all();
+}
+
 void Pool::run(int chunks, Function function, const void* context) {
-  if (chunks <= 1 || chunks > kMaxChunks || works_alone()) {
+  if (chunks <= 1 || chunks > kMaxChunks || used_.load(std::memory_order_relaxed) == 0) {
     for (int chunk = 0; chunk < chunks; ++chunk) function(context, chunk);
     return;
   }
+  const Clock::time_point started = Clock::now();
   function_ = function;
   context_ = context;
   finished_.store(0, std::memory_order_relaxed);
@@ -73,15 +104,7 @@ void Pool::run(int chunks, Function function, const void* context) {
     woken_.notify_all();
   }
   take_chunks();
-  wait_for_others(chunks);
-}
-
-bool Pool::works_alone() {
-  if (helpers_.empty()) return true;
-  if (alone_until_ == Clock::time_point{}) return false;
-  if (Clock::now() < alone_until_) return true;
-  alone_until_ = {};
-  return false;
+  wait_for_others(chunks, started);
 }
 
 void Pool::take_chunks() {
@@ -94,34 +117,44 @@ void Pool::take_chunks() {
   }
 }
 
-void Pool::wait_for_others(int chunks) {
+// A helper with a chunk in hand for longer than all that the caller did in this
+// piece does not run, or not at the speed of the caller.
+void Pool::wait_for_others(int chunks, Clock::time_point started) {
   for (int spin = 0; spin < kSpins; ++spin) {
     if (finished_.load(std::memory_order_acquire) == chunks) return;
     pause();
   }
-  const Clock::time_point started = Clock::now();
+  const Clock::time_point waiting = Clock::now();
   while (finished_.load(std::memory_order_acquire) != chunks) std::this_thread::yield();
-  if (Clock::now() - started > kPutAside) alone_until_ = Clock::now() + kAlone;
+  const Clock::time_point now = Clock::now();
+  if (contention_.lose((now - waiting) - (waiting - started), now)) {
+    use(contention_.allowed(static_cast<int>(helpers_.size()), now));
+  }
 }
 
-void Pool::help() {
+void Pool::help(int index) {
   uint32_t seen = 0;
   while (!stopping_.load(std::memory_order_relaxed)) {
-    wait_for_work(seen);
+    wait_for_work(index, seen);
+    if (!is_used(index)) continue;
     seen = round_of(ticket_.load(std::memory_order_acquire));
     take_chunks();
   }
 }
 
-void Pool::wait_for_work(uint32_t seen) {
-  for (int spin = 0; spin < kSpins; ++spin) {
+void Pool::wait_for_work(int index, uint32_t seen) {
+  for (int spin = 0; spin < kSpins && is_used(index); ++spin) {
     if (round_of(ticket_.load(std::memory_order_acquire)) != seen) return;
     pause();
   }
   std::unique_lock<std::mutex> lock(mutex_);
-  sleeping_.fetch_add(1);
-  woken_.wait(lock, [&] { return stopping_.load() || round_of(ticket_.load()) != seen; });
-  sleeping_.fetch_sub(1);
+  const bool is_counted = is_used(index);
+  sleeping_.fetch_add(is_counted);
+  woken_.wait(lock, [&] {
+    return stopping_.load() || is_counted != is_used(index) ||
+           (is_counted && round_of(ticket_.load()) != seen);
+  });
+  sleeping_.fetch_sub(is_counted);
 }
 
 }  // namespace thermesh

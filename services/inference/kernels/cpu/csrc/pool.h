@@ -4,36 +4,33 @@
 // is chunks, not threads: a helper that sleeps, or that the system has put
 // aside for a neighbour's sake, costs nothing unless it holds a chunk. Helpers
 // spin for a moment after each piece, since the next one of a step follows
-// within a microsecond, then sleep. Where a helper was put aside with a chunk in
-// hand, the cores are contended: the caller then works alone for a while.
+// within a microsecond, then sleep. Where others want the cores, fewer helpers
+// work for a while; see contention.h.
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "contention.h"
 
 namespace thermesh {
 
 class Pool {
  public:
-  Pool();
+  Pool() = default;
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  // Whether this process is a fork of the one that made the pool. It has none of
-  // the threads then, and locks in any state: such a pool must be left alone,
-  // and not even be destroyed.
-  bool is_foreign() const;
-
-  // Lets `threads` threads work, the caller among them. Threads that fail to
-  // start are done without. Never during `run`.
-  void resize(int threads);
+  // Lets up to `threads` threads work on what follows, the caller among them.
+  // Threads that fail to start are done without. Never during `run`.
+  void begin(int threads);
+  // Ends what began: the caller has nothing more to run for now.
+  void end();
   int threads() const { return static_cast<int>(helpers_.size()) + 1; }
 
   // Calls work(0) ... work(chunks - 1), each once, in any order and on any thread;
@@ -46,14 +43,16 @@ class Pool {
 
  private:
   using Function = void (*)(const void* context, int chunk);
-  using Clock = std::chrono::steady_clock;
+  using Clock = Contention::Clock;
 
   void run(int chunks, Function function, const void* context);
-  bool works_alone();
-  void help();
+  void resize(int threads);
+  void use(int helpers);
+  void help(int index);
   void take_chunks();
-  void wait_for_others(int chunks);
-  void wait_for_work(uint32_t seen);
+  void wait_for_others(int chunks, Clock::time_point started);
+  void wait_for_work(int index, uint32_t seen);
+  bool is_used(int index) const { return index < used_.load(std::memory_order_relaxed); }
   void stop();
 
   // Round in the upper half, then chunks of the round and chunks taken, 16 bits
@@ -64,30 +63,15 @@ class Pool {
   const void* context_ = nullptr;
 
   std::vector<std::thread> helpers_;
+  std::atomic<int> used_{0};  // helpers that take chunks, the first ones
   std::atomic<bool> stopping_{false};
-  std::atomic<int> sleeping_{0};
+  std::atomic<int> sleeping_{0};  // of those used
   std::mutex mutex_;
   std::condition_variable woken_;
 
-  const int process_;
-  Clock::time_point alone_until_{};
-};
-
-// A pool that a fork replaces by one of its own.
-class OwnPool {
- public:
-  ~OwnPool() { forget_foreign(); }
-  Pool& get() {
-    forget_foreign();
-    if (!pool_) pool_ = std::make_unique<Pool>();
-    return *pool_;
-  }
-
- private:
-  void forget_foreign() {
-    if (pool_ && pool_->is_foreign()) static_cast<void>(pool_.release());
-  }
-  std::unique_ptr<Pool> pool_;
+  Contention contention_;
+  Clock::time_point began_{};
+  Clock::duration computed_{};  // processor time of the caller when it began
 };
 
 }  // namespace thermesh

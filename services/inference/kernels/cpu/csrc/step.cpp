@@ -16,7 +16,7 @@ class Step {
  public:
   Step(const ThermeshNetwork& network, const ThermeshBatch& batch, const Tier& tier,
        Workspace& workspace)
-      : network_(network), batch_(batch), tier_(tier), pool_(workspace.pool.get()),
+      : network_(network), batch_(batch), tier_(tier), pool_(workspace.pool),
         attention_(network, batch, tier, workspace.attention, pool_) {
     const size_t rows = batch.tokens;
     query_size_ = network.heads * network.head_size;
@@ -47,12 +47,13 @@ class Step {
   }
 
  private:
-  // Calls work(row) for every row; in parallel where there are several panels.
+  // Calls work(row) for every row; in parallel where there are more than a few.
   template <typename Work>
   void for_rows(int rows, const Work& work) {
-    pool_.run(ceil_div(rows, kPanelRows), [&](int panel) {
-      const int end = std::min((panel + 1) * kPanelRows, rows);
-      for (int row = panel * kPanelRows; row < end; ++row) work(row);
+    constexpr int kFewRows = 4;
+    pool_.run(ceil_div(rows, kFewRows), [&](int chunk) {
+      const int end = std::min((chunk + 1) * kFewRows, rows);
+      for (int row = chunk * kFewRows; row < end; ++row) work(row);
     });
   }
 
@@ -183,8 +184,9 @@ class Step {
 
 void run_step(const ThermeshNetwork& network, const ThermeshBatch& batch, const Tier& tier,
               Workspace& workspace) {
-  workspace.pool.get().resize(batch.threads);
+  workspace.pool.begin(batch.threads);
   Step(network, batch, tier, workspace).run();
+  workspace.pool.end();
 }
 
 void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outlier, float* out,
@@ -197,7 +199,7 @@ void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outl
                   panels.at(panel), panels.rows_of(panel), row % kPanelRows);
   }
   const Output output{&matrix, nullptr, out, static_cast<size_t>(matrix.rows), false};
-  linear(panels, &output, 1, tier, workspace.pool.get());
+  linear(panels, &output, 1, tier, workspace.pool);
 }
 
 }  // namespace thermesh

@@ -13,7 +13,7 @@ namespace thermesh {
 struct Workspace {
   Buffer hidden, normed, gated, panel, joined, attended, cosines, sines;
   AttentionMemory attention;
-  OwnPool pool;
+  Pool pool;
 };
 
 // Returns null, or what is wrong with the sizes of a network or with a batch.

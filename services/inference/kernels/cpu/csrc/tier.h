@@ -29,14 +29,25 @@ struct Attended {
   float* total;
 };
 
+// Rows of tiles, one after another, times panels, one after another: output
+// out[row * stride + tile row * 16 + lane] is added to or overwritten.
+struct Product {
+  int32_t kind;
+  int tile_rows;
+  int rows;  // of activations, at most kRowsAtOnce
+  int blocks;
+  const uint8_t* tiles;
+  const uint8_t* panels;
+  float* out;
+  size_t stride;
+  bool adds;
+};
+
 struct Tier {
   const char* name;
-  // out[r * stride + lane], added to or overwritten: the product of one row of
-  // tiles with a panel of `rows` rows and `blocks` blocks.
-  void (*product)(int32_t kind, const uint8_t* tiles, const uint8_t* panel, int rows, int blocks,
-                  float* out, size_t stride, bool add);
-  // Writes row `row` of a panel of `rows` rows, row 0 first. Blocks whose largest
-  // number exceeds `outlier` times the row's root mean square get fractions.
+  void (*product)(const Product& task);
+  // Writes row `row` of a panel of `rows` rows. Blocks whose largest number
+  // exceeds `outlier` times the row's root mean square get fractions.
   void (*quantise)(const float* x, int blocks, float outlier, uint8_t* panel, int rows, int row);
   // out = x / rms(x) * weight; out may be x; size is a multiple of 16.
   void (*rms_norm)(const float* x, const float* weight, float epsilon, int size, float* out);
@@ -53,6 +64,9 @@ const Tier& tier_generic();
 #ifdef THERMESH_X86
 const Tier& tier_avx2();
 const Tier& tier_avx512();
+// Only where `allows_amx` has said yes.
+const Tier& tier_amx();
+bool allows_amx();
 #endif
 
 // The tier of that name, or the best one for "", or null where the processor

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "pass.h"
 #include "tier.h"
 
 namespace thermesh {
@@ -143,55 +144,54 @@ inline void expand(const uint8_t* stored, __m256i* codes) {
   }
 }
 
-// dot(codes, activations + fractions / 256) in 256ths.
+// dot(codes, activations + fractions / 16) in 16ths.
 template <int32_t kKind>
-inline __m256i fine_dot(const __m256i* codes, const uint8_t* activations,
-                        const uint8_t* fractions) {
-  const __m256i whole = _mm256_slli_epi32(dot<kKind>(codes, activations), 8);
-  return _mm256_add_epi32(whole, dot<kKind>(codes, fractions));
+inline __m256i fine_dot(const __m256i* codes, const uint8_t* activations) {
+  const __m256i whole = _mm256_slli_epi32(dot<kKind>(codes, activations), 4);
+  return _mm256_add_epi32(whole, dot<kKind>(codes, activations + kBlock));
 }
 
 // The stored minimum of Q8_0 is not used: its codes are signed here.
 template <int kRows, int32_t kKind, bool kHasFractions>
-inline void add_block(const uint8_t* tile, const uint8_t* panel, Lanes* sums) {
-  const float* scales = reinterpret_cast<const float*>(panel + scales_offset(kRows));
+inline void add_block(const Pass& pass, const uint8_t* tile, const uint8_t* panel, Lanes* sums) {
   const Lanes stored_scale = load_half(reinterpret_cast<const uint16_t*>(tile));
-  const Lanes scale = kHasFractions ? mul(stored_scale, set1(1.0f / 256.0f)) : stored_scale;
+  const Lanes scale = kHasFractions ? mul(stored_scale, set1(kFraction)) : stored_scale;
   const Lanes minimum = kKind == kQ4_1 ? load_half(reinterpret_cast<const uint16_t*>(tile + 32))
                                        : mul(stored_scale, set1(-8.0f));
   __m256i low[8], high[8];
   expand<kKind>(tile + code_offset(kKind), low);
   expand<kKind>(tile + code_offset(kKind) + 32, high);
   for (int r = 0; r < kRows; ++r) {
-    const uint8_t* activations = panel + r * kBlock;
-    const uint8_t* fractions = activations + fractions_offset(kRows);
-    const __m256i first = kHasFractions ? fine_dot<kKind>(low, activations, fractions)
+    const uint8_t* activations = pass.codes(panel, r);
+    const __m256i first = kHasFractions ? fine_dot<kKind>(low, activations)
                                         : dot<kKind>(low, activations);
-    const __m256i second = kHasFractions ? fine_dot<kKind>(high, activations, fractions)
+    const __m256i second = kHasFractions ? fine_dot<kKind>(high, activations)
                                          : dot<kKind>(high, activations);
     const Lanes dots = {_mm256_cvtepi32_ps(first), _mm256_cvtepi32_ps(second)};
-    sums[r] = fma(dots, mul(scale, set1(scales[r])), sums[r]);
-    if (kKind != kQ8_0) sums[r] = fma(minimum, set1(scales[kRows + r]), sums[r]);
+    sums[r] = fma(dots, mul(scale, set1(pass.scales(panel)[r])), sums[r]);
+    if (kKind != kQ8_0) sums[r] = fma(minimum, set1(pass.sums(panel)[r]), sums[r]);
   }
 }
 
 template <int kRows, int32_t kKind>
-void product(const uint8_t* tile, const uint8_t* panel, int blocks, float* out, size_t stride,
-             bool adds) {
+void product(const Pass& pass) {
+  const uint8_t* tile = pass.tile;
+  const uint8_t* panel = pass.panel;
   Lanes sums[kRows];
   for (int r = 0; r < kRows; ++r) sums[r] = set1(0.0f);
-  for (int block = 0; block < blocks; ++block) {
+  for (int block = 0; block < pass.blocks; ++block) {
     fetch(tile + kFetchAhead, tile_bytes(kKind));
-    if (*reinterpret_cast<const int32_t*>(panel + flag_offset(kRows))) {
-      add_block<kRows, kKind, true>(tile, panel, sums);
+    if (pass.has_fractions(panel, kRows)) {
+      add_block<kRows, kKind, true>(pass, tile, panel, sums);
     } else {
-      add_block<kRows, kKind, false>(tile, panel, sums);
+      add_block<kRows, kKind, false>(pass, tile, panel, sums);
     }
     tile += tile_bytes(kKind);
-    panel += panel_block_bytes(kRows);
+    panel += panel_block_bytes(pass.panel_rows);
   }
   for (int r = 0; r < kRows; ++r) {
-    store(out + r * stride, adds ? add(load(out + r * stride), sums[r]) : sums[r]);
+    float* out = pass.out + r * pass.stride;
+    store(out, pass.adds ? add(load(out), sums[r]) : sums[r]);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "half.h"
+#include "pass.h"
 #include "tier.h"
 
 namespace thermesh {
@@ -118,34 +119,32 @@ inline Lanes dot(const int16_t codes[8][64], const uint8_t* activations) {
 }
 
 template <int kRows, int32_t kKind>
-void product(const uint8_t* tile, const uint8_t* panel, int blocks, float* out, size_t stride,
-             bool adds) {
+void product(const Pass& pass) {
+  const uint8_t* tile = pass.tile;
+  const uint8_t* panel = pass.panel;
   Lanes sums[kRows];
   for (int r = 0; r < kRows; ++r) sums[r] = set1(0.0f);
-  for (int block = 0; block < blocks; ++block) {
+  for (int block = 0; block < pass.blocks; ++block) {
     const Lanes scale = load_half(reinterpret_cast<const uint16_t*>(tile));
     const Lanes minimum = kKind == kQ4_1
                               ? load_half(reinterpret_cast<const uint16_t*>(tile + 32))
                               : mul(scale, set1(kKind == kQ4_0 ? -8.0f : -128.0f));
     int16_t codes[8][64];
     expand<kKind>(tile + code_offset(kKind), codes);
-    const float* scales = reinterpret_cast<const float*>(panel + scales_offset(kRows));
-    const bool has_fractions = *reinterpret_cast<const int32_t*>(panel + flag_offset(kRows));
+    const bool has_fractions = pass.has_fractions(panel, kRows);
     for (int r = 0; r < kRows; ++r) {
-      const uint8_t* activations = panel + r * kBlock;
+      const uint8_t* activations = pass.codes(panel, r);
       Lanes dots = dot(codes, activations);
-      if (has_fractions) {
-        const Lanes rest = dot(codes, activations + fractions_offset(kRows));
-        dots = add(dots, mul(rest, set1(1.0f / 256.0f)));
-      }
-      sums[r] = fma(dots, mul(scale, set1(scales[r])), sums[r]);
-      sums[r] = fma(minimum, set1(scales[kRows + r]), sums[r]);
+      if (has_fractions) dots = add(dots, mul(dot(codes, activations + kBlock), set1(kFraction)));
+      sums[r] = fma(dots, mul(scale, set1(pass.scales(panel)[r])), sums[r]);
+      sums[r] = fma(minimum, set1(pass.sums(panel)[r]), sums[r]);
     }
     tile += tile_bytes(kKind);
-    panel += panel_block_bytes(kRows);
+    panel += panel_block_bytes(pass.panel_rows);
   }
   for (int r = 0; r < kRows; ++r) {
-    store(out + r * stride, adds ? add(load(out + r * stride), sums[r]) : sums[r]);
+    float* out = pass.out + r * pass.stride;
+    store(out, pass.adds ? add(load(out), sums[r]) : sums[r]);
   }
 }
 

@@ -1,0 +1,60 @@
+// How many helpers to do without while others want the cores.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+
+namespace thermesh {
+
+// A helper that has to share its core takes part of a step with it into every
+// pause, and the step waits. So one that cost more than a millisecond of a short
+// while is left asleep, then tried again; each time that this fails, it sleeps
+// twice as long. One thread for itself is two thirds as fast as two, two that
+// share one core with a neighbour were a third.
+class Contention {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // How many of `helpers` should work now.
+  int allowed(int helpers, Clock::time_point now) {
+    if (asleep_ > 0 && now >= until_) {
+      --asleep_;
+      resumed_ = now;
+      until_ = now + pause_;
+    }
+    asleep_ = std::min(asleep_, helpers);
+    return helpers - asleep_;
+  }
+
+  // Time was lost because a thread did not run; tells whether that is too much.
+  bool lose(Clock::duration lost, Clock::time_point now) {
+    if (lost < kUnnoticed) return false;
+    if (now - window_ > kWindow) {
+      window_ = now;
+      lost_ = {};
+    }
+    lost_ += lost;
+    if (lost_ < kTooMuch) return false;
+    lost_ = {};
+    pause_ = now - resumed_ < kSettled ? std::min(2 * pause_, kLongest) : kShortest;
+    until_ = now + pause_;
+    ++asleep_;
+    return true;
+  }
+
+ private:
+  // An interrupt takes less.
+  static constexpr Clock::duration kUnnoticed = std::chrono::microseconds(50);
+  static constexpr Clock::duration kTooMuch = std::chrono::milliseconds(1);
+  static constexpr Clock::duration kWindow = std::chrono::milliseconds(25);
+  static constexpr Clock::duration kShortest = std::chrono::milliseconds(20);
+  static constexpr Clock::duration kLongest = std::chrono::milliseconds(800);
+  // Working together for so long means that the cores are free again.
+  static constexpr Clock::duration kSettled = std::chrono::milliseconds(200);
+
+  int asleep_ = 0;
+  Clock::duration lost_{}, pause_ = kShortest;
+  Clock::time_point window_{}, until_{}, resumed_{};
+};
+
+}  // namespace thermesh
