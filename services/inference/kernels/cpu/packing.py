@@ -27,14 +27,11 @@ PRECISIONS: dict[str, dict[str, float]] = {
     "full": {},
     "mixed": {"normed_outlier": 4.0, "attended_outlier": math.inf, "gated_outlier": 6.0},
 }
-"""Which activations have sixteen bits; see `ThermeshNetwork`.
+"""Which activations have twelve bits instead of eight; see `ThermeshNetwork`.
 
-Measured on SmolLM2-135M against float32 on the same weights, 3,801 tokens of
-English: all of them gives a mean KL divergence of 1e-6 nats and another most
-likely token in 0.03 % of places, those with outliers 4e-4 and 1.6 %, none
-2.5e-3 and 2.5 %. A second dot product for a block nearly doubles its cost
-where arithmetic is the limit (prompts, batches), and costs nothing where
-memory is (one sequence).
+The figures are in `docs/architecture/kernels-cpu.md`. A second dot product for a
+block nearly doubles its cost where arithmetic is the limit (prompts and
+batches without AMX), and costs nothing where memory is (one sequence).
 """
 
 _LINE = 64

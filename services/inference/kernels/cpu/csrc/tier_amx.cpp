@@ -23,9 +23,13 @@ namespace thermesh {
 namespace {
 
 // With fewer rows a pass of AVX-512 is done before the tiles are laid out.
-constexpr int kFewestRows = 3;
+constexpr int kFewestRows = 9;
 // Blocks of one row of tiles that are laid out at once: 72 kB, of the stack.
 constexpr int kPiece = 64;
+
+// Blocks that are laid out before the one that is multiplied: the tile unit reads
+// memory only, and would wait for what was stored just before.
+constexpr int kAhead = 4;
 
 // Tile registers; their sizes are in `Shapes`. Macros, as GCC's intrinsics paste
 // them into assembly.
@@ -150,10 +154,15 @@ struct Part {
 // one are scaled.
 template <int32_t kKind, int kCount>
 void multiply_part(const Part& part) {
+  const auto prepare = [&](int block) {
+    if (!part.tile || block >= part.blocks) return;
+    lay_out<kKind>(part.tile + block * tile_bytes(kKind), part.laid + block);
+  };
   const auto begin = [&](int block, Sums* sums) {
-    if (part.tile) lay_out<kKind>(part.tile + block * tile_bytes(kKind), part.laid + block);
+    prepare(block + kAhead);
     multiply<kKind>(part.laid[block], part.panel + block * panel_block_bytes(kCount), sums);
   };
+  for (int block = 0; block < kAhead; ++block) prepare(block);
   __m512 out[kCount];
   for (int r = 0; r < kCount; ++r) out[r] = _mm512_setzero_ps();
   Sums sums[2];
