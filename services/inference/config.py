@@ -86,5 +86,5 @@ class KernelsConfig:
         "THERMESH_KERNELS_PRECISION",
         "full",
         one_of("full", "mixed"),
-        "activations of the C++ kernels: 12 bits, or 8 where no outlier is near (faster without AMX)",
+        "activations of the C++ kernels: 12 bits, or 8 where no outlier is near (faster prompts)",
     )

@@ -279,9 +279,8 @@ outcome = pytest.main(["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--t
     "tests/unit/inference/kernels/test_cpu_hostile.py",
     "tests/unit/inference/kernels/test_cpu_products.py",
     "tests/unit/inference/models/test_gguf_tensors.py"])
-loaded = [line for line in open("/proc/self/maps") if "sanitized.so" in line]
-others = [line for line in open("/proc/self/maps") if "libthermesh_kernels" in line]
-assert loaded and not others, "the suites ran on another library"
+maps = open("/proc/self/maps").read()
+assert "sanitized.so" in maps and "libthermesh_kernels" not in maps, "another library ran"
 sys.exit(outcome)
 """
     environ = os.environ | {
@@ -290,13 +289,9 @@ sys.exit(outcome)
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
 
+    command = [sys.executable, "-c", script]
     result = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environ,
-        timeout=900,
-        check=False,
-        capture_output=True,
-        text=True,
+        command, env=environ, timeout=900, check=False, capture_output=True, text=True
     )
 
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
