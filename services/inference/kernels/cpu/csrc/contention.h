@@ -9,8 +9,8 @@ namespace thermesh {
 // A helper that has to share its core takes part of a step with it into every
 // pause, and the step waits. So one that cost more than a millisecond of a short
 // while is left asleep, then tried again; each time that this fails, it sleeps
-// twice as long. One thread for itself is two thirds as fast as two, two that
-// share one core with a neighbour were a third.
+// twice as long. One thread for itself is half to two thirds as fast as two; two
+// of which one shared its core with a neighbour were a third.
 class Contention {
  public:
   using Clock = std::chrono::steady_clock;

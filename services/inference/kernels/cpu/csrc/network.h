@@ -34,7 +34,7 @@ struct ThermeshNetwork {
   int32_t layers, hidden_size, heads, kv_heads, head_size, intermediate_size, vocabulary_size;
   float rms_epsilon;
   // Blocks of activations whose largest number exceeds this many times their
-  // row's root mean square are kept in sixteen bits, the others in eight: what
+  // row's root mean square are kept in twelve bits, the others in eight: what
   // enters query, key, value, gate and up; the attention's output matrix; down;
   // the head. 0 stands for all blocks.
   float normed_outlier, attended_outlier, gated_outlier, head_outlier;
