@@ -52,15 +52,7 @@ class Gateway:
         self._config = config
         clock = clock or SystemClock()
         instruments = Instruments(meter)
-        targets = {
-            "feature": config.feature_target,
-            "controller": config.controller_target,
-            "inference": config.inference_target,
-        }
-        self._peers = {
-            name: Peer(name, rpc.connect(target), instruments, clock)
-            for name, target in targets.items()
-        }
+        self._peers = _peers(config, instruments, clock)
         timeout = config.call_timeout_s
         feature = FeatureClient(
             self._peers["feature"],
@@ -145,6 +137,18 @@ class Gateway:
     async def _ask_peers(self) -> dict[str, bool]:
         asked = (peer.is_serving(HEALTH_TIMEOUT_SECONDS) for peer in self._peers.values())
         return dict(zip(self._peers, await asyncio.gather(*asked), strict=True))
+
+
+def _peers(config: Config, instruments: Instruments, clock: Clock) -> dict[str, Peer]:
+    targets = {
+        "feature": config.feature_target,
+        "controller": config.controller_target,
+        "inference": config.inference_target,
+    }
+    return {
+        name: Peer(name, rpc.connect(target), instruments, clock)
+        for name, target in targets.items()
+    }
 
 
 def is_loopback(host: str) -> bool:
