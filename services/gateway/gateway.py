@@ -7,6 +7,7 @@ import ipaddress
 import logging
 
 from opentelemetry.metrics import Meter
+from starlette.types import ASGIApp
 
 from services.gateway.admission import Admission
 from services.gateway.config import Config
@@ -29,7 +30,7 @@ from services.gateway.speech.config import VoiceConfig
 from services.gateway.speech.links import SpeechSource
 from services.gateway.speech.process import Processes
 from services.gateway.store import RedisStore
-from thermesh import rpc, telemetry
+from thermesh import rpc, telemetry, tls
 from thermesh.clock import Clock, SystemClock
 from thermesh.keys import Allowance
 
@@ -97,10 +98,7 @@ class Gateway:
             ping_seconds=config.ping_s,
         )
         self.app = create_app(doors)
-        self._http = HttpServer(
-            self.app, config.host, config.http_port, config.grace_s, config.max_body_bytes
-        )
-        self._grpc = rpc.Server("gateway", config.host, config.grpc_port, config.grace_s)
+        self._http, self._grpc = _servers(config, self.app)
         chat = ChatService(pipeline, inference, feature.listen, config.max_listening_s, gate)
         add_services(self._grpc, chat, FeedbackService(controller, gate))
 
@@ -137,6 +135,19 @@ class Gateway:
     async def _ask_peers(self) -> dict[str, bool]:
         asked = (peer.is_serving(HEALTH_TIMEOUT_SECONDS) for peer in self._peers.values())
         return dict(zip(self._peers, await asyncio.gather(*asked), strict=True))
+
+
+def _servers(config: Config, app: ASGIApp) -> tuple[HttpServer, rpc.Server]:
+    door = tls.public_door(config.tls_certificate, config.tls_key)
+    http = HttpServer(
+        app,
+        config.host,
+        config.http_port,
+        config.grace_s,
+        door,
+        max_message_bytes=config.max_body_bytes,
+    )
+    return http, rpc.Server("gateway", config.host, config.grpc_port, config.grace_s, door)
 
 
 def _peers(config: Config, instruments: Instruments, clock: Clock) -> dict[str, Peer]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import h11
 import uvicorn
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from thermesh.errors import Unavailable
+from thermesh.tls import Door
 
 KEEP_ALIVE_SECONDS = 30
 BACKLOG = 2048
@@ -58,6 +60,19 @@ class _Socket(WebSocketsSansIOProtocol):
             self.handshake_complete = True
 
 
+class _Config(uvicorn.Config):
+    """uvicorn's settings, with a TLS context that follows its files."""
+
+    def __init__(self, app: ASGIApp, door: Door | None, **settings: Any) -> None:
+        super().__init__(app, **settings)
+        # Made now, so that a bad file is found before anything listens.
+        self._context = door.context() if door else None
+
+    def load(self) -> None:
+        super().load()
+        self.ssl = self._context
+
+
 class _Uvicorn(uvicorn.Server):
     """uvicorn's server, started and stopped by whoever owns the loop."""
 
@@ -77,16 +92,24 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Serves an ASGI application; `grace_seconds` is how long open answers may go on.
 
-    `max_message_bytes` bounds one message of a WebSocket.
+    `max_message_bytes` bounds one message of a WebSocket. With a `door` it speaks https.
     """
 
     def __init__(
-        self, app: ASGIApp, host: str, port: int, grace_seconds: float, max_message_bytes: int
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        grace_seconds: float,
+        door: Door | None = None,
+        *,
+        max_message_bytes: int = 1024 * 1024,
     ) -> None:
         self._host = host
         self._port = port
-        config = uvicorn.Config(
+        config = _Config(
             app,
+            door,
             log_config=None,
             access_log=False,
             server_header=False,
