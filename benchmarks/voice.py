@@ -36,9 +36,9 @@ from services.gateway.speech.engines import Espeak
 from thermesh.testing import eventually, free_port
 
 RATE_HZ = 24_000
-ATTEMPTS = 3
+ATTEMPTS = 2
 CHUNK_SECONDS = 0.04
-LISTENING_SECONDS = 1.0
+LISTENING_SECONDS = 0.3
 """How long an answer is heard before it is interrupted."""
 
 QUESTIONS = (
