@@ -21,7 +21,10 @@ _NEWEST_WEIGHT = 0.1
 class Admission:
     """Counts the requests inside; not thread-safe, it lives on one event loop."""
 
-    def __init__(self, max_requests: int, max_per_tenant: int, clock: Clock) -> None:
+    def __init__(
+        self, max_requests: int, max_per_tenant: int, clock: Clock, noun: str = "requests"
+    ) -> None:
+        self._noun = noun
         self._max_requests = max_requests
         self._max_per_tenant = max_per_tenant
         self._clock = clock
@@ -68,13 +71,13 @@ class Admission:
             raise Unavailable("the gateway is shutting down", retry_after=MIN_RETRY_SECONDS)
         if self.inside >= self._max_requests:
             raise ResourceExhausted(
-                f"the gateway serves at most {self._max_requests} requests at once",
+                f"the gateway serves at most {self._max_requests} {self._noun} at once",
                 retry_after=self.retry_after(),
             )
         most = min(most or self._max_per_tenant, self._max_per_tenant)
         if self._by_tenant[tenant] >= most:
             raise ResourceExhausted(
-                f"a tenant may have at most {most} requests at once",
+                f"a tenant may have at most {most} {self._noun} at once",
                 field="tenant",
                 reason="TENANT_LIMIT",
                 retry_after=self.retry_after(),

@@ -71,11 +71,14 @@ class Config:
         between(1, 100_000),
         "requests at once of one tenant",
     )
+    max_sessions: int = setting(
+        "THERMESH_GATEWAY_MAX_SESSIONS", 256, between(1, 100_000), "realtime sessions at once"
+    )
     max_body_bytes: int = setting(
         "THERMESH_GATEWAY_MAX_BODY_BYTES",
         1024 * 1024,
         between(1024, 64 * 1024 * 1024),
-        "longest request body",
+        "longest request body, and longest event of a realtime session",
     )
     ping_s: float = setting(
         "THERMESH_GATEWAY_PING_S", 10.0, between(0.05, 300), "silence after which SSE sends a ping"

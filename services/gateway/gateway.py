@@ -7,6 +7,7 @@ import ipaddress
 import logging
 
 from opentelemetry.metrics import Meter
+from starlette.types import ASGIApp
 
 from services.gateway.admission import Admission
 from services.gateway.config import Config
@@ -21,9 +22,13 @@ from services.gateway.mesh.inference import InferenceClient
 from services.gateway.mesh.peer import Peer
 from services.gateway.pipeline import Pipeline
 from services.gateway.quotas import Quotas
+from services.gateway.realtime.session import Surroundings
 from services.gateway.rest.app import create_app
 from services.gateway.rest.doors import Doors
 from services.gateway.server import ChatService, FeedbackService, add_services
+from services.gateway.speech.config import VoiceConfig
+from services.gateway.speech.links import SpeechSource
+from services.gateway.speech.process import Processes
 from services.gateway.store import RedisStore
 from thermesh import rpc, telemetry, tls
 from thermesh.clock import Clock, SystemClock
@@ -37,19 +42,18 @@ HEALTH_TIMEOUT_SECONDS = 0.5
 class Gateway:
     """Wires everything by hand; `start`, then `drain`. Needs a running event loop."""
 
-    def __init__(self, config: Config, meter: Meter, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        meter: Meter,
+        clock: Clock | None = None,
+        voice: VoiceConfig | None = None,
+        speech: SpeechSource | None = None,
+    ) -> None:
         self._config = config
         clock = clock or SystemClock()
         instruments = Instruments(meter)
-        targets = {
-            "feature": config.feature_target,
-            "controller": config.controller_target,
-            "inference": config.inference_target,
-        }
-        self._peers = {
-            name: Peer(name, rpc.connect(target), instruments, clock)
-            for name, target in targets.items()
-        }
+        self._peers = _peers(config, instruments, clock)
         timeout = config.call_timeout_s
         feature = FeatureClient(
             self._peers["feature"],
@@ -73,6 +77,9 @@ class Gateway:
             clock=clock,
             max_stream_seconds=config.max_stream_s,
         )
+        voice = voice or VoiceConfig()
+        speech = speech or Processes(voice)
+        self._sessions = Admission(config.max_sessions, config.max_per_tenant, clock, "sessions")
         usual = Allowance(config.requests_per_minute, config.tokens_per_minute)
         gate = Gate(self._store, clock, required=config.require_keys, usual=usual)
         self._conversations = Conversations(self._store, clock, config.response_ttl_s)
@@ -83,15 +90,15 @@ class Gateway:
             learning=controller,
             encoder=feature,
             conversations=self._conversations,
+            realtime=Surroundings(pipeline, feature.listen, speech, voice.preempt),
+            sessions=self._sessions,
             peers=self._ask_peers,
             metrics=telemetry.prometheus_text,
             max_body_bytes=config.max_body_bytes,
             ping_seconds=config.ping_s,
         )
         self.app = create_app(doors)
-        door = tls.public_door(config.tls_certificate, config.tls_key)
-        self._http = HttpServer(self.app, config.host, config.http_port, config.grace_s, door)
-        self._grpc = rpc.Server("gateway", config.host, config.grpc_port, config.grace_s, door)
+        self._http, self._grpc = _servers(config, self.app)
         chat = ChatService(pipeline, inference, feature.listen, config.max_listening_s, gate)
         add_services(self._grpc, chat, FeedbackService(controller, gate))
 
@@ -106,6 +113,7 @@ class Gateway:
     async def drain(self) -> None:
         """Refuse new requests, let open ones end within the grace, close everything."""
         self.admission.close()
+        self._sessions.close()
         await self._grpc.set_serving(False)
         await asyncio.gather(self._http.drain(), self._grpc.drain())
         await self.close_peers()
@@ -127,6 +135,31 @@ class Gateway:
     async def _ask_peers(self) -> dict[str, bool]:
         asked = (peer.is_serving(HEALTH_TIMEOUT_SECONDS) for peer in self._peers.values())
         return dict(zip(self._peers, await asyncio.gather(*asked), strict=True))
+
+
+def _servers(config: Config, app: ASGIApp) -> tuple[HttpServer, rpc.Server]:
+    door = tls.public_door(config.tls_certificate, config.tls_key)
+    http = HttpServer(
+        app,
+        config.host,
+        config.http_port,
+        config.grace_s,
+        door,
+        max_message_bytes=config.max_body_bytes,
+    )
+    return http, rpc.Server("gateway", config.host, config.grpc_port, config.grace_s, door)
+
+
+def _peers(config: Config, instruments: Instruments, clock: Clock) -> dict[str, Peer]:
+    targets = {
+        "feature": config.feature_target,
+        "controller": config.controller_target,
+        "inference": config.inference_target,
+    }
+    return {
+        name: Peer(name, rpc.connect(target), instruments, clock)
+        for name, target in targets.items()
+    }
 
 
 def is_loopback(host: str) -> bool:

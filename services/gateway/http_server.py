@@ -8,15 +8,21 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from thermesh.errors import Unavailable
 from thermesh.tls import Door
 
 KEEP_ALIVE_SECONDS = 30
 BACKLOG = 2048
+PING_SECONDS = 20.0
+"""How often a WebSocket is pinged, and how long its answer may take."""
+
 MAX_HEADER_BYTES = 32 * 1024
 HEADER_SECONDS = 20.0
 """How long a new connection may take to say its first request's headers."""
@@ -33,10 +39,25 @@ class _Connection(H11Protocol):
         self._patience.cancel()
         super().connection_lost(exc)
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        # From here on the connection is another protocol's, which will not call us at its end.
+        self._patience.cancel()
+        super().handle_websocket_upgrade(event)
+
     def _give_up(self) -> None:
         cycle: object = self.cycle  # none before the first request, whatever its type says
         if cycle is None:
             self.transport.close()
+
+
+class _Socket(WebSocketsSansIOProtocol):
+    """A WebSocket whose refusal as HTTP is an answer; uvicorn logs it as a handshake forgotten."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        is_answer = message["type"] == "websocket.http.response.body"
+        if is_answer and not message.get("more_body", False):
+            self.handshake_complete = True
 
 
 class _Config(uvicorn.Config):
@@ -71,11 +92,18 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Serves an ASGI application; `grace_seconds` is how long open answers may go on.
 
-    With a `door` it speaks https.
+    `max_message_bytes` bounds one message of a WebSocket. With a `door` it speaks https.
     """
 
     def __init__(
-        self, app: ASGIApp, host: str, port: int, grace_seconds: float, door: Door | None = None
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        grace_seconds: float,
+        door: Door | None = None,
+        *,
+        max_message_bytes: int = 1024 * 1024,
     ) -> None:
         self._host = host
         self._port = port
@@ -86,7 +114,12 @@ class HttpServer:
             access_log=False,
             server_header=False,
             lifespan="off",
-            ws="none",
+            ws=_Socket,
+            ws_max_size=max_message_bytes,
+            ws_ping_interval=PING_SECONDS,
+            ws_ping_timeout=PING_SECONDS,
+            # Speech does not compress, and each window would cost memory.
+            ws_per_message_deflate=False,
             # The parser that bounds headers; the faster one does not.
             http=_Connection,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,

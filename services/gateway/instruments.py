@@ -39,6 +39,17 @@ class Instruments:
             semconv.UPDATES, description="parameter updates acknowledged, by result"
         )
 
+        self._voice_stages = meter.create_histogram(
+            semconv.VOICE_STAGE_DURATION,
+            unit="s",
+            description="stages between the end of a spoken turn and its answer",
+            explicit_bucket_boundaries_advisory=semconv.TIME_TO_FIRST_TOKEN_BUCKETS,
+        )
+
+    def voice_stage(self, stage: str, seconds: float) -> None:
+        """Record how long one stage of a realtime answer took."""
+        self._voice_stages.record(seconds, {semconv.VOICE_STAGE: stage})
+
     def hop_failed(self, hop: str, reason: str) -> None:
         """Count a neighbour that did not answer, answered late or with an error."""
         self._hop_failures.add(1, {semconv.HOP: hop, semconv.REASON: reason})

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.gateway.admission import Admission
 from services.gateway.asking import Context, Embeddings
 from services.gateway.feedback import Feedback, ModelCard, PolicyList, Receipt
 from services.gateway.gate import Gate
 from services.gateway.kept import Conversations
 from services.gateway.pipeline import Pipeline
+from services.gateway.realtime.session import Surroundings
 
 
 class Models(Protocol):
@@ -59,6 +61,9 @@ class Doors:
     learning: Learning
     encoder: Encoder
     conversations: Conversations
+    realtime: Surroundings
+    sessions: Admission
+    """Places for realtime sessions, which hold one of the pipeline's only while they answer."""
     peers: Callable[[], Awaitable[dict[str, bool]]]
     """Asks each neighbour whether it is serving."""
     metrics: Callable[[], bytes]

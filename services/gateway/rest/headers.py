@@ -31,6 +31,20 @@ def quota_headers(quota: Quota | None) -> dict[str, str]:
     return headers
 
 
+def quota_limits(quota: Quota) -> list[dict[str, str | float]]:
+    """Return both buckets as the Realtime API tells them, each where there is a bound."""
+    return [
+        {
+            "name": name,
+            "limit": side.limit,
+            "remaining": side.remaining,
+            "reset_seconds": side.reset_seconds,
+        }
+        for name, side in (("requests", quota.requests), ("tokens", quota.tokens))
+        if side.limit
+    ]
+
+
 def duration(seconds: float) -> str:
     """Return a duration as OpenAI writes it: `120ms`, `1.5s`, `6m0s`."""
     if seconds < 1:

@@ -87,14 +87,19 @@ def problem_response(problem: Problem) -> JSONResponse:
 
 def validation_response(found: Sequence[Mapping[str, Any]]) -> JSONResponse:
     """Return the response for a body that does not fit its schema, naming the first field."""
+    return JSONResponse(validation_body(found), 400)
+
+
+def validation_body(found: Sequence[Mapping[str, Any]]) -> Json:
+    """Return the body for what does not fit its schema; the first step of a path is left out."""
     first = found[0]
     if first["type"] == "json_invalid":
         message = f"the body is not valid JSON: {first.get('ctx', {}).get('error', 'malformed')}"
-        return JSONResponse(body_of(message, "invalid_request_error", None, "invalid_json"), 400)
+        return body_of(message, "invalid_request_error", None, "invalid_json")
     param = first.get("ctx", {}).get("param") or param_of(first["loc"])
     message = _message(param, first)
     code = "unknown_field" if first["type"] == "extra_forbidden" else "invalid_field"
-    return JSONResponse(body_of(message, "invalid_request_error", param or None, code), 400)
+    return body_of(message, "invalid_request_error", param or None, code)
 
 
 def param_of(location: Sequence[str | int]) -> str:

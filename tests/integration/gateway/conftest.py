@@ -109,10 +109,11 @@ async def serve(neighbours) -> AsyncIterator[Callable]:
     """A function that starts a gateway with real ports; settings are its arguments."""
     started = []
 
-    async def start(**options):
+    async def start(speech=None, clock=None, **options):
         reader = InMemoryMetricReader()
         provider = MeterProvider([reader])
-        gateway = Gateway(config_of(neighbours, **options), provider.get_meter("test"))
+        config = config_of(neighbours, **options)
+        gateway = Gateway(config, provider.get_meter("test"), clock, speech=speech)
         http_port, grpc_port = await gateway.start()
         client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", timeout=20)
         served = Served(gateway, neighbours, client, reader, http_port, grpc_port)
