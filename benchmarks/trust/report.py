@@ -64,4 +64,46 @@ def attacks(result: dict[str, Any]) -> Rows:
     ]
 
 
-TABLES = {"attacks": attacks}
+def canary(result: dict[str, Any]) -> Rows:
+    """Row 14."""
+    false, true = result["no change"], result["drop of 0.05"]
+    return [
+        (
+            "candidate without change: rolled back",
+            "at most 5 %",
+            f"{false['rolled_back']:.1%} of {false['runs']}",
+            false["rolled_back"] <= 0.05,
+        ),
+        (
+            "candidate that earns 0.05 less: found within 500 of its requests",
+            "at least 95 %",
+            f"{true['rolled_back']:.1%} of {true['runs']}, median after {true['median_requests']}",
+            true["rolled_back"] >= 0.95,
+        ),
+        (
+            "candidate without change: promoted by itself",
+            "at most 5 %",
+            f"{false['promoted']:.1%}",
+            false["promoted"] <= 0.05,
+        ),
+    ]
+
+
+def delivery(result: dict[str, Any]) -> Rows:
+    """Row 15."""
+    slices = result["slices"]
+    total = {name: sum(each[name] for each in slices) for name in ("feedback", "lost", "double")}
+    kills, restarts = (sum(each[n] for each in slices) for n in ("kills", "redis_restarts"))
+    equal = all(each["bit_equal"] for each in slices)
+    seconds = sum(each["applied_seconds"] for each in slices)
+    what = f"{total['feedback']:,} pieces, {kills} kills of the worker, {restarts} of Redis"
+    rate = f"{total['feedback'] / seconds:,.0f} a second, outcomes and kills included"
+    return [
+        (f"{what}: lost", "0", f"{total['lost']}", total["lost"] == 0),
+        ("counted twice", "0", f"{total['double']}", total["double"] == 0),
+        ("state against single delivery", "bit-equal", "equal" if equal else "not equal", equal),
+        ("sent, learned and published", "", rate, True),
+    ]
+
+
+TABLES = {"attacks": attacks, "canary": canary, "delivery": delivery}

@@ -47,7 +47,11 @@ class Decider:
         began = time.perf_counter()
         state = self._serving.state
         mode = state.mode_of(route, constraints.mode)
-        decision = decide(state.snapshot, observation, constraints, mode, self._generator)
+        live, trial = state.snapshot, state.candidate
+        snapshot = trial.chosen(context.session_id or context.request_id, live) if trial else live
+        decision = decide(snapshot, observation, constraints, mode, self._generator)
+        if trial is not None:
+            decision = trial.noted(decision, live, self._generator)
         self._recent.remember(decision)
         now = self._clock.unix_ms()
         self._recorder.add(DecisionRecord(decision, context, model, route, now))

@@ -41,9 +41,7 @@ class Experience:
     @classmethod
     def from_lists(cls, stored: dict[str, Any]) -> Experience:
         """Undo `to_lists`."""
-        decision = stored["decision"]
-        logged = LoggedDecision(**{**decision, "features": tuple(decision["features"])})
-        return cls(**{**stored, "decision": logged})
+        return cls(**{**stored, "decision": LoggedDecision.from_lists(stored["decision"])})
 
 
 def reward(experience: Experience) -> float:

@@ -36,6 +36,7 @@ from services.controller.guardrail import Guardrail, Sighting, Verdict, place_of
 from services.controller.policy import Parameters
 from services.controller.records import LoggedDecision
 from services.controller.replay import Buffer
+from services.controller.rollout import Rollout, Stage
 from thermesh.features import TASKS
 
 # The abstaining classifier has a baseline of its own, after those of the tasks.
@@ -92,13 +93,17 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class LearnerState:
-    """What learning goes on from: parameters, a mean reward for each task, and memory."""
+    """What learning goes on from: parameters, a mean reward for each task, memory, and the
+    running trial with the parameters of its candidate, if there is one.
+    """
 
     parameters: Parameters
     feedback_count: int = 0
     baselines: tuple[float, ...] = (0.0,) * _BASELINES
     baseline_counts: tuple[int, ...] = (0,) * _BASELINES
     memory: Memory = field(default_factory=Memory)
+    rollout: Rollout | None = None
+    candidate: Parameters | None = None
 
 
 def apply(state: LearnerState, experience: Experience) -> LearnerState:
@@ -143,11 +148,28 @@ def _learned(state: LearnerState, experience: Experience) -> LearnerState:
     guardrail = state.memory.guardrail.followed(_sighting(experience), state.parameters)
     state = replace(state, memory=replace(state.memory, guardrail=guardrail))
     gained, weight = reward(experience), experience.trust
+    state = _judged(state, experience.decision, gained)
     if isinstance(state.parameters, bandit.Parameters):
         learned = _believed(state, state.parameters, experience, gained, weight)
     else:
         learned = _climbed(state, state.parameters, experience, gained, weight)
     return _with_baseline(learned, context_of(experience.decision.task), gained)
+
+
+def _judged(state: LearnerState, decision: LoggedDecision, gained: float) -> LearnerState:
+    """Take up a reward of the running trial; a candidate that won becomes the policy."""
+    rollout, trial = state.rollout, decision.trial
+    if rollout is None or trial is None or trial.number != rollout.number:
+        return state
+    if not rollout.stage.is_running:
+        return state
+    centred = gained - state.baselines[context_of(decision.task)]
+    rollout = rollout.judged(trial.by_candidate, trial.weight, centred, trial.agreed)
+    state = replace(state, rollout=rollout)
+    if rollout.stage is not Stage.PROMOTED or state.candidate is None:
+        return state
+    memory = replace(state.memory, guardrail=Guardrail())
+    return replace(state, parameters=state.candidate, memory=memory)
 
 
 def _sighting(experience: Experience) -> Sighting:

@@ -14,7 +14,9 @@ from typing import Protocol
 from services.controller.decision import Mode
 from services.controller.joining import Arrival, Waiting
 from services.controller.learning import LearnerState
+from services.controller.policy import Parameters
 from services.controller.records import DecisionRecord, Feedback, Outcome, PolicyVersion
+from services.controller.rollout import Rollout
 
 KEEP_SECONDS = 7 * 24 * 3600
 """How long decisions and outcomes are kept, and feedback may be sent for them.
@@ -24,6 +26,9 @@ an id cannot count again after its record went.
 """
 
 KEPT_VERSIONS = 1000
+# Far above every number that learning reaches; a double holds it exactly.
+IMPORTED_AFTER = 10**12
+KEPT_IMPORTED = 64
 EVENTS_LIMIT = 100_000
 FEEDBACK_A_DECISION_LIMIT = 100
 ROUTES_LIMIT = 256
@@ -121,6 +126,30 @@ class ServingStore(Protocol):
 
     async def publish(self, version: PolicyVersion, expected_live: int) -> bool:
         """Make `version` live unless the live one is not `expected_live` any more."""
+        ...
+
+    async def rollout(self) -> Rollout | None:
+        """Return the newest trial, running or over; None where there never was one."""
+        ...
+
+    async def set_rollout(self, rollout: Rollout, expected: Rollout | None) -> bool:
+        """Store a trial unless the stored one is not `expected` any more."""
+        ...
+
+    async def candidate(self) -> PolicyVersion:
+        """Return the version of the newest trial, also where newer ones took its place;
+        raises NotFound.
+        """
+        ...
+
+    async def import_version(
+        self, parameters: Parameters, feedback_count: int, created_unix_ms: int
+    ) -> PolicyVersion:
+        """Store parameters from elsewhere under a number of their own, not live."""
+        ...
+
+    async def imported(self) -> Sequence[PolicyVersion]:
+        """Return the imported versions that are kept, newest first."""
         ...
 
     async def modes(self) -> Mapping[str, Mode]:

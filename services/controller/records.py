@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from services.controller.bandit import Action
-from services.controller.decision import Decision
+from services.controller.decision import Decision, Trial
 from services.controller.policy import Parameters, parameters_of, prior
 
 
@@ -74,6 +74,7 @@ class DecisionRecord:
                 "sampling": _sampling_json(decision),
                 "token_budget": decision.token_budget,
                 "seed": decision.seed,
+                "trial": None if decision.trial is None else asdict(decision.trial),
             }
         )
 
@@ -104,6 +105,7 @@ class LoggedDecision:
     path: str = "standard"
     policy_version: int = 0
     queue_weight: float = 0.0
+    trial: Trial | None = None
 
     @property
     def action(self) -> Action:
@@ -114,7 +116,17 @@ class LoggedDecision:
     def from_json(cls, text: str) -> LoggedDecision:
         """Read a stored decision; raise ValueError, KeyError or TypeError where it is not one."""
         stored = json.loads(text)
-        stored["features"] = tuple(stored["features"])
+        return cls.from_lists(stored)
+
+    @classmethod
+    def from_lists(cls, stored: Mapping[str, Any]) -> LoggedDecision:
+        """Read nested lists; members that learning does not need are passed over."""
+        trial = stored.get("trial")
+        stored = {
+            **stored,
+            "features": tuple(stored["features"]),
+            "trial": Trial(**trial) if trial else None,
+        }
         return cls(**{name: stored[name] for name in cls.__slots__ if name in stored})
 
     def to_json(self) -> str:
@@ -193,7 +205,7 @@ class Feedback:
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:
     """One published version of the policy; `reason` is `prior`, `learned`, `promoted`,
-    `rolled_back`, or `guarded` where the guardrail rolled back.
+    `rolled_back`, `imported`, or `guarded` where the guardrail rolled back.
     """
 
     version: int
