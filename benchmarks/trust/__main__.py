@@ -17,12 +17,6 @@ from collections.abc import Callable
 from benchmarks import machine
 from benchmarks.trust import attacks, canary, delivery, report
 
-PARTS: dict[str, Callable[[argparse.Namespace], dict[str, object]]] = {
-    "attacks": lambda options: attacks.measured(range(options.seeds)),
-    "canary": lambda options: canary.measured(15 * options.seeds),
-    "delivery": lambda options: _delivered(options),
-}
-
 
 def _delivered(options: argparse.Namespace) -> dict[str, object]:
     """Run one slice on top of those that `folder` holds; their figures come along."""
@@ -34,6 +28,13 @@ def _delivered(options: argparse.Namespace) -> dict[str, object]:
     slices.append(delivery.measured(load, options.folder))
     path.write_text(json.dumps(slices))
     return {"slices": slices}
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, object]]] = {
+    "attacks": lambda options: attacks.measured(range(options.seeds)),
+    "canary": lambda options: canary.measured(15 * options.seeds),
+    "delivery": _delivered,
+}
 
 
 def main() -> None:

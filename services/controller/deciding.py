@@ -6,12 +6,12 @@ import time
 
 import numpy as np
 
+from services.controller.courses import Courses
 from services.controller.decision import Constraints, Decision, Observation, decide
 from services.controller.metrics import Metrics
 from services.controller.recorder import Recorder
 from services.controller.records import Context, DecisionRecord
 from services.controller.serving import Serving
-from services.controller.steering import RecentDecisions
 from thermesh.clock import Clock
 
 
@@ -23,14 +23,14 @@ class Decider:
         *,
         serving: Serving,
         recorder: Recorder,
-        recent: RecentDecisions,
+        courses: Courses,
         metrics: Metrics,
         clock: Clock,
         generator: np.random.Generator,
     ) -> None:
         self._serving = serving
         self._recorder = recorder
-        self._recent = recent
+        self._courses = courses
         self._metrics = metrics
         self._clock = clock
         self._generator = generator
@@ -52,7 +52,7 @@ class Decider:
         decision = decide(snapshot, observation, constraints, mode, self._generator)
         if trial is not None:
             decision = trial.noted(decision, live, self._generator)
-        self._recent.remember(decision)
+        self._courses.remember(decision)
         now = self._clock.unix_ms()
         self._recorder.add(DecisionRecord(decision, context, model, route, now))
         self._metrics.decided(decision, time.perf_counter() - began)

@@ -56,6 +56,11 @@ class MemoryStore:
         for record in records:
             self._decisions[record.decision_id] = (record.context.tenant, record.to_json())
 
+    async def decided(self, decision_ids: list[str]) -> list[str | None]:
+        """See `ports.ServingStore.decided`."""
+        self._reach()
+        return [self._decisions.get(each, ("", None))[1] for each in decision_ids]
+
     async def submit(self, feedback: Feedback) -> ports.Submission:
         """See `ports.ServingStore.submit`."""
         self._reach()

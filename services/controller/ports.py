@@ -95,6 +95,10 @@ class ServingStore(Protocol):
         """Store decisions; repeating one changes nothing."""
         ...
 
+    async def decided(self, decision_ids: list[str]) -> list[str | None]:
+        """Return the stored decisions in the same order, None for each there is not."""
+        ...
+
     async def submit(self, feedback: Feedback) -> Submission:
         """Store feedback and its event once.
 

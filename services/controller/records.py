@@ -14,6 +14,7 @@ from typing import Any
 from services.controller.bandit import Action
 from services.controller.decision import Decision, Trial
 from services.controller.policy import Parameters, parameters_of, prior
+from services.controller.sampling import Penalties, ProgramKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,10 @@ class DecisionRecord:
                 "guard": decision.action.guard if decision.action else "top_n_sigma",
                 "cap_share": decision.action.cap_share if decision.action else 1.0,
                 "path": decision.action.path if decision.action else "standard",
-                "program": type(decision.sampling.program).__name__.lower(),
+                "program": decision.envelope.program
+                if decision.explored
+                else type(decision.sampling.program).__name__.lower(),
+                "own_penalties": decision.sampling.penalties != Penalties(),
                 "sampling": _sampling_json(decision),
                 "token_budget": decision.token_budget,
                 "seed": decision.seed,
@@ -105,6 +109,8 @@ class LoggedDecision:
     path: str = "standard"
     policy_version: int = 0
     queue_weight: float = 0.0
+    program: ProgramKind = "fixed"
+    own_penalties: bool = False
     trial: Trial | None = None
 
     @property

@@ -74,6 +74,14 @@ class RedisStore:
                     pipeline.expire(key, ports.KEEP_SECONDS)
                 await pipeline.execute()
 
+    async def decided(self, decision_ids: list[str]) -> list[str | None]:
+        """See `ports.ServingStore.decided`."""
+        with reaching():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for decision_id in decision_ids:
+                    pipeline.hget(layout.decision_key(decision_id), "record")
+                return list(await pipeline.execute())
+
     async def submit(self, feedback: Feedback) -> ports.Submission:
         """See `ports.ServingStore.submit`."""
         keys = [
