@@ -3,6 +3,7 @@
 python -m benchmarks.trust attacks              # turned-round feedback, 20 seeds
 python -m benchmarks.trust canary               # trials with and without a drop
 python -m benchmarks.trust delivery --count 25000 --folder F   # again with F: goes on
+python -m benchmarks.trust costs                # feedback to policy, and one decision
 python -m benchmarks.trust report               # only the tables, from what is stored
 """
 
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks import machine
-from benchmarks.trust import attacks, canary, delivery, report
+from benchmarks.trust import attacks, canary, costs, delivery, report
 
 
 def _delivered(options: argparse.Namespace) -> dict[str, object]:
@@ -34,6 +35,10 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, object]]] = {
     "attacks": lambda options: attacks.measured(range(options.seeds)),
     "canary": lambda options: canary.measured(15 * options.seeds),
     "delivery": _delivered,
+    "costs": lambda options: {
+        "decision": costs.decisions(),
+        "freshness": costs.freshness(options.samples, others_per_second=20.0),
+    },
 }
 
 
@@ -43,6 +48,7 @@ def main() -> None:
     parser.add_argument("part", choices=[*PARTS, "report"])
     parser.add_argument("--seeds", type=int, default=20, help="runs of each simulation")
     parser.add_argument("--count", type=int, default=10_000, help="feedback of a delivery")
+    parser.add_argument("--samples", type=int, default=200, help="of feedback to policy")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("delivery"))
     parser.add_argument("--dry-run", action="store_true", help="print, write nothing")
     options = parser.parse_args()

@@ -106,4 +106,26 @@ def delivery(result: dict[str, Any]) -> Rows:
     ]
 
 
-TABLES = {"attacks": attacks, "canary": canary, "delivery": delivery}
+def costs(result: dict[str, Any]) -> Rows:
+    """Rows 10 and 11."""
+    fresh = result["freshness"]
+    rows: Rows = [
+        (
+            "feedback accepted to new policy serving",
+            "p50 200 ms, p99 1,000 ms",
+            (
+                f"p50 {fresh['p50_ms']:.0f} ms, p99 {fresh['p99_ms']:.0f} ms,"
+                f" worst {fresh['worst_ms']:.0f} ms of {fresh['samples']}"
+            ),
+            fresh["p50_ms"] <= 200 and fresh["p99_ms"] <= 1000,
+        )
+    ]
+    for kind, each in result["decision"].items():
+        asked, plain = each["apply"], each["bypass"]
+        spread = f"{min(asked['rounds_us']):.0f} to {max(asked['rounds_us']):.0f}"
+        found = f"{asked['median_us']:.0f} us ({spread}); {plain['median_us']:.0f} us in bypass"
+        rows.append((f"decision from features: {kind}", "50 us", found, asked["median_us"] <= 50))
+    return rows
+
+
+TABLES = {"costs": costs, "attacks": attacks, "canary": canary, "delivery": delivery}

@@ -7,16 +7,19 @@ import asyncio
 import datetime as dt
 import json
 import pathlib
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from thermesh import rpc, wire
-from thermesh.cli import console, policy_files, rollout
+from thermesh.cli import averaging, console, policy_files, rollout
 from thermesh.cli.config import UpConfig
 from thermesh.settings import from_env
 from thermesh.v1 import common_pb2, controller_pb2, controller_pb2_grpc
 
-HELP = "list, show, try, promote, roll back, export, import and compare policies; set modes"
+HELP = "list, try, promote, roll back, export, import, compare, average policies; set modes"
+    "list, show, try, promote, roll back, export, import, compare and average policies; set modes"
+)
 TIMEOUT_SECONDS = 10.0
 MODES = ("observe", "apply", "bypass", "unspecified")
 
@@ -128,6 +131,16 @@ async def _got(controller: Any, version: int) -> controller_pb2.GetPolicyRespons
     return answer
 
 
+async def average(_: Any, arguments: argparse.Namespace) -> None:
+    """Average what several sites learned from one base, all as files; asks no controller."""
+    base, *sites = (policy_files.read(path) for path in (arguments.base, *arguments.sites))
+    protection = averaging.Protection(arguments.clip, arguments.noise)
+    # noise that can be guessed protects nobody
+    content = averaging.averaged(base, sites, protection, random.SystemRandom())
+    policy_files.written(content, arguments.out)
+    print(f"the average of {len(sites)} sites is in {arguments.out}")
+
+
 async def promote(controller: Any, arguments: argparse.Namespace) -> None:
     """Make the parameters of a stored version live under a new version."""
     request = controller_pb2.PromotePolicyRequest(
@@ -160,6 +173,12 @@ def _add_files(actions: Any) -> None:
     comparing = _action(actions, "diff", diff)
     for side in ("before", "after"):
         comparing.add_argument(side, metavar=side.upper(), help="a version or a file")
+    joining = _action(actions, "average", average)
+    joining.add_argument("base", type=pathlib.Path, help="the file that all sites began from")
+    joining.add_argument("sites", type=pathlib.Path, nargs="+", metavar="SITE")
+    joining.add_argument("--out", type=pathlib.Path, required=True)
+    joining.add_argument("--clip", type=float, default=0.0, help="most that one site may differ")
+    joining.add_argument("--noise", type=float, default=0.0, help="in units of clip / sites")
     comparing.add_argument("--json", action="store_true", help="for programs")
 
 

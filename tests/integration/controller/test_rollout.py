@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 
@@ -9,6 +10,7 @@ import pytest
 
 from services.controller.policy import prior
 from thermesh import errors
+from thermesh.cli import policy
 from thermesh.testing import eventually
 
 SHADOW, CANARY, ROLLED_BACK, STOPPED = 1, 2, 4, 5
@@ -65,6 +67,23 @@ async def test_what_is_no_policy_is_not_imported(client, kind, text):
     """Nothing of the reason leaks but what is wanted."""
     with pytest.raises(errors.InvalidArgument):
         await client.imported(kind, text)
+
+
+async def test_a_version_goes_out_as_a_file_and_comes_back_the_same(client, tmp_path, capsys):
+    """Export, import and diff of `thermesh policy`, against a real controller."""
+    path, controller = tmp_path / "policy.json", client.controller
+    await policy.export(controller, argparse.Namespace(version=0, file=path))
+    await policy.import_file(controller, argparse.Namespace(file=path))
+    listed = (await client.policies()).policies
+    sides = argparse.Namespace(before="1", after=str(listed[-1].version), json=True)
+    capsys.readouterr()
+    await policy.diff(controller, sides)
+    found = json.loads(capsys.readouterr().out)
+
+    assert [each.reason for each in listed] == ["prior", "imported"]
+    assert [each.live for each in listed] == [True, False]
+    assert {each["changed"] for each in found["parameters"].values()} == {0}
+    assert found["policies"]["reason"] == ["prior", "imported"]
 
 
 @pytest.mark.slow
