@@ -18,8 +18,6 @@ from thermesh.settings import from_env
 from thermesh.v1 import common_pb2, controller_pb2, controller_pb2_grpc
 
 HELP = "list, try, promote, roll back, export, import, compare, average policies; set modes"
-    "list, show, try, promote, roll back, export, import, compare and average policies; set modes"
-)
 TIMEOUT_SECONDS = 10.0
 MODES = ("observe", "apply", "bypass", "unspecified")
 
