@@ -94,8 +94,8 @@ def commit_arguments(commit: Commit, oldest_entry: int) -> tuple[list[str], list
         learner_json(commit.state, commit.entry_count),
         oldest_entry,
         CHANGES,
-        rollout_json(expected.state),
-        rollout_json(commit.state),
+        expected.rollout_json,
+        rollout_after(commit),
     ]
     for decision_id, entry in commit.changed.items():
         arguments += [decision_id, entry.number, entry.to_json()]
@@ -113,9 +113,10 @@ def learner_json(state: LearnerState, entry_count: int) -> str:
     return json.dumps(stored, separators=(",", ":"))
 
 
-def rollout_json(state: LearnerState) -> str:
-    """Return the stored form of the newest trial; empty where there never was one."""
-    return state.rollout.to_json() if state.rollout else ""
+def rollout_after(commit: Commit) -> str:
+    """Return the stored form of the newest trial after a commit; what cannot be read stays."""
+    rollout = commit.state.rollout
+    return rollout.to_json() if rollout else commit.expected.rollout_json
 
 
 def checkpoint_of(
@@ -143,12 +144,23 @@ def checkpoint_of(
             tuple(stored["baseline_counts"]),
             _memory(stored, version),
         )
-    rollout = Rollout.from_json(rollout_json) if rollout_json else None
+    rollout = _rollout(rollout_json)
     if rollout is not None and rollout.stage.is_running and candidate_json:
         candidate = PolicyVersion.from_json(candidate_json).parameters
         state = replace(state, candidate=candidate)
     state = replace(state, rollout=rollout)
-    return Checkpoint(version, live.get("applied", NOTHING_APPLIED), state, entry_count)
+    return Checkpoint(
+        version, live.get("applied", NOTHING_APPLIED), state, entry_count, rollout_json or ""
+    )
+
+
+def _rollout(stored: str | None) -> Rollout | None:
+    """Read a trial; one that cannot be read is logged and counts nothing."""
+    try:
+        return Rollout.from_json(stored) if stored else None
+    except (ValueError, KeyError, TypeError):
+        log.exception("the trial of a candidate cannot be read; nothing is counted for it")
+        return None
 
 
 def _memory(stored: Mapping[str, Any], version: PolicyVersion) -> Memory:

@@ -246,9 +246,9 @@ class MemoryStore:
         self._reach()
         live = self._live.get("version"), self._live.get("applied", ports.NOTHING_APPLIED)
         expected = str(commit.expected.version.version), commit.expected.applied_event
-        if live != expected or layout.rollout_json(commit.expected.state) != self._rollout:
+        if live != expected or commit.expected.rollout_json != self._rollout:
             return False
-        self._rollout = layout.rollout_json(commit.state)
+        self._rollout = layout.rollout_after(commit)
         if commit.published is not None:
             self._published(commit.published, commit.expected.version.version)
         self._live["applied"] = commit.applied_event

@@ -57,12 +57,17 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where the learner stands: the live version and the last event that is in it."""
+    """Where the learner stands: the live version and the last event that is in it.
+
+    `rollout_json` is the newest trial as it was stored, also where an older or newer
+    release wrote it; a commit compares with that very text.
+    """
 
     version: PolicyVersion
     applied_event: str
     state: LearnerState
     entry_count: int
+    rollout_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)

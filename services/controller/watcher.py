@@ -67,20 +67,19 @@ class Watcher:
 
     async def _candidate(self) -> Candidate | None:
         """Return the candidate on trial; its snapshot is kept while it is the same."""
-        rollout = await self._store.rollout()
-        if rollout is None or not rollout.stage.is_running:
-            return None
-        known = self._serving.state.candidate
-        if known is not None and known.rollout.candidate == rollout.candidate:
-            return Candidate(rollout, known.snapshot)
         try:
+            rollout = await self._store.rollout()
+            if rollout is None or not rollout.stage.is_running:
+                return None
+            known = self._serving.state.candidate
+            if known is not None and known.rollout.number == rollout.number:
+                return Candidate(rollout, known.snapshot)
             version = await self._store.candidate()
         except (NotFound, ValueError, KeyError, TypeError):
-            log.exception("the candidate %d cannot be tried", rollout.candidate)
+            log.exception("a candidate cannot be tried; the live policy decides")
             return None
-        return Candidate(
-            rollout, PolicySnapshot(version.version, version.parameters, version.feedback_count)
-        )
+        snapshot = PolicySnapshot(version.version, version.parameters, version.feedback_count)
+        return Candidate(rollout, snapshot)
 
     def _first(self) -> PolicyVersion:
         return prior_version(self._clock.unix_ms(), self._newborn)

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from services.controller import flood, ports
+from services.controller import flood, layout, ports
 from services.controller.decision import Constraints, Mode, Observation, Trial, decide
 from services.controller.joining import fold
 from services.controller.learner import drain
@@ -435,6 +435,23 @@ async def test_a_trial_moves_with_the_checkpoint(serving, learning, clock):
     drain(learning, clock)
     assert (await serving.rollout()).evidence.count == 1
     assert learning.checkpoint().state.rollout.evidence.count == 1
+
+
+async def test_a_trial_that_another_release_wrote_does_not_stop_learning(stores, clock):
+    """It stays as it is, and feedback counts."""
+    serving, learning, _ = stores
+    drain(learning, clock)
+    text = '{"written": "by a later release"}'
+    if isinstance(serving, MemoryStore):
+        serving._rollout = text
+    else:
+        learning._redis.set(layout.ROLLOUT, text)
+    made = await decided_by(serving)
+    await serving.submit(judged(made))
+    await serving.report(ended(made))
+
+    assert drain(learning, clock).feedback == 1
+    assert learning.checkpoint().rollout_json == text
 
 
 async def test_imported_versions_are_numbered_apart_and_bounded(serving, monkeypatch):

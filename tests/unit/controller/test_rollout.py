@@ -101,6 +101,16 @@ def test_what_the_user_pinned_takes_no_part(maker):
     assert trial.noted(pinned, LIVE, generator).trial is None
 
 
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.BYPASS])
+def test_a_route_on_which_the_policy_does_not_decide_takes_no_part(maker, mode):
+    """In observe and bypass the static value decodes, also for the candidate's sessions."""
+    generator, trial, seen = np.random.default_rng(1), on_trial(share=0.5), maker.observed("chat")
+    for index in range(20):
+        snapshot = trial.chosen(f"s{index}", LIVE)
+        decision = decide(snapshot, seen, Constraints(), mode, generator)
+        assert trial.noted(decision, LIVE, generator).trial is None
+
+
 def test_running_sums_give_the_estimate_of_the_whole_log():
     """The same as `evaluation.snips` of all rewards and weights."""
     generator, evidence = np.random.default_rng(4), Evidence()
