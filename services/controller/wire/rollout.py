@@ -15,7 +15,11 @@ from thermesh.v1 import controller_pb2
 DEFAULT_SHARE = 0.1
 PARAMETERS_LIMIT = 4 * 1024 * 1024
 _NUMBERS: dict[Stage, controller_pb2.RolloutStage] = {
-    stage: controller_pb2.RolloutStage.Value(f"ROLLOUT_STAGE_{stage.name}") for stage in Stage
+    Stage.SHADOW: controller_pb2.ROLLOUT_STAGE_SHADOW,
+    Stage.CANARY: controller_pb2.ROLLOUT_STAGE_CANARY,
+    Stage.PROMOTED: controller_pb2.ROLLOUT_STAGE_PROMOTED,
+    Stage.ROLLED_BACK: controller_pb2.ROLLOUT_STAGE_ROLLED_BACK,
+    Stage.STOPPED: controller_pb2.ROLLOUT_STAGE_STOPPED,
 }
 _BEGINNINGS: dict[int, Stage] = {_NUMBERS[stage]: stage for stage in (Stage.SHADOW, Stage.CANARY)}
 
