@@ -48,7 +48,7 @@ class Decider:
         state = self._serving.state
         mode = state.mode_of(route, constraints.mode)
         live, trial = state.snapshot, state.candidate
-        snapshot = trial.chosen(context.session_id or context.request_id, live) if trial else live
+        snapshot = trial.chosen(self._key(context), live) if trial else live
         decision = decide(snapshot, observation, constraints, mode, self._generator)
         if trial is not None:
             decision = trial.noted(decision, live, self._generator)
@@ -57,3 +57,7 @@ class Decider:
         self._recorder.add(DecisionRecord(decision, context, model, route, now))
         self._metrics.decided(decision, time.perf_counter() - began)
         return decision
+
+    def _key(self, context: Context) -> str:
+        """Return what a trial splits by; without session and request each decision is its own."""
+        return context.session_id or context.request_id or self._generator.bytes(8).hex()

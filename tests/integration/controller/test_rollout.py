@@ -34,6 +34,13 @@ async def test_a_canary_decides_some_sessions_until_it_is_stopped(client):
     assert after == {1}
 
 
+async def test_requests_without_a_name_are_split_too(client):
+    """Each by itself, not all to one side."""
+    version = await client.imported("squashed_gaussian", PARAMETERS)
+    await client.tried(version, stage=CANARY, share=0.5)
+    assert {(await client.decide()).policy_version for _ in range(40)} == {1, version}
+
+
 async def test_a_shadow_decides_nothing(client, store):
     """What it would do is written down."""
     version = await client.imported("squashed_gaussian", PARAMETERS)
