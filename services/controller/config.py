@@ -68,7 +68,7 @@ class Config(PolicyConfig):
     )
     feedback_per_minute: int = setting(
         "THERMESH_FEEDBACK_PER_MINUTE",
-        600,
+        6000,
         between(0, 1_000_000),
         "most feedback that a tenant may send a minute; 0: no bound",
     )
