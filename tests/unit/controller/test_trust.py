@@ -200,14 +200,14 @@ def test_a_world_that_changed_is_learned_from_the_good_parameters():
 
 
 def test_a_tenth_of_flipped_feedback_is_borne():
-    """Most runs of 1,000 raise no alarm."""
+    """Most of 12 runs of 1,000 raise no alarm."""
     rolled = 0
-    for seed in range(40):
+    for seed in range(12):
         generator = np.random.default_rng(seed)
         rewards = generator.normal(0.5, 0.4, 2000)
         rewards[1000:] *= np.where(generator.random(1000) < 0.1, -1, 1)
         rolled += Verdict.ROLL_BACK in watched(rewards)[1]
-    assert rolled <= 4
+    assert rolled <= 2
     assert ALARM > 0
 
 
