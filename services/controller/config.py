@@ -66,6 +66,12 @@ class Config(PolicyConfig):
         between(1, 4096),
         "tokens of a request between two reports on the steering stream",
     )
+    feedback_per_minute: int = setting(
+        "THERMESH_FEEDBACK_PER_MINUTE",
+        6000,
+        between(0, 1_000_000),
+        "most feedback that a tenant may send a minute; 0: no bound",
+    )
     grace_seconds: float = setting(
         "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"
     )
