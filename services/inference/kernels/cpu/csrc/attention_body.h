@@ -32,8 +32,7 @@ inline float weigh(float* scores, int tokens, int seen, float* top, float* total
 
 // Pages lie apart, where the processor does not fetch ahead by itself. So with
 // each line that is read the same line of a later page is fetched: of keys some
-// pages ahead, of values a segment ahead. A burst for a whole page would fill
-// all buffers and hold up the work.
+// pages ahead, of values a segment ahead.
 constexpr int kPagesAhead = 4;
 constexpr int kSegmentPages = kSegment / kPageTokens;
 
