@@ -88,3 +88,9 @@ class KernelsConfig:
         one_of("full", "mixed"),
         "activations of the C++ kernels: 12 bits, or 8 where no outlier is near (faster prompts)",
     )
+    kv_cache: str = setting(
+        "THERMESH_KV_CACHE",
+        "f16",
+        one_of("f16", "int8"),
+        "keys and values: half precision, or 8 bits with a scale for each token and head",
+    )

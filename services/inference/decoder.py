@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
+from services.inference.batching import batch_of
 from services.inference.events import (
     Event,
     FinishReason,
@@ -22,7 +23,7 @@ from services.inference.events import (
     Outcome,
     Telemetry,
 )
-from services.inference.kernels import Span, StepBatch
+from services.inference.kernels import Sparsity, StepBatch
 from services.inference.pages import PageAllocator
 from services.inference.request import Plan, Update
 from services.inference.sampler import Drawn, Row, sample
@@ -38,6 +39,11 @@ DEFAULT_REPORT_EVERY_TOKENS = 16
 
 class Network(Protocol):
     """What the decoder needs of a model's network."""
+
+    @property
+    def light(self) -> Sparsity | None:
+        """What a sequence on the light path reads; None: there is no such path."""
+        ...
 
     def use_threads(self, count: int) -> None:
         """Compute with `count` cores when called from this thread."""
@@ -121,6 +127,8 @@ class Decoder:
         sequence = self._by_reader.get(reader)
         if sequence is not None:
             self._emit(sequence, sequence.parameters.apply_plan(plan, sequence.output_count))
+            computed = sequence.computed_count
+            sequence.attending.follow(plan.compute_path, self._network.light, computed)
             sequence.stop_waiting_for_plan()
 
     def forgo_plan(self, reader: Reader) -> None:
@@ -211,7 +219,7 @@ class Decoder:
         for item in work:
             item.sequence.begin(now)
         try:
-            logits = self._network.step(_batch(work), self._cache)
+            logits = self._network.step(batch_of(work), self._cache)
         except Exception:
             log.exception("a step of %d sequences failed", len(work))
             for item in work:
@@ -277,19 +285,6 @@ class Decoder:
         self.scheduler.discard(sequence)
         self._result.events.append((reader, sequence.ended(reason, error)))
         self._result.outcomes.append((reader, sequence.outcome(reason)))
-
-
-def _batch(work: list[Work]) -> StepBatch:
-    token_ids: list[int] = []
-    positions: list[int] = []
-    spans: list[Span] = []
-    for item in work:
-        sequence, first = item.sequence, item.sequence.computed_count
-        end = first + item.count
-        spans.append(Span(len(token_ids), item.count, end, tuple(sequence.pages)))
-        token_ids += sequence.token_ids[first:end]
-        positions += range(first, end)
-    return StepBatch(torch.tensor(token_ids), torch.tensor(positions), tuple(spans))
 
 
 def _internal() -> Internal:

@@ -10,7 +10,9 @@ another.
 At least the last token of a sequence is always computed, since its logits are
 wanted. The last page of a beginning is shared only if it is full: what is
 beyond is computed again, at most a page of tokens, and so no page that
-somebody else reads is ever written and none need be copied.
+somebody else reads is ever written and none need be copied. Tokens whose queries
+chose what they read (`kernels.sparsity`) are neither kept nor found: others
+would compute something else of them.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ class PrefixCache:
         """Note that `count` more tokens were computed; keep pages that got full."""
         before = sequence.computed_count // self._page_size
         sequence.advance(count)
-        full = sequence.computed_count // self._page_size
+        full = sequence.attending.sharable(sequence.computed_count) // self._page_size
         if self._is_enabled and full > before:
             keys = sequence.page_keys.first(full, sequence.token_ids)
             for index in range(before, full):
@@ -100,12 +102,13 @@ class PrefixCache:
     def _wanted_keys(self, sequence: Sequence) -> list[bytes]:
         if not self._is_enabled:
             return []
-        count = (len(sequence.token_ids) - 1) // self._page_size
+        count = sequence.attending.sharable(len(sequence.token_ids) - 1) // self._page_size
         return sequence.page_keys.first(count, sequence.token_ids)
 
     def _prefills(self, other: Sequence, index: int, key: bytes) -> bool:
         end = (index + 1) * self._page_size
-        if not is_prefilling(other) or not other.computed_count < end <= len(other.token_ids):
+        known = other.attending.sharable(len(other.token_ids))
+        if not is_prefilling(other) or not other.computed_count < end <= known:
             return False
         return other.page_keys.first(index + 1, other.token_ids)[index] == key
 

@@ -12,6 +12,7 @@ import itertools
 from collections import Counter
 from typing import Any, Protocol
 
+from services.inference.attending import Attending
 from services.inference.ending import finish_reason
 from services.inference.events import Ended, FinishReason, Outcome, Telemetry, Token, Usage
 from services.inference.kernels import PAGE_SIZE
@@ -27,7 +28,6 @@ MAX_BUFFERED_TOKENS = 1024
 """Tokens that may wait for the reader of a stream before decoding pauses."""
 
 MAX_TRACED_TEMPERATURES = 8192
-
 
 _tickets = itertools.count()
 
@@ -57,6 +57,7 @@ class Sequence:
         self.pages: list[int] = []
         self.page_keys = PageKeys(request.context.tenant, PAGE_SIZE)
         self.cached_prompt_tokens: int | None = None  # until it is admitted
+        self.attending = Attending()
         self.logits: Any = None  # [vocabulary] while a token can be drawn
         self.arrived_at = now
         self._ticket = next(_tickets)

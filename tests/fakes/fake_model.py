@@ -1,7 +1,8 @@
 """A model for tests: tiny, deterministic, and it notices misused pages.
 
 Its cache holds token ids instead of keys and values, and the logits are a hash
-of everything a sequence's page table shows. A page of another content, a token
+of everything a sequence's page table shows. A token whose query chose what it read
+leaves something else there. A page of another content, a token
 computed twice or a chunk out of place therefore changes the output. Writing to
 a page that another sequence reads in the same step is an error. Token ids below
 256 are bytes.
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from services.inference.kernels import PAGE_SIZE, StepBatch
+from services.inference.kernels import PAGE_SIZE, Span, Sparsity, StepBatch
 
 END_ID = 256
 _ROLE_IDS = {"system": 257, "user": 258, "assistant": 259}
@@ -45,6 +46,7 @@ class FakeNetwork:
         self._end_logit = end_logit
 
     kernels_name = "fake"
+    light: Sparsity | None = Sparsity(dense_below=48)
 
     def use_threads(self, count: int) -> None:
         """Nothing to share among cores."""
@@ -62,7 +64,8 @@ class FakeNetwork:
         for span in batch.spans:
             new = slice(span.start, span.start + span.count)
             pages = torch.tensor(span.page_table)[batch.positions[new] // PAGE_SIZE]
-            cache.token_ids[pages, batch.positions[new] % PAGE_SIZE] = batch.token_ids[new]
+            written = batch.token_ids[new] + _chosen(span, batch.positions[new])
+            cache.token_ids[pages, batch.positions[new] % PAGE_SIZE] = written
             context = cache.token_ids[list(span.page_table)].flatten()[: span.context_length]
             rows.append(self._logits(context.tolist()))
         return torch.stack(rows)
@@ -85,6 +88,13 @@ class FakeNetwork:
         logits[list(_ROLE_IDS.values())] = -20.0
         logits[END_ID] = self._end_logit
         return logits
+
+
+def _chosen(span: Span, positions: torch.Tensor) -> torch.Tensor:
+    """What a sparse query's token differs by from the same one's of another."""
+    if span.sparsity is None:
+        return torch.zeros_like(positions)
+    return 1000 * (positions >= span.sparsity.sparse_from)
 
 
 def _refuse_shared_writes(batch: StepBatch) -> None:

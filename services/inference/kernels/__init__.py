@@ -30,6 +30,7 @@ from services.inference.kernels import reference
 from services.inference.kernels.cpu.native import NotAvailable, status
 from services.inference.kernels.cpu.network import CpuNetwork
 from services.inference.kernels.cpu.packing import Blocks, Tensors, Unsuitable
+from services.inference.kernels.sparsity import FINAL_TOKENS, LIGHT, Sparsity
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.settings import from_env
 
@@ -37,12 +38,15 @@ if TYPE_CHECKING:
     from services.inference.models.config import ModelConfig
 
 __all__ = [
+    "FINAL_TOKENS",
+    "LIGHT",
     "PAGE_SIZE",
     "Blocks",
     "CpuNetwork",
     "Kernels",
     "PagedCache",
     "Span",
+    "Sparsity",
     "StepBatch",
     "select",
     "whole_network",
@@ -67,6 +71,8 @@ class Span:
     """Tokens of the sequence in the cache after this step, the new ones included."""
     page_table: tuple[int, ...]
     """Pages of the sequence in order, enough for `context_length`; more are ignored."""
+    sparsity: Sparsity | None = None
+    """How its queries choose what they read; None: they read everything."""
 
 
 @dataclass(frozen=True)
@@ -81,27 +87,39 @@ class StepBatch:
 
 
 class PagedCache:
-    """Keys and values of all sequences, float32, in pages of `PAGE_SIZE` tokens.
+    """Keys and values of all sequences in pages of `PAGE_SIZE` tokens.
 
     `keys` and `values` are [layers, pages, PAGE_SIZE, kv_heads, head_size]: the
     vector of one token is contiguous (one copy per token on write) and so is a
-    page (one copy per page on gather).
+    page (one copy per page on gather). Of kind `f16` they are float32, which
+    other implementations round to half precision. Of kind `int8` they are codes
+    in [-127, 127], and `key_scales` and `value_scales`, [layers, pages,
+    PAGE_SIZE, kv_heads] float16, tell what a code of each token and head is worth.
     """
 
-    def __init__(self, layers: int, pages: int, kv_heads: int, head_size: int) -> None:
+    def __init__(
+        self, layers: int, pages: int, kv_heads: int, head_size: int, kind: str = "f16"
+    ) -> None:
         shape = (layers, pages, PAGE_SIZE, kv_heads, head_size)
-        # numpy asks the kernel for zeroed memory, which costs nothing before it
-        # is touched; torch.zeros would make the whole cache resident at once.
-        # It must be zeros: a masked position weighs 0, and 0 * NaN is NaN.
-        self.keys = torch.from_numpy(np.zeros(shape, dtype=np.float32))
-        self.values = torch.from_numpy(np.zeros(shape, dtype=np.float32))
+        numbers = np.int8 if kind == "int8" else np.float32
+        self.keys, self.values = _zeros(shape, numbers), _zeros(shape, numbers)
+        self.key_scales = _zeros(shape[:-1], np.float16) if kind == "int8" else None
+        self.value_scales = _zeros(shape[:-1], np.float16) if kind == "int8" else None
         self.pages = pages
 
     @property
     def bytes_per_token(self) -> int:
         """Bytes that one token takes over all layers, keys and values together."""
-        layers, _, _, kv_heads, head_size = self.keys.shape
-        return 2 * layers * kv_heads * head_size * self.keys.element_size()
+        tensors = (self.keys, self.values, self.key_scales, self.value_scales)
+        taken = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        return taken // (self.pages * PAGE_SIZE)
+
+
+def _zeros(shape: tuple[int, ...], kind: Any) -> torch.Tensor:
+    # numpy asks the kernel for zeroed memory, which costs nothing before it
+    # is touched; torch.zeros would make the whole cache resident at once.
+    # It must be zeros: a masked position weighs 0, and 0 * NaN is NaN.
+    return torch.from_numpy(np.zeros(shape, dtype=kind))
 
 
 class Kernels(Protocol):
@@ -192,7 +210,7 @@ def whole_network(
     if wanted.kernels == "reference" or (is_open and _is_slow()):
         return None
     try:
-        return CpuNetwork(config, tensors, wanted.tier, wanted.precision)
+        return CpuNetwork(config, tensors, wanted.tier, wanted.precision, wanted.kv_cache)
     except (NotAvailable, Unsuitable) as error:
         if wanted.kernels == "cpu":
             raise FailedPrecondition(f"THERMESH_KERNELS=cpu: {error}") from error

@@ -15,21 +15,40 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 
-from services.inference.kernels import PAGE_SIZE, Kernels, PagedCache, Span, StepBatch, select
+from services.inference.config import KernelsConfig
+from services.inference.kernels import (
+    LIGHT,
+    PAGE_SIZE,
+    Kernels,
+    PagedCache,
+    Span,
+    Sparsity,
+    StepBatch,
+    select,
+)
 from services.inference.models.config import ModelConfig
 from services.inference.models.weights import Layer, Weights
+from thermesh.settings import from_env
 
 _SCORE_CHUNK = 256
 """Tokens that `score` runs at once; bounds the attention mask at 256 rows."""
 
 
 class Network:
-    """The network of one model on one implementation of the kernels."""
+    """The network of one model on one implementation of the kernels.
+
+    `kv_cache` is a kind of `PagedCache`; empty: the environment's.
+    """
 
     def __init__(
-        self, config: ModelConfig, weights: Weights, kernels: Kernels | None = None
+        self,
+        config: ModelConfig,
+        weights: Weights,
+        kernels: Kernels | None = None,
+        kv_cache: str = "",
     ) -> None:
         self.config = config
+        self._kv_cache = kv_cache or from_env(KernelsConfig).kv_cache
         self._weights = weights
         self._kernels = kernels or select()
 
@@ -38,13 +57,19 @@ class Network:
         """Name of the kernels in use, e.g. `reference`."""
         return self._kernels.name
 
+    @property
+    def light(self) -> Sparsity | None:
+        """What a sequence on the light path reads; None where contexts are too short for it."""
+        return LIGHT if self.config.context_length > LIGHT.dense_below else None
+
     def use_threads(self, count: int) -> None:
         """Compute with `count` cores when called from this thread."""
         torch.set_num_threads(count)
 
     def new_cache(self, pages: int) -> PagedCache:
         """Return an empty cache of `pages` pages; memory is taken as pages are written."""
-        return PagedCache(self.config.layers, pages, self.config.kv_heads, self.config.head_size)
+        config = self.config
+        return PagedCache(config.layers, pages, config.kv_heads, config.head_size, self._kv_cache)
 
     @torch.inference_mode()
     def step(self, batch: StepBatch, cache: PagedCache) -> torch.Tensor:
