@@ -41,7 +41,7 @@ class Entrant:
     command: tuple[str, ...]
     environ: Mapping[str, str] = field(repr=False)
     group: str = OURS
-    """Of several in a group, the best at a figure represents it."""
+    """Of several in a group, the best at a figure represent it."""
     is_one_thread: bool = False
 
 
@@ -79,8 +79,12 @@ class Process:
             text=True,
         )
         self._answers: queue.Queue[str] = queue.Queue()
-        for target in (self._read_answers, self._read_errors):
-            threading.Thread(target=target, daemon=True).start()
+        self._readers = [
+            threading.Thread(target=target, daemon=True)
+            for target in (self._read_answers, self._read_errors)
+        ]
+        for reader in self._readers:
+            reader.start()
 
     def ask(self, call: str, **arguments: Any) -> Sample:
         """Return what the contender answers; raise Failed where it does not."""
@@ -111,17 +115,21 @@ class Process:
         except (OSError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
+        for reader in self._readers:
+            reader.join()
 
     def _read_answers(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put(line)
+        with self._process.stdout as lines:
+            for line in lines:
+                self._answers.put(line)
         self._answers.put("")
 
     def _read_errors(self) -> None:
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self._errors = [*self._errors[-4:], line.strip()]
+        with self._process.stderr as lines:
+            for line in lines:
+                self._errors = [*self._errors[-4:], line.strip()]
 
     def _last_words(self) -> str:
         return " / ".join(self._errors)[-300:]

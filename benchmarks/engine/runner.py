@@ -1,7 +1,8 @@
 """Takes the samples: trials first, then rounds in which the contenders take turns.
 
-In its trial every variant of a peer takes one sample, which also warms it up;
-the fastest then represents the peer in this figure, the others rest. In every
+In its trial every variant of a peer takes one sample, which also warms it up.
+The two fastest then represent the peer in this figure, the others rest: two,
+because one sample may have met a bad moment. In every
 round each contender takes one sample, in an order of that round's own, so that
 all share the machine's moods.
 """
@@ -21,6 +22,7 @@ from benchmarks.engine.results import Results
 
 SETTLE_SECONDS = 0.1
 """Between two samples: threads of the one before stop spinning."""
+REPRESENTATIVES = 2
 FOOTPRINT_CONTEXT = {"context": 128, "steps": 64}
 Tell = Callable[[str], None]
 
@@ -35,15 +37,18 @@ def order(names: Iterable[str], figure: str, round_number: int) -> list[str]:
 def representatives(
     entrants: Sequence[Entrant], trials: dict[str, Sample], *, is_rate: bool
 ) -> list[Entrant]:
-    """Return of each group the entrant whose trial was best; none of those that failed."""
-    best: dict[str, Entrant] = {}
+    """Return the entrants whose trials were best in their group; none of those that failed."""
+    groups: dict[str, list[Entrant]] = {}
     for entrant in entrants:
-        if entrant.name not in trials:
-            continue
-        current = best.get(entrant.group)
-        if current is None or _is_better(trials[entrant.name], trials[current.name], is_rate):
-            best[entrant.group] = entrant
-    return list(best.values())
+        if entrant.name in trials:
+            groups.setdefault(entrant.group, []).append(entrant)
+    return [
+        entrant
+        for group in groups.values()
+        for entrant in sorted(
+            group, key=lambda entrant: _value(trials[entrant.name]), reverse=is_rate
+        )[:REPRESENTATIVES]
+    ]
 
 
 def takes_part(entrant: Entrant, figure: Figure) -> bool:
@@ -161,10 +166,6 @@ def _footprint(entrant: Entrant) -> Sample:
         return process.ask("footprint")
     finally:
         process.close()
-
-
-def _is_better(sample: Sample, other: Sample, is_rate: bool) -> bool:
-    return _value(sample) > _value(other) if is_rate else _value(sample) < _value(other)
 
 
 def _value(sample: Sample) -> float:

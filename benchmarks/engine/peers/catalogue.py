@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a peer. A figure is entered with the one that is fastest at it.
+    """One way to run a peer. A figure is entered with those that are fastest at it.
 
     `weights` is "" for the model's own file, or the type that llama.cpp's own
     quantiser makes of it. Variants on one thread enter only where a neighbour
