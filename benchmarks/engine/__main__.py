@@ -27,12 +27,12 @@ from benchmarks.engine.processes import Entrant, Processes, ourselves, peer_entr
 from benchmarks.engine.results import Results
 from benchmarks.engine.rows import ROWS
 from benchmarks.engine.runner import Runner
+from services.inference.cores import physical_cores
 from thermesh import models
 from thermesh.errors import MeshError
 from thermesh.settings import BadSetting, state_dir
 
 UNFINISHED = 3
-THREADS = 2
 MODEL = "smollm2-135m-instruct"
 
 
@@ -47,8 +47,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--model", default=MODEL, help="packaged name or GGUF file")
     made.add_argument("--rows", nargs="+", type=int, choices=ROWS, metavar="N", help=rows)
     made.add_argument("--only", metavar="TEXT", help="only figures whose name contains TEXT")
-    made.add_argument("--peers", nargs="+", default=[], choices=[*PEERS, "all"], metavar="PEER")
-    made.add_argument("--threads", type=int, default=THREADS, help="of peers; ours chooses itself")
+    made.add_argument(
+        "--peers",
+        nargs="+",
+        default=[],
+        choices=[*PEERS, "all"],
+        help=f"any of {', '.join(PEERS)}, or all",
+    )
+    made.add_argument(
+        "--threads", type=int, default=physical_cores(), help="of peers; ours chooses itself"
+    )
     made.add_argument(
         "--rounds", type=int, help="samples of each figure, instead of its own number"
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.engine.plan import Row, Verdict
 from benchmarks.engine.rows import ROWS
+from benchmarks.engine.verdicts import NOT_MEASURED
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -33,7 +34,8 @@ def table(result: dict[str, Any]) -> str:
         "| ---: | --- | --- | --- | --- | :---: |",
     ]
     for row in ROWS.values():
-        lines += [_line(row, verdict) for verdict in row.verdicts(result["samples"])]
+        told = [each for each in row.verdicts(result["samples"]) if each.found != NOT_MEASURED]
+        lines += [_line(row, verdict) for verdict in told]
     return "\n".join([*lines, "", *_notes(result)])
 
 
@@ -69,6 +71,9 @@ def _line(row: Row, verdict: Verdict) -> str:
 def _notes(result: dict[str, Any]) -> list[str]:
     engines = sorted({each["engine"] for each in result["contenders"].values()})
     notes = [f"Engines: {', '.join(engines)}."] if engines else []
+    figures = {figure.name for row in ROWS.values() for figure in row.figures}
+    if missing := sorted(figures - set(result["samples"])):
+        notes.append(f"Not measured in this run: {', '.join(missing)}.")
     for figure, failed in result["failures"].items():
         notes += [f"{name} took no part in “{figure}”: it failed." for name in failed]
     return [*notes, ""]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.engine.plan import Figure, Samples, Verdict, best_peer, ours, values
+from benchmarks.engine.plan import ROUNDS, Figure, Samples, Verdict, best_peer, ours, values
 from benchmarks.spread import summary
 
 NOT_MEASURED = "not measured"
 
 
 def told(found: Sequence[float], unit: str) -> str:
-    """Return the median of samples with their quartiles."""
+    """Return the median of samples with their quartiles, and how few where they are few."""
     if not found:
         return NOT_MEASURED
     told_of = summary(found)
@@ -20,7 +20,8 @@ def told(found: Sequence[float], unit: str) -> str:
     if len(found) == 1:
         return f"{told_of.median:.{digits}f} {unit}"
     low, high = f"{told_of.low:.{digits}f}", f"{told_of.high:.{digits}f}"
-    return f"{told_of.median:.{digits}f} {unit} ({low} to {high})"
+    few = f", n = {len(found)}" if len(found) < ROUNDS else ""
+    return f"{told_of.median:.{digits}f} {unit} ({low} to {high}{few})"
 
 
 def peer_told(samples: Samples, figure: Figure, key: str = "") -> tuple[str | None, str]:
@@ -37,8 +38,9 @@ def ahead_of_peers(samples: Samples, figure: Figure, factor: float) -> Verdict:
     name, beside = peer_told(samples, figure)
     found, is_met = told(mine, figure.unit), None
     if mine and name is not None:
-        ratio = statistics.median(mine) / statistics.median(values(samples, figure.name, name))
-        found, is_met = f"{found}, **{ratio:.2f}x**", ratio >= factor
+        theirs = values(samples, figure.name, name)
+        ratio = statistics.median(mine) / statistics.median(theirs)
+        found, is_met = f"{found}, **{ratio:.2f}x**", _judged(ratio >= factor, mine, theirs)
     return Verdict(figure.name, found, beside, f"at least {factor:g}x the best peer", is_met)
 
 
@@ -56,7 +58,7 @@ def ahead_of_own(
     found, is_met = told(mine, "tok/s"), None
     if mine and base:
         ratio = statistics.median(mine) / statistics.median(base)
-        found, is_met = f"{found}, **{ratio:.2f}x**", ratio >= factor
+        found, is_met = f"{found}, **{ratio:.2f}x**", _judged(ratio >= factor, mine, base)
     against = f"own {before} {baseline}" if before else f"own {baseline}"
     return Verdict(figure, found, told(base, "tok/s"), f"at least {factor:g}x {against}", is_met)
 
@@ -74,8 +76,13 @@ def at_most(
     mine = values(samples, figure.name, ours(), key)
     found, is_met = told(mine, figure.unit), None
     if mine:
-        is_met = statistics.median(mine) <= most
+        is_met = _judged(statistics.median(mine) <= most, mine)
         if len(mine) > 10:
             found += f", p95 {summary(mine).p95:.0f}"
     bar = f"at most {most:g} {figure.unit}".rstrip()
     return Verdict(label or figure.name, found, beside, bar, is_met)
+
+
+def _judged(is_met: bool, *sides: Sequence[float]) -> bool | None:
+    """Return the judgement, None where a side has too few samples for one."""
+    return is_met if all(len(side) >= ROUNDS for side in sides) else None

@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benches; whatever follows is the bench's own, --help included."""
     parser.description = __doc__
     names = parser.add_subparsers(required=True, metavar="BENCH")
-    for name in BENCHES:
+    for name, module in BENCHES.items():
         # No option starts with this character, so all are passed on as they are.
-        bench = names.add_parser(name, prefix_chars="\0", add_help=False)
+        bench = names.add_parser(name, help=f"run {module}", prefix_chars="\0", add_help=False)
         bench.add_argument("arguments", nargs=argparse.REMAINDER)
         bench.set_defaults(bench=name)
 

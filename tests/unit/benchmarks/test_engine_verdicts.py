@@ -34,7 +34,7 @@ def test_the_best_peer_has_the_best_median(one, other):
 @pytest.mark.parametrize(("mine", "is_met"), [(200.0, True), (179.0, False)])
 def test_a_rate_is_judged_by_the_best_peer(mine, is_met):
     """At 1.8 times the best peer the bar is met, below it is not."""
-    samples = {"decode": {"thermesh": [mine], "a": [50.0], "b": [100.0]}}
+    samples = {"decode": {"thermesh": [mine] * 5, "a": [50.0] * 5, "b": [100.0] * 5}}
     verdict = ahead_of_peers(samples, RATE, 1.8)
     assert verdict.is_met is is_met
     assert f"**{mine / 100:.2f}x**" in verdict.found
@@ -48,9 +48,17 @@ def test_what_was_not_measured_is_neither_met_nor_missed(samples):
     assert ahead_of_own(samples, "decode", "elsewhere", 1.0).is_met is None
 
 
+def test_few_samples_are_told_and_not_judged():
+    """A run that was stopped claims nothing of what it began."""
+    samples = {"decode": {"thermesh": [300.0] * 4, "a": [100.0] * 5}}
+    verdict = ahead_of_peers(samples, RATE, 1.8)
+    assert verdict.is_met is None
+    assert "n = 4" in verdict.found
+
+
 def test_own_settings_are_compared_with_each_other():
     """A variant of ours is judged by another variant of the same figure."""
-    samples = {"decode": {"thermesh: sparse": [30.0], "thermesh: dense": [20.0]}}
+    samples = {"decode": {"thermesh: sparse": [30.0] * 5, "thermesh: dense": [20.0] * 5}}
     verdict = ahead_of_own(samples, "decode", "decode", 1.5, setting="sparse", before="dense")
     assert verdict.is_met is True
     assert best_peer(samples, "decode", is_rate=True) is None
@@ -78,8 +86,8 @@ def test_figures_of_one_name_are_one_measurement():
     assert all(figure.rounds >= 5 for figure in figures if figure.name != "fidelity")
 
 
-def test_every_row_has_a_verdict_before_anything_is_measured():
-    """An empty file makes a table in which nothing is met."""
+def test_nothing_is_claimed_of_what_was_not_measured():
+    """An empty file makes a table without rows, and a list of what is missing."""
     text = report.table(
         {
             "machine": {
@@ -99,6 +107,7 @@ def test_every_row_has_a_verdict_before_anything_is_measured():
     )
     assert "| yes |" not in text
     assert "| **no** |" not in text
+    assert "Not measured in this run: 1 stream, 16 streams," in text
     assert "commit `abc`" in text
     assert "Engines: e 1." in text
     assert "a took no part in “decode”" in text
