@@ -77,7 +77,7 @@ docs: $(VENV)/dev.stamp  ## write the table of settings in docs/operations.md
 	$(BIN)/python scripts/settings_table.py
 
 bench: $(VENV)/dev.stamp  ## measure a running mesh; options in BENCH_FLAGS
-	$(BIN)/python -m benchmarks.run $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.mesh $(BENCH_FLAGS)
 
 picture: $(VENV)/dev.stamp  ## take the README's picture from a running mesh, in Chromium
 	$(BIN)/python scripts/take_picture.py

@@ -7,13 +7,14 @@ import sys
 from types import ModuleType
 
 from thermesh import __version__
-from thermesh.cli import chat, console, doctor, keys, models, policy, up
+from thermesh.cli import bench, chat, console, doctor, keys, models, policy, up
 from thermesh.errors import MeshError
 from thermesh.settings import BadSetting
 
 COMMANDS: dict[str, ModuleType] = {
     "up": up,
     "chat": chat,
+    "bench": bench,
     "doctor": doctor,
     "keys": keys,
     "models": models,
