@@ -46,6 +46,11 @@ class Config:
     prefix_cache: bool = setting(
         "THERMESH_PREFIX_CACHE", True, doc="keep full pages for prompts that begin alike"
     )
+    speculation: bool = setting(
+        "THERMESH_SPECULATION",
+        True,
+        doc="guess tokens from what was said before, where that saves time; outputs stay the same",
+    )
     kv_pages: int = setting(
         "THERMESH_KV_PAGES",
         1024,

@@ -15,9 +15,8 @@ from opentelemetry import propagate
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import Tracer
 
-from services.inference.decoder import StepResult
 from services.inference.engine import Engine
-from services.inference.events import Applied, Load, Outcome
+from services.inference.events import Applied, Load, Outcome, StepResult
 from thermesh import semconv
 
 _NANOSECONDS = 1_000
@@ -132,8 +131,17 @@ class Measurements:
         meter.create_observable_counter(
             semconv.TOKENS_GENERATED, [lambda _: [Observation(self.generated_tokens)]]
         )
+        meter.create_observable_counter(semconv.GUESSES, [lambda _: self._guesses()])
         for name, counts in ((semconv.REQUESTS, self.requests), (semconv.UPDATES, self.updates)):
             meter.create_observable_counter(name, [_labelled(counts)])
+
+    def _guesses(self) -> Iterable[Observation]:
+        acceptances = self._engine.decoder.scheduler.speculation.acceptances
+        return [
+            Observation(count, {semconv.REASON: reason, semconv.TEMPERATURE: temperature})
+            for reason, counts in (("right", acceptances.right), ("wrong", acceptances.wrong))
+            for temperature, count in list(counts.items())
+        ]
 
     def _reading(
         self, read: Callable[[Load], int]

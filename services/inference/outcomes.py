@@ -15,8 +15,7 @@ from typing import Any
 
 from services.inference import wire
 from services.inference.backoff import Backoff
-from services.inference.decoder import StepResult
-from services.inference.events import Outcome
+from services.inference.events import Outcome, StepResult
 from thermesh.errors import DeadlineExceeded, Internal, MeshError, ResourceExhausted, Unavailable
 from thermesh.rpc import translated
 from thermesh.telemetry import span_from
@@ -144,4 +143,6 @@ def _message(value: Outcome) -> controller_pb2.ReportOutcomeRequest:
         mean_log_probability=value.mean_log_probability,
         repetition=value.repetition,
         temperatures=value.temperatures,
+        drafted_tokens=value.drafted_tokens,
+        accepted_tokens=value.accepted_tokens,
     )

@@ -147,4 +147,5 @@ def _limits(config: Config) -> Limits:
         page_size=PAGE_SIZE,
         stretch=config.step_stretch,
         prefix_cache=config.prefix_cache,
+        speculation=config.speculation,
     )

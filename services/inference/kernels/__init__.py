@@ -67,6 +67,14 @@ class Span:
     """Tokens of the sequence in the cache after this step, the new ones included."""
     page_table: tuple[int, ...]
     """Pages of the sequence in order, enough for `context_length`; more are ignored."""
+    logits: int = 1
+    """How many of the last new tokens logits are wanted after, from 1 to `count`."""
+
+    @property
+    def output_rows(self) -> range:
+        """Rows of the step that logits are wanted after."""
+        end = self.start + self.count
+        return range(end - self.logits, end)
 
 
 @dataclass(frozen=True)
