@@ -29,6 +29,7 @@ from services.inference.cores import physical_cores
 from services.inference.decoder import Decoder
 from services.inference.engine import Engine
 from services.inference.events import Ended, Token
+from services.inference.kernels import PAGE_SIZE, Span, StepBatch
 from services.inference.models import load
 from services.inference.request import Context, Request
 from services.inference.sampling import Fixed, Sampling
@@ -38,6 +39,7 @@ from thermesh import models
 from thermesh.clock import SystemClock
 from thermesh.testing import eventually
 
+BEGIN, END = "<!-- streams: begin -->\n", "<!-- streams: end -->\n"
 KV_PAGES = 1400
 LONG_PROMPT = 7900
 PASSAGE = """The harbour of Ostrava Bay was built in 1887 by the engineer Milan Dvorak. It has
@@ -92,11 +94,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def serving(model: Any, **limits: Any) -> AsyncIterator[Bench]:
+async def serving(model: Any, kv_pages: int = KV_PAGES, **limits: Any) -> AsyncIterator[Bench]:
     """Run an engine with these limits."""
     clock = SystemClock()
     chosen = Limits(**limits)
-    decoder = Decoder(model.network, model.tokenizer, chosen, KV_PAGES, clock)
+    decoder = Decoder(model.network, model.tokenizer, chosen, kv_pages, clock)
     engine = Engine(
         decoder,
         chosen,
@@ -193,14 +195,16 @@ async def gaps(model: Any, rounds: int) -> dict[str, list[float]]:
     samples: dict[str, list[float]] = defaultdict(list)
     async with serving(model) as bench:
         for _ in range(rounds):
-            async with company(bench, 16, 600) as tasks:
+            async with company(bench, 16, 1000) as tasks:
                 await asyncio.sleep(1.0)
                 joined = time.perf_counter()
                 samples["prompt, s"].append(
                     await first_token(bench, bench.noise(LONG_PROMPT)) / 1e3
                 )
                 ended = time.perf_counter()
+                await asyncio.sleep(2.0)
             plain: list[float] = []
+            late: list[float] = []
             worst: list[float] = []
             for task in tasks:
                 times = sorted({at for at, _ in task.result()})
@@ -209,8 +213,12 @@ async def gaps(model: Any, rounds: int) -> dict[str, list[float]]:
                         plain.append(after - before)
                     elif before > joined - 0.05 and after < ended + 0.2:
                         worst.append(after - before)
+                    elif before > ended + 0.2:
+                        late.append(after - before)
             median = summary(plain).median
-            samples["median step, ms"].append(median * 1e3)
+            samples["median step before, ms"].append(median * 1e3)
+            samples["median step after, ms"].append(summary(late).median * 1e3)
+            samples["worst gap / median after"].append(max(worst) / summary(late).median)
             samples["worst gap / median"].append(max(worst) / median)
             samples["p99 gap / median"].append(sorted(worst)[int(len(worst) * 0.99)] / median)
     return samples
@@ -222,9 +230,9 @@ async def forks(model: Any, rounds: int) -> dict[str, list[float]]:
     async with serving(model) as bench:
         for _ in range(rounds):
             for tail, prompt in (
-                ("full pages", 257),
-                ("half a page", 264),
-                ("a page less one", 271),
+                ("full pages", 241),
+                ("half a page", 248),
+                ("a page less one", 255),
             ):
                 for count in (1, 4):
                     ids = bench.noise(prompt)
@@ -235,37 +243,104 @@ async def forks(model: Any, rounds: int) -> dict[str, list[float]]:
     return samples
 
 
+async def grouping(model: Any, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of a step of 8 short and 8 long sequences, and of a step of each kind."""
+    samples: dict[str, list[float]] = defaultdict(list)
+    network, long_pages, short_pages = model.network, 94, 5
+    network.use_threads(physical_cores())
+    cache = network.new_cache(8 * (long_pages + short_pages))
+    every = iter(range(8 * (long_pages + short_pages)))
+    long = [tuple(itertools.islice(every, long_pages)) for _ in range(8)]
+    short = [tuple(itertools.islice(every, short_pages)) for _ in range(8)]
+
+    def step(tables: list[tuple[int, ...]]) -> float:
+        lengths = [len(table) * PAGE_SIZE for table in tables]
+        spans = [Span(i, 1, lengths[i], table) for i, table in enumerate(tables)]
+        ids, positions = torch.arange(len(spans)), torch.tensor(lengths) - 1
+        started = time.perf_counter()
+        network.step(StepBatch(ids, positions, tuple(spans)), cache)
+        return (time.perf_counter() - started) * 1e3
+
+    first = Span(0, PAGE_SIZE, PAGE_SIZE, (0,))
+    network.step(StepBatch(torch.arange(PAGE_SIZE), torch.arange(PAGE_SIZE), (first,)), cache)
+    for page in range(1, cache.pages):
+        cache.copy_page(0, page)
+    for _ in range(4 * rounds):
+        together = step(long + short)
+        of_long, of_short = step(long), step(short)
+        samples["together"].append(together)
+        samples["long, then short"].append(of_long + of_short)
+    return samples
+
+
 ROWS: dict[str, Callable[[Any, int], Awaitable[dict[str, list[float]]]]] = {
     "copying": lambda model, rounds: speculation(model, rounds, COPYING),
     "free": lambda model, rounds: speculation(model, rounds, FREE),
     "first": first_tokens,
     "gaps": gaps,
     "forks": forks,
+    "grouping": grouping,
+}
+UNITS = {
+    "copying": "tok/s",
+    "free": "tok/s",
+    "first": "ms",
+    "gaps": "",
+    "forks": "ms",
+    "grouping": "ms",
 }
 
 
+def table(result: dict[str, Any]) -> str:
+    """Return all rows as a table of the page."""
+    described = result["machine"]
+    lines = [
+        f"{described['processor']}, commit `{described['commit']}`, {described['at']}.",
+        "",
+        "| row | | unit | median | quartiles | worst | n |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row, samples in result["rows"].items():
+        for name, values in samples.items():
+            found = summary(values)
+            worst = min(values) if UNITS[row] == "tok/s" else max(values)
+            lines.append(
+                f"| {row} | {name} | {UNITS[row]} | {found.median:.1f} "
+                f"| {found.low:.1f} to {found.high:.1f} | {worst:.1f} | {found.count} |"
+            )
+    return "\n".join(lines)
+
+
+def publish(result: dict[str, Any]) -> None:
+    """Put the table between the markers of docs/benchmarks.md."""
+    page = pathlib.Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n{table(result)}\n\n{END}{after}")
+
+
 def main() -> None:
-    """Measure, print, and write JSON where asked to."""
+    """Measure, print, and write JSON and the page where asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="smollm2-135m-instruct", help="packaged name or file")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--merge", action="store_true", help="keep the other rows of the JSON")
+    parser.add_argument("--publish", action="store_true", help="write docs/benchmarks.md")
     arguments = parser.parse_args()
     torch.set_num_threads(physical_cores())
     model = load(models.locate(arguments.model), "bench")
     result: dict[str, Any] = {"machine": machine.describe(), "rows": {}}
+    if arguments.merge and arguments.json.exists():
+        result["rows"] = json.loads(arguments.json.read_text(encoding="utf-8"))["rows"]
     for row in arguments.rows:
-        samples = asyncio.run(ROWS[row](model, arguments.rounds))
-        result["rows"][row] = samples
-        for name, values in samples.items():
-            found = summary(values)
-            print(
-                f"{row:>8}  {name:24} {found.median:9.2f} ({found.low:.2f} to {found.high:.2f}), "
-                f"p95 {found.p95:.2f}, max {max(values):.2f}, n {found.count}"
-            )
+        result["rows"][row] = asyncio.run(ROWS[row](model, arguments.rounds))
+    print(table(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if arguments.publish:
+        publish(result)
 
 
 if __name__ == "__main__":

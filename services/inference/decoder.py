@@ -67,7 +67,8 @@ class Decoder:
         kv_pages: int,
         clock: Clock,
     ) -> None:
-        self.scheduler = Scheduler(limits, PageAllocator(kv_pages))
+        pages = PageAllocator(kv_pages, most_idle=round(limits.prefix_share * kv_pages))
+        self.scheduler = Scheduler(limits, pages)
         self.report_every_tokens = DEFAULT_REPORT_EVERY_TOKENS
         self._network = network
         self._tokenizer = tokenizer
@@ -196,6 +197,8 @@ class Decoder:
         for item in work:
             item.sequence.account.begin(now)
         try:
+            for source, target in self.scheduler.take_copies():
+                self._cache.copy_page(source, target)
             logits = self._network.step(_batch(work), self._cache)
         except Exception:
             log.exception("a step of %d sequences failed", len(work))

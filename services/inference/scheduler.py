@@ -45,7 +45,9 @@ RETRY_AFTER_SECONDS = 1.0
 class Limits:
     """Bounds of the engine: sequences, waiting requests, tokens a step.
 
-    `stretch` is how many times as long as without prefills a step may take.
+    `stretch` is how many times as long as without prefills a step may take,
+    `burst_seconds` how long for a short prompt that joins as a whole;
+    `prefix_share` how much of the KV cache may hold pages that nobody uses.
     """
 
     max_running: int = 32
@@ -54,6 +56,8 @@ class Limits:
     prefill_chunk: int = 256
     page_size: int = 16
     stretch: float = 2.0
+    burst_seconds: float = 0.12
+    prefix_share: float = 0.5
     prefix_cache: bool = True
     speculation: bool = True
 
@@ -70,11 +74,12 @@ class Scheduler:
         self.limits = limits
         self.pages = pages
         self.prefix = PrefixCache(pages, limits.page_size, is_enabled=limits.prefix_cache)
-        self.pace = Pace(limits.stretch)
+        self.pace = Pace(limits.stretch, limits.burst_seconds)
         self.speculation = Speculation(is_enabled=limits.speculation)
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.preempted_count = 0
+        self._copies: list[tuple[int, int]] = []
 
     @property
     def request_count(self) -> int:
@@ -120,6 +125,11 @@ class Scheduler:
         if is_right:
             self.prefix.advance(sequence, 1)
 
+    def take_copies(self) -> list[tuple[int, int]]:
+        """Return (source, target) of pages to be copied, in order, before the step."""
+        copies, self._copies = self._copies, []
+        return copies
+
     def distrust(self, sequence: Sequence) -> None:
         """Hand on nothing of a sequence whose numbers went wrong."""
         self.pages.forget(sequence.pages)
@@ -139,12 +149,30 @@ class Scheduler:
         for sequence in list(self.running):
             if sequence.remaining_count and not is_prefilling(sequence) and sequence.may_draw(now):
                 self._continue(sequence, step)
-        step.leave_for_prompts(self.pace.allowance(len(step.sequences), self.limits.step_tokens))
         decoding = step.sequences
+        allowance = self.pace.allowance(len(decoding), self.limits.step_tokens)
+        burst = self._burst(step)
+        if burst and self._admit(self.waiting[0], step):
+            allowance = max(0, allowance - burst)
+        step.leave_for_prompts(allowance)
         self._take_prompts(step)
-        if step.sequences == decoding:
+        if allowance and step.sequences == decoding:
             self._guess(decoding, step)
         return step.work()
+
+    def _burst(self, step: StepBudget) -> int:
+        """Return how many tokens the first request that waits lacks, where it may
+        be computed at once beside those that decode; else 0.
+        """
+        first = next(iter(self.waiting), None)
+        if first is None or not step.sequences or not first.has_credit:
+            return 0
+        found = len(self.prefix.find(first)) * self.limits.page_size
+        missing = len(first.token_ids) - found
+        is_whole = missing <= min(self.limits.prefill_chunk, step.left)
+        if not is_whole or self._awaits_another(first):
+            return 0
+        return missing if self.pace.can_burst(len(step.sequences), missing) else 0
 
     def _guess(self, decoding: list[Sequence], step: StepBudget) -> None:
         """Let sequences compute guesses too; nobody gives way for a guess."""
@@ -161,7 +189,8 @@ class Scheduler:
         passed over: computing what nobody reads would only thrash. So are those
         whose beginning is underway; they lose nothing by it.
         """
-        prefilling = [one for one in self.running if is_prefilling(one)]
+        taken = step.sequences
+        prefilling = [one for one in self.running if is_prefilling(one) and one not in taken]
         admits = True
         for sequence in sorted([*prefilling, *self.waiting], key=_order):
             if sequence in prefilling:
@@ -187,6 +216,8 @@ class Scheduler:
         self.prefix.attach(sequence)
         missing = self._pages_for(len(sequence.token_ids)) - len(sequence.pages)
         sequence.pages += self.pages.allocate(missing)
+        self._copies += self.prefix.fork(sequence, self.running)
+        self.prefix.count(sequence)
         self.waiting.remove(sequence)
         self.running.append(sequence)
         step.take(sequence, step.share(sequence))

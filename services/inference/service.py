@@ -146,6 +146,8 @@ def _limits(config: Config) -> Limits:
         prefill_chunk=config.prefill_chunk,
         page_size=PAGE_SIZE,
         stretch=config.step_stretch,
+        burst_seconds=config.step_burst_ms / 1e3,
+        prefix_share=config.prefix_share,
         prefix_cache=config.prefix_cache,
         speculation=config.speculation,
     )

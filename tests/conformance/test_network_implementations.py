@@ -96,6 +96,15 @@ def test_logits_after_several_tokens_are_those_of_one_after_another(network):
     assert deviation(logits, torch.cat(expected)) < 1e-5
 
 
+def test_a_copied_page_is_as_good_as_a_computed_one(network):
+    """A sequence goes on from a copy as the one goes on that computed it."""
+    cache = network.new_cache(2)
+    run(network, cache, [([7, 3, 11, 5], 0, (0,))])
+    cache.copy_page(0, 1)
+    expected = run(network, cache, [([2], 4, (0,))])
+    assert torch.equal(run(network, cache, [([2], 4, (1,))]), expected)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(("precision", "tolerance"), [("full", 3e-3), ("mixed", 5e-2)])
 def test_logits_are_those_of_the_dequantised_weights(make, variant, precision, tolerance):

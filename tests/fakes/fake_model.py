@@ -28,6 +28,10 @@ class FakeCache:
     def __init__(self, pages: int) -> None:
         self.token_ids = torch.full((pages, PAGE_SIZE), -1)
 
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy the content of a page."""
+        self.token_ids[target] = self.token_ids[source]
+
 
 class FakeNetwork:
     """Logits drawn from a generator seeded by the context.

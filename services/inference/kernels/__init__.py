@@ -105,6 +105,11 @@ class PagedCache:
         self.values = torch.from_numpy(np.zeros(shape, dtype=np.float32))
         self.pages = pages
 
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy all layers of a page."""
+        self.keys[:, target] = self.keys[:, source]
+        self.values[:, target] = self.values[:, source]
+
     @property
     def bytes_per_token(self) -> int:
         """Bytes that one token takes over all layers, keys and values together."""

@@ -296,3 +296,15 @@ def test_switched_off_nothing_is_guessed() -> None:
     bench, _ = run(speculation=False)
     assert bench.network.rows == len(COPYING) + 59
     assert not Speculation(is_enabled=False).drafts([], 10)
+
+
+def test_guesses_do_not_keep_prompts_out() -> None:
+    """A prompt that joins a stream that guesses is computed to its end."""
+    bench = Bench(FakeClock(), pages=100, repeats=True)
+    bench.submit(COPYING, max_tokens=400, sampling=GREEDY)
+    for _ in range(10):
+        bench.step()
+    reader = bench.submit("abcdefgh" * 50, max_tokens=1, request_id="long")
+    for _ in range(150):
+        bench.step()
+    assert len(bench.tokens(reader)) == 1

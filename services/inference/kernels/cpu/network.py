@@ -52,6 +52,10 @@ class CpuCache:
         self.pages = pages
         self.sizes = (layers, kv_heads, head_size)
 
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy all layers of a page."""
+        self.content[target] = self.content[source]
+
     @property
     def bytes_per_token(self) -> int:
         """Bytes that one token takes over all layers, keys and values together."""
