@@ -10,22 +10,30 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from opentelemetry import propagate
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import Tracer
 
-from services.inference.engine import Engine
 from services.inference.events import Applied, Load, Outcome, StepResult
 from thermesh import semconv
 
 _NANOSECONDS = 1_000
 
 
+class Loaded(Protocol):
+    """Whatever decodes, as far as it is measured."""
+
+    def load(self) -> Load:
+        """Return how busy it is."""
+        ...
+
+
 class Measurements:
     """Counts what comes out of the engine; pass `observe` to its listeners."""
 
-    def __init__(self, engine: Engine, model: str, meter: Meter, tracer: Tracer) -> None:
+    def __init__(self, engine: Loaded, model: str, meter: Meter, tracer: Tracer) -> None:
         self._engine = engine
         self._model = model
         self._tracer = tracer
@@ -51,8 +59,12 @@ class Measurements:
             if isinstance(event, Applied):
                 self.updates[event.source.value] += 1
         for _, outcome in result.outcomes:
-            self._count(outcome)
-            self._trace(outcome)
+            self.account(outcome)
+
+    def account(self, outcome: Outcome) -> None:
+        """Count and trace one request that is over."""
+        self._count(outcome)
+        self._trace(outcome)
 
     def _count(self, outcome: Outcome) -> None:
         usage = outcome.usage
@@ -131,17 +143,8 @@ class Measurements:
         meter.create_observable_counter(
             semconv.TOKENS_GENERATED, [lambda _: [Observation(self.generated_tokens)]]
         )
-        meter.create_observable_counter(semconv.GUESSES, [lambda _: self._guesses()])
         for name, counts in ((semconv.REQUESTS, self.requests), (semconv.UPDATES, self.updates)):
             meter.create_observable_counter(name, [_labelled(counts)])
-
-    def _guesses(self) -> Iterable[Observation]:
-        acceptances = self._engine.decoder.scheduler.speculation.acceptances
-        return [
-            Observation(count, {semconv.REASON: reason, semconv.TEMPERATURE: temperature})
-            for reason, counts in (("right", acceptances.right), ("wrong", acceptances.wrong))
-            for temperature, count in list(counts.items())
-        ]
 
     def _reading(
         self, read: Callable[[Load], int]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import Observation
 
+from services.inference.acceptance import Acceptances
 from services.inference.config import Config
 from services.inference.decoder import Decoder
 from services.inference.engine import Engine
@@ -76,7 +77,9 @@ class Service:
         )
         self._scorer = Scorer(model.network)
         prompts = Prompts(model.name, model.tokenizer, self.engine.token_capacity, clock)
-        self.server = rpc.Server("inference", config.host, config.port, config.grace_seconds)
+        self.server = rpc.Server(
+            "inference", config.host, config.port, config.grace_seconds, rpc.room_door()
+        )
         self._grammars = Grammars(model.tokenizer, vocabulary_size)
         add_to(
             self.server,
@@ -133,9 +136,19 @@ class Service:
         meter.create_observable_counter(
             semconv.TELEMETRY_LOST, [lambda _: [Observation(mailbox.dropped)]]
         )
+        acceptances = self.engine.decoder.scheduler.speculation.acceptances
+        meter.create_observable_counter(semconv.GUESSES, [lambda _: _guesses(acceptances)])
         meter.create_observable_counter(
             semconv.REVISIONS_LOST, [lambda _: [Observation(self.engine.revisions_lost)]]
         )
+
+
+def _guesses(acceptances: Acceptances) -> list[Observation]:
+    return [
+        Observation(count, {semconv.REASON: reason, semconv.TEMPERATURE: temperature})
+        for reason, counts in (("right", acceptances.right), ("wrong", acceptances.wrong))
+        for temperature, count in list(counts.items())
+    ]
 
 
 def _limits(config: Config) -> Limits:
