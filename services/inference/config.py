@@ -43,8 +43,25 @@ class Config:
         between(1, 1000),
         "how many times as long a step may take for prompts that join running streams",
     )
+    step_burst_ms: float = setting(
+        "THERMESH_STEP_BURST_MS",
+        120.0,
+        between(0, 10_000),
+        "longest step for a short prompt that joins running streams as a whole; 0: none does",
+    )
     prefix_cache: bool = setting(
         "THERMESH_PREFIX_CACHE", True, doc="keep full pages for prompts that begin alike"
+    )
+    prefix_share: float = setting(
+        "THERMESH_PREFIX_CACHE_SHARE",
+        0.5,
+        between(0, 1),
+        "most of the KV pages that are kept while nobody uses them; bounds resident memory",
+    )
+    speculation: bool = setting(
+        "THERMESH_SPECULATION",
+        True,
+        doc="guess tokens from what was said before, where that saves time; outputs stay the same",
     )
     kv_pages: int = setting(
         "THERMESH_KV_PAGES",

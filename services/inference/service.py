@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import Observation
 
+from services.inference.acceptance import Acceptances
 from services.inference.config import Config
 from services.inference.decoder import Decoder
 from services.inference.engine import Engine
@@ -135,9 +136,19 @@ class Service:
         meter.create_observable_counter(
             semconv.TELEMETRY_LOST, [lambda _: [Observation(mailbox.dropped)]]
         )
+        acceptances = self.engine.decoder.scheduler.speculation.acceptances
+        meter.create_observable_counter(semconv.GUESSES, [lambda _: _guesses(acceptances)])
         meter.create_observable_counter(
             semconv.REVISIONS_LOST, [lambda _: [Observation(self.engine.revisions_lost)]]
         )
+
+
+def _guesses(acceptances: Acceptances) -> list[Observation]:
+    return [
+        Observation(count, {semconv.REASON: reason, semconv.TEMPERATURE: temperature})
+        for reason, counts in (("right", acceptances.right), ("wrong", acceptances.wrong))
+        for temperature, count in list(counts.items())
+    ]
 
 
 def _limits(config: Config) -> Limits:
@@ -148,5 +159,8 @@ def _limits(config: Config) -> Limits:
         prefill_chunk=config.prefill_chunk,
         page_size=PAGE_SIZE,
         stretch=config.step_stretch,
+        burst_seconds=config.step_burst_ms / 1e3,
+        prefix_share=config.prefix_share,
         prefix_cache=config.prefix_cache,
+        speculation=config.speculation,
     )

@@ -71,8 +71,16 @@ class Span:
     """Tokens of the sequence in the cache after this step, the new ones included."""
     page_table: tuple[int, ...]
     """Pages of the sequence in order, enough for `context_length`; more are ignored."""
+    logits: int = 1
+    """How many of the last new tokens logits are wanted after, from 1 to `count`."""
     sparsity: Sparsity | None = None
     """How its queries choose what they read; None: they read everything."""
+
+    @property
+    def output_rows(self) -> range:
+        """Rows of the step that logits are wanted after."""
+        end = self.start + self.count
+        return range(end - self.logits, end)
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,12 @@ class PagedCache:
         self.key_scales = _zeros(shape[:-1], np.float16) if kind == "int8" else None
         self.value_scales = _zeros(shape[:-1], np.float16) if kind == "int8" else None
         self.pages = pages
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy all layers of a page."""
+        for numbers in (self.keys, self.values, self.key_scales, self.value_scales):
+            if numbers is not None:
+                numbers[:, target] = numbers[:, source]
 
     @property
     def bytes_per_token(self) -> int:

@@ -75,11 +75,11 @@ class Network:
     def step(self, batch: StepBatch, cache: PagedCache) -> torch.Tensor:
         """Run the new tokens of several sequences and extend the cache by them.
 
-        Returns [sequences, vocabulary] float32: the logits after the last new
-        token of each span, in the order of the spans.
+        Returns [rows, vocabulary] float32: the logits after the last `logits`
+        new tokens of each span, in the order of the spans.
         """
-        last_rows = torch.tensor([span.start + span.count - 1 for span in batch.spans])
-        return self._logits(self._hidden(batch, cache).index_select(0, last_rows))
+        rows = torch.tensor([row for span in batch.spans for row in span.output_rows])
+        return self._logits(self._hidden(batch, cache).index_select(0, rows))
 
     @torch.inference_mode()
     def score(self, token_ids: torch.Tensor) -> torch.Tensor:

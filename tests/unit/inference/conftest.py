@@ -37,9 +37,12 @@ def make_request(prompt: str = "hello", **changes: Any) -> Request:
 class Bench:
     """A decoder on the fake model whose results are kept by reader."""
 
-    def __init__(self, clock: FakeClock, pages: int = 64, **limits: int) -> None:
+    def __init__(
+        self, clock: FakeClock, pages: int = 64, *, repeats: bool = False, **limits: int
+    ) -> None:
         self.clock = clock
         self.network = FakeNetwork()
+        self.network.repeats = repeats
         self.decoder = Decoder(self.network, FakeTokenizer(), Limits(**limits), pages, clock)
         self.outcomes: list[Any] = []
         self.telemetry: list[Any] = []
