@@ -48,9 +48,9 @@ class Config:
     )
     kv_pages: int = setting(
         "THERMESH_KV_PAGES",
-        1024,
-        between(1, 1 << 24),
-        "pages of 16 tokens in the KV cache; memory is taken as pages are used",
+        0,
+        between(0, 1 << 24),
+        "pages of 16 tokens in the KV cache; 0: 1024 on a CPU, what fits beside the model on a GPU",
     )
     load_interval_seconds: float = setting(
         "THERMESH_LOAD_INTERVAL_SECONDS", 1.0, between(0.05, 60), "most time between load reports"
@@ -87,4 +87,16 @@ class KernelsConfig:
         "full",
         one_of("full", "mixed"),
         "activations of the C++ kernels: 16 bits, or 8 where no outlier is near (faster prompts)",
+    )
+    kv_cache: str = setting(
+        "THERMESH_KV_CACHE",
+        "f16",
+        one_of("f16", "int8"),
+        "keys and values on a GPU: 16 bits, or 8 bits with a scale for each token and head",
+    )
+    device: str = setting(
+        "THERMESH_DEVICE",
+        "auto",
+        one_of("auto", "cpu", "cuda"),
+        "where the network runs: NVIDIA GPUs, the CPU, or a GPU where there is one that fits",
     )

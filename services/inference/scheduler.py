@@ -42,7 +42,8 @@ RETRY_AFTER_SECONDS = 1.0
 class Limits:
     """Bounds of the engine: sequences, waiting requests, tokens a step.
 
-    `stretch` is how many times as long as without prefills a step may take.
+    `stretch` is how many times as long as without prefills a step may take. A
+    network that looks ahead gets room for one token more, where there is some.
     """
 
     max_running: int = 32
@@ -52,6 +53,7 @@ class Limits:
     page_size: int = 16
     stretch: float = 2.0
     prefix_cache: bool = True
+    looks_ahead: bool = False
 
     @property
     def max_requests(self) -> int:
@@ -133,7 +135,18 @@ class Scheduler:
                 self._continue(sequence, step)
         step.leave_for_prompts(self.pace.allowance(step.sequence_count, self.limits.step_tokens))
         self._take_prompts(step)
-        return step.work()
+        work = step.work()
+        if self.limits.looks_ahead:
+            self._reserve(work)
+        return work
+
+    def _reserve(self, work: list[Work]) -> None:
+        """Give sequences a page for the token after the next; nobody gives way for it."""
+        for item in work:
+            sequence = item.sequence
+            wanted = self._pages_for(len(sequence.token_ids) + 1)
+            if len(sequence.pages) < wanted and self.pages.can_allocate(1):
+                sequence.pages += self.pages.allocate(1)
 
     def _take_prompts(self, step: _Step) -> None:
         """Prefill and admit in order: passing over a large request because it

@@ -16,6 +16,7 @@ from opentelemetry.metrics import Observation
 
 from services.inference.config import Config
 from services.inference.decoder import Decoder
+from services.inference.drawing import DrawingNetwork
 from services.inference.engine import Engine
 from services.inference.grammar import Grammars
 from services.inference.kernels import PAGE_SIZE
@@ -51,9 +52,10 @@ class Service:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        limits = _limits(config)
+        limits = _limits(config, looks_ahead=isinstance(model.network, DrawingNetwork))
+        kv_pages = config.kv_pages or model.network.fitting_pages(config.step_tokens)
         vocabulary_size = model.config.vocabulary_size
-        decoder = Decoder(model.network, model.tokenizer, limits, config.kv_pages, clock)
+        decoder = Decoder(model.network, model.tokenizer, limits, kv_pages, clock)
         self.engine = Engine(
             decoder,
             limits,
@@ -138,7 +140,7 @@ class Service:
         )
 
 
-def _limits(config: Config) -> Limits:
+def _limits(config: Config, *, looks_ahead: bool) -> Limits:
     return Limits(
         max_running=config.max_running,
         max_waiting=config.max_waiting,
@@ -147,4 +149,5 @@ def _limits(config: Config) -> Limits:
         page_size=PAGE_SIZE,
         stretch=config.step_stretch,
         prefix_cache=config.prefix_cache,
+        looks_ahead=looks_ahead,
     )

@@ -13,7 +13,7 @@ def test_defaults_serve_the_packaged_model() -> None:
     """Nothing need be set."""
     config = from_env(Config, {})
     assert (config.port, config.model) == (50053, "smollm2-135m-instruct")
-    assert (config.max_running, config.max_waiting, config.kv_pages) == (32, 64, 1024)
+    assert (config.max_running, config.max_waiting, config.kv_pages) == (32, 64, 0)
 
 
 def test_a_bad_value_stops_the_start() -> None:

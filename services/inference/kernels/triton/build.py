@@ -1,0 +1,33 @@
+"""A network on one GPU or on several, from a file's tensors or from float32 weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from services.inference.kernels.cpu.packing import Tensors
+from services.inference.kernels.triton import operations
+from services.inference.kernels.triton.device import status
+from services.inference.kernels.triton.network import GpuNetwork
+from services.inference.kernels.triton.weights import Share, from_tensors, from_weights
+
+if TYPE_CHECKING:
+    from services.inference.config import KernelsConfig
+    from services.inference.models.config import ModelConfig
+    from services.inference.models.weights import Weights
+
+
+def network(config: ModelConfig, source: Tensors | Weights, wanted: KernelsConfig) -> GpuNetwork:
+    """Return the network of `source`. Raises Unsuitable where the kernels cannot run it."""
+    found = status()
+    device = torch.device(found.device)
+    half = torch.bfloat16 if found.device == "cuda" else torch.float16
+    kv_dtype = torch.int8 if wanted.kv_cache == "int8" else half
+    share = Share()
+    if hasattr(source, "kinds"):
+        weights = from_tensors(config, cast("Tensors", source), device, share)
+    else:
+        dtype = torch.bfloat16 if found.device == "cuda" else torch.float32
+        weights = from_weights(config, cast("Weights", source), device, share, dtype)
+    return GpuNetwork(config, weights, operations, device, kv_dtype=kv_dtype)
