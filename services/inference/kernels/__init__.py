@@ -49,6 +49,7 @@ __all__ = [
     "Span",
     "StepBatch",
     "device_status",
+    "follow",
     "on_device",
     "select",
     "whole_network",
@@ -240,3 +241,15 @@ def on_device(
         log.info("the packed weights do not fit the GPU's kernels: %s", error)
         return None
     return network
+
+
+def follow(network: object) -> bool:
+    """Repeat the steps of the process that serves, until it ends.
+
+    Returns False at once where this process is the one that serves. Blocks.
+    """
+    share = getattr(network, "share", None)
+    if share is None or share.rank == 0:
+        return False
+    importlib.import_module("services.inference.kernels.triton.parallel").follow(network)
+    return True

@@ -71,10 +71,11 @@ class GpuNetwork:
         self.device = device
         self.weight_bytes = weights.byte_count
         self.kernels_name = f"{operations.name}-{'cuda' if device.type == 'cuda' else 'cpu'}"
+        self.share = share or Share()
         self._operations = operations
         self._kv_dtype = kv_dtype
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self._layers = Layers(config, weights, operations, dtype, share or Share(), add_up)
+        self._layers = Layers(config, weights, operations, dtype, self.share, add_up)
         self._graphs = Graphs(device)
         self._inputs: dict[Shape, Inputs] = {}
         self._memory: dict[Shape, DecodeMemory] = {}
