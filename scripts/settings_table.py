@@ -20,7 +20,7 @@ from thermesh.settings import describe  # noqa: E402  # the tree, not an install
 
 PAGE = ROOT / "docs" / "operations.md"
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->\n"
-MODULES = ("thermesh/*.py", "thermesh/cli/*.py", "services/*/config.py")
+MODULES = ("thermesh/*.py", "thermesh/cli/*.py", "services/*/config.py", "services/*/*/config.py")
 
 
 def setting_classes() -> list[type]:

@@ -40,6 +40,7 @@ from thermesh.events import (
     Token,
     Tokens,
 )
+from thermesh.tls import Trust
 from thermesh.v1 import (
     chat_pb2,
     chat_pb2_grpc,
@@ -60,6 +61,7 @@ __all__ = [
     "Rejected",
     "Token",
     "Tokens",
+    "Trust",
 ]
 
 UNARY_SECONDS = 10.0
@@ -150,7 +152,8 @@ class MeshClient:
     """A client of one mesh at `target` (host:port of the gateway's gRPC door).
 
     `api_key` goes as a bearer token, `tenant` into every request. `timeout` in
-    seconds bounds a whole conversation; None: no deadline.
+    seconds bounds a whole conversation; None: no deadline. `trust` is what the
+    gateway's certificate is checked by; None: plaintext.
     """
 
     def __init__(
@@ -160,8 +163,9 @@ class MeshClient:
         api_key: str = "",
         tenant: str = "",
         timeout: float | None = None,
+        trust: Trust | None = None,
     ) -> None:
-        self._channel = rpc.connect(target)
+        self._channel = rpc.connect_with(target, trust)
         self._chat = chat_pb2_grpc.ChatServiceStub(self._channel)
         self._feedback = feedback_pb2_grpc.FeedbackServiceStub(self._channel)
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()

@@ -19,18 +19,28 @@ import urllib.request
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from thermesh import tls
+from thermesh.settings import from_env
+
 
 def ask_grpc(target: str, service: str = "", timeout_seconds: float = 2.0) -> str:
     """Return the status that grpc.health.v1 gives for `service` at `target`
     (empty: the whole server), or the name of the status code it failed with.
     """
     request = health_pb2.HealthCheckRequest(service=service)
-    with grpc.insecure_channel(target) as channel:
+    trust = tls.room_trust(from_env(tls.TlsConfig))
+    with _channel(target, trust) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout_seconds)
         except grpc.RpcError as error:
             return str(error.code().name)
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+def _channel(target: str, trust: tls.Trust | None) -> grpc.Channel:
+    if trust is None:
+        return grpc.insecure_channel(target)
+    return grpc.secure_channel(target, trust.credentials(), trust.options())
 
 
 def ask_http(url: str, timeout_seconds: float = 2.0) -> str:

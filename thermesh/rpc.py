@@ -17,15 +17,24 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from thermesh import errors
+from thermesh import errors, tls
 from thermesh.interceptors import (
     ServerInterceptor,
     client_interceptors,
     remaining_seconds,
     translated,
 )
+from thermesh.settings import from_env
 
-__all__ = ["Server", "connect", "is_serving", "remaining_seconds", "translated"]
+__all__ = [
+    "Server",
+    "connect",
+    "connect_with",
+    "is_serving",
+    "remaining_seconds",
+    "room_door",
+    "translated",
+]
 
 log = logging.getLogger(__name__)
 
@@ -59,15 +68,23 @@ CHANNEL_OPTIONS = (
 
 
 def connect(target: str) -> grpc.aio.Channel:
-    """Return a channel to `target` that forwards deadline and trace.
+    """Return a channel to a room at `target`, by TLS where `THERMESH_TLS` says so.
 
-    It connects on first use and again by itself. Close it with `await
-    channel.close()`, after the calls on it were cancelled.
+    It forwards deadline and trace, connects on first use and again by itself.
+    Close it with `await channel.close()`, after the calls on it were cancelled.
+    Raises BadSetting where a certificate that TLS needs cannot be read.
     """
-    return grpc.aio.insecure_channel(
-        target,
-        options=CHANNEL_OPTIONS,
-        interceptors=client_interceptors(),
+    return connect_with(target, tls.room_trust(from_env(tls.TlsConfig)))
+
+
+def connect_with(target: str, trust: tls.Trust | None) -> grpc.aio.Channel:
+    """Return a channel like `connect` does, to a server that `trust` checks (None: plaintext)."""
+    around = client_interceptors()
+    if trust is None:
+        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS, interceptors=around)
+    options = (*CHANNEL_OPTIONS, *trust.options())
+    return grpc.aio.secure_channel(
+        target, trust.credentials(), options=options, interceptors=around
     )
 
 
@@ -84,11 +101,20 @@ async def is_serving(channel: grpc.aio.Channel, service: str = "", timeout: floa
 class Server:
     """A gRPC server with health, reflection, the interceptor and a graceful end.
 
-    `grace_seconds` is how long open calls may go on after `drain` began.
+    `grace_seconds` is how long open calls may go on after `drain` began. `door` is
+    what it proves itself with (None: plaintext); see `room_door`.
     """
 
-    def __init__(self, name: str, host: str, port: int, grace_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        grace_seconds: float = 10.0,
+        door: tls.Door | None = None,
+    ) -> None:
         self.name = name
+        self._door = door
         self.host = host
         self.port = port
         self.grace_seconds = grace_seconds
@@ -113,7 +139,7 @@ class Server:
         names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         try:
-            self.port = self._server.add_insecure_port(f"{self.host}:{self.port}")
+            self.port = self._bind(f"{self.host}:{self.port}")
         except RuntimeError as error:
             address = f"{self.host}:{self.port}"
             raise errors.Unavailable(f"{self.name} cannot listen on {address}") from error
@@ -121,6 +147,11 @@ class Server:
         await self.set_serving(True)
         log.info("%s serves gRPC on %s:%d", self.name, self.host, self.port)
         return self.port
+
+    def _bind(self, address: str) -> int:
+        if self._door is None:
+            return int(self._server.add_insecure_port(address))
+        return int(self._server.add_secure_port(address, self._door.credentials()))
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks whether new calls are welcome."""
@@ -139,6 +170,11 @@ class Server:
         await until_signal()
         log.info("%s drains for at most %.0f s", self.name, self.grace_seconds)
         await self.drain()
+
+
+def room_door() -> tls.Door | None:
+    """Return what a room of the mesh serves with, by the environment; see `thermesh.tls`."""
+    return tls.room_door(from_env(tls.TlsConfig))
 
 
 async def until_signal() -> None:

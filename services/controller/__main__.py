@@ -16,7 +16,8 @@ from thermesh.clock import SystemClock
 def grpc_server(room: Room) -> rpc.Server:
     """Return the server of both services of `room`, not started."""
     config = room.config
-    around = rpc.Server("controller", config.host, config.port, config.grace_seconds)
+    grace, door = config.grace_seconds, rpc.room_door()
+    around = rpc.Server("controller", config.host, config.port, grace, door)
     around.add(controller.ADD, controller.ControllerService(room), controller.FULL_NAME)
     around.add(feedback.ADD, feedback.FeedbackService(room), feedback.FULL_NAME)
     return around

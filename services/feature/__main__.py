@@ -8,7 +8,7 @@ from services.feature.config import Config
 from services.feature.house import build
 from services.feature.server import SERVICE, FeatureService
 from thermesh import process
-from thermesh.rpc import Server
+from thermesh.rpc import Server, room_door
 from thermesh.v1 import feature_pb2_grpc
 
 # The encoder's thread and the event loop hand the interpreter to each other at
@@ -20,7 +20,7 @@ async def serve(config: Config) -> None:
     """Serve until a signal comes."""
     house = build(config)
     servicer = FeatureService(house.reader, house.embedder, house.metrics, config.budget_ms / 1000)
-    server = Server("feature", config.host, config.port, config.grace_seconds)
+    server = Server("feature", config.host, config.port, config.grace_seconds, room_door())
     server.add(feature_pb2_grpc.add_FeatureServiceServicer_to_server, servicer, SERVICE)
     await server.start()
     try:

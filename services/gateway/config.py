@@ -14,6 +14,12 @@ class Config:
     host: str = setting("THERMESH_HOST", "127.0.0.1", not_empty, "address to listen on")
     http_port: int = setting("THERMESH_GATEWAY_HTTP_PORT", 8080, between(0, 65535), "REST port")
     grpc_port: int = setting("THERMESH_GATEWAY_GRPC_PORT", 50050, between(0, 65535), "gRPC port")
+    tls_certificate: str = setting(
+        "THERMESH_GATEWAY_TLS_CERT_FILE",
+        "",
+        doc="PEM chain that both doors of the gateway show; empty: plaintext",
+    )
+    tls_key: str = setting("THERMESH_GATEWAY_TLS_KEY_FILE", "", doc="PEM key of that certificate")
     feature_target: str = setting(
         "THERMESH_FEATURE_TARGET", "127.0.0.1:50051", not_empty, "gRPC target of feature"
     )

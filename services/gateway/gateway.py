@@ -25,7 +25,7 @@ from services.gateway.rest.app import create_app
 from services.gateway.rest.doors import Doors
 from services.gateway.server import ChatService, FeedbackService, add_services
 from services.gateway.store import RedisStore
-from thermesh import rpc, telemetry
+from thermesh import rpc, telemetry, tls
 from thermesh.clock import Clock, SystemClock
 from thermesh.keys import Allowance
 
@@ -89,8 +89,9 @@ class Gateway:
             ping_seconds=config.ping_s,
         )
         self.app = create_app(doors)
-        self._http = HttpServer(self.app, config.host, config.http_port, config.grace_s)
-        self._grpc = rpc.Server("gateway", config.host, config.grpc_port, config.grace_s)
+        door = tls.public_door(config.tls_certificate, config.tls_key)
+        self._http = HttpServer(self.app, config.host, config.http_port, config.grace_s, door)
+        self._grpc = rpc.Server("gateway", config.host, config.grpc_port, config.grace_s, door)
         chat = ChatService(pipeline, inference, feature.listen, config.max_listening_s, gate)
         add_services(self._grpc, chat, FeedbackService(controller, gate))
 

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from thermesh.errors import Unavailable
+from thermesh.tls import Door
 
 KEEP_ALIVE_SECONDS = 30
 BACKLOG = 2048
@@ -37,6 +39,19 @@ class _Connection(H11Protocol):
             self.transport.close()
 
 
+class _Config(uvicorn.Config):
+    """uvicorn's settings, with a TLS context that follows its files."""
+
+    def __init__(self, app: ASGIApp, door: Door | None, **settings: Any) -> None:
+        super().__init__(app, **settings)
+        # Made now, so that a bad file is found before anything listens.
+        self._context = door.context() if door else None
+
+    def load(self) -> None:
+        super().load()
+        self.ssl = self._context
+
+
 class _Uvicorn(uvicorn.Server):
     """uvicorn's server, started and stopped by whoever owns the loop."""
 
@@ -54,13 +69,19 @@ class _Uvicorn(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves an ASGI application; `grace_seconds` is how long open answers may go on."""
+    """Serves an ASGI application; `grace_seconds` is how long open answers may go on.
 
-    def __init__(self, app: ASGIApp, host: str, port: int, grace_seconds: float) -> None:
+    With a `door` it speaks https.
+    """
+
+    def __init__(
+        self, app: ASGIApp, host: str, port: int, grace_seconds: float, door: Door | None = None
+    ) -> None:
         self._host = host
         self._port = port
-        config = uvicorn.Config(
+        config = _Config(
             app,
+            door,
             log_config=None,
             access_log=False,
             server_header=False,

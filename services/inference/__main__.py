@@ -7,19 +7,39 @@ import os
 import pathlib
 import socket
 
-import torch
-
-from services.inference import models
+from services.inference.bridge.config import BridgeConfig
 from services.inference.config import Config
-from services.inference.cores import physical_cores
-from services.inference.kernels import follow
-from services.inference.service import Service
 from thermesh import process
 from thermesh.models import locate
+from thermesh.settings import from_env
 
 
 async def serve(config: Config) -> None:
-    """Load the model, serve until SIGTERM or SIGINT, then drain."""
+    """Serve until SIGTERM or SIGINT, then drain."""
+    behind = from_env(BridgeConfig)
+    await (serve_bridge(config, behind) if behind.url else serve_engine(config))
+
+
+async def serve_bridge(config: Config, behind: BridgeConfig) -> None:
+    """Serve what an engine behind decodes; needs neither torch nor a model."""
+    # Not at the top: an engine of our own runs where httpx is not installed.
+    from services.inference.bridge.service import Service  # noqa: PLC0415
+
+    service = Service(config, behind)
+    await service.start()
+    await service.run_until_signal()
+
+
+async def serve_engine(config: Config) -> None:
+    """Load the model and decode here."""
+    # Not at the top: a bridge runs where torch is not installed.
+    import torch  # noqa: PLC0415
+
+    from services.inference import models  # noqa: PLC0415
+    from services.inference.cores import physical_cores  # noqa: PLC0415
+    from services.inference.kernels import follow  # noqa: PLC0415
+    from services.inference.service import Service  # noqa: PLC0415
+
     threads = config.threads or physical_cores()
     torch.set_num_threads(threads)
     name = config.model_name or pathlib.PurePath(config.model).stem.lower()

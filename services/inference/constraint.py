@@ -9,11 +9,12 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass
-from typing import Protocol
-
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from thermesh.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_TEXT_BYTES = 65_536
 MAX_OPTIONS = 256

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Protocol
 
 from services.inference import wire
-from services.inference.request import Source
-from services.inference.stream import Stream
+from services.inference.request import Plan, Source, Update
 from thermesh.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -20,6 +19,38 @@ from thermesh.errors import (
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_SECONDS = 10.0
+
+
+class Listener(Protocol):
+    """What a client's words are handed to: a stream of our engine, or of one behind us."""
+
+    def plan(self, plan: Plan) -> None:
+        """Take the controller's plan."""
+        ...
+
+    def refuse_plan(self, error: InvalidArgument) -> None:
+        """Take that it could not be read."""
+        ...
+
+    def update(self, update: Update) -> None:
+        """Take a change."""
+        ...
+
+    def refuse_update(self, update_id: int, error: InvalidArgument) -> None:
+        """Take that it could not be read."""
+        ...
+
+    def credit(self, tokens: int) -> None:
+        """Take leave to send more."""
+        ...
+
+    def cancel(self) -> None:
+        """Take that it shall end."""
+        ...
+
+    def fail(self, error: MeshError) -> None:
+        """Take that the client broke the rules."""
+        ...
 
 
 async def first_message(messages: Any) -> Any:
@@ -37,7 +68,7 @@ async def first_message(messages: Any) -> Any:
     return first.start
 
 
-async def listen(messages: Any, stream: Stream) -> None:
+async def listen(messages: Any, stream: Listener) -> None:
     """Hand on what the client says after `start` until it half-closes."""
     try:
         async for message in messages:
@@ -49,7 +80,7 @@ async def listen(messages: Any, stream: Stream) -> None:
         stream.fail(Internal("the stream could not be read"))
 
 
-def _hand_on(message: Any, stream: Stream) -> None:
+def _hand_on(message: Any, stream: Listener) -> None:
     match message.WhichOneof("message"):
         case "plan":
             _hand_on_plan(message.plan, stream)
@@ -65,7 +96,7 @@ def _hand_on(message: Any, stream: Stream) -> None:
             raise InvalidArgument("the message is empty or of an unknown kind", field="message")
 
 
-def _hand_on_plan(message: Any, stream: Stream) -> None:
+def _hand_on_plan(message: Any, stream: Listener) -> None:
     try:
         plan = wire.plan(message)
     except InvalidArgument as error:
@@ -74,7 +105,7 @@ def _hand_on_plan(message: Any, stream: Stream) -> None:
         stream.plan(plan)
 
 
-def _hand_on_update(message: Any, stream: Stream) -> None:
+def _hand_on_update(message: Any, stream: Listener) -> None:
     try:
         update = wire.update(message, Source.CLIENT)
     except InvalidArgument as error:

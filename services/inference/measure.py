@@ -10,23 +10,33 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import propagate
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import Tracer
 
-from services.inference.decoder import StepResult
-from services.inference.engine import Engine
 from services.inference.events import Applied, Load, Outcome
 from thermesh import semconv
 
+if TYPE_CHECKING:
+    from services.inference.decoder import StepResult
+
 _NANOSECONDS = 1_000
+
+
+class Loaded(Protocol):
+    """Whatever decodes, as far as it is measured."""
+
+    def load(self) -> Load:
+        """Return how busy it is."""
+        ...
 
 
 class Measurements:
     """Counts what comes out of the engine; pass `observe` to its listeners."""
 
-    def __init__(self, engine: Engine, model: str, meter: Meter, tracer: Tracer) -> None:
+    def __init__(self, engine: Loaded, model: str, meter: Meter, tracer: Tracer) -> None:
         self._engine = engine
         self._model = model
         self._tracer = tracer
@@ -52,8 +62,12 @@ class Measurements:
             if isinstance(event, Applied):
                 self.updates[event.source.value] += 1
         for _, outcome in result.outcomes:
-            self._count(outcome)
-            self._trace(outcome)
+            self.account(outcome)
+
+    def account(self, outcome: Outcome) -> None:
+        """Count and trace one request that is over."""
+        self._count(outcome)
+        self._trace(outcome)
 
     def _count(self, outcome: Outcome) -> None:
         usage = outcome.usage

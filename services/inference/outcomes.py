@@ -11,16 +11,18 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.inference import wire
 from services.inference.backoff import Backoff
-from services.inference.decoder import StepResult
 from services.inference.events import Outcome
 from thermesh.errors import DeadlineExceeded, Internal, MeshError, ResourceExhausted, Unavailable
 from thermesh.rpc import translated
 from thermesh.telemetry import span_from
 from thermesh.v1 import common_pb2, controller_pb2, controller_pb2_grpc
+
+if TYPE_CHECKING:
+    from services.inference.decoder import StepResult
 
 log = logging.getLogger(__name__)
 

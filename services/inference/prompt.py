@@ -67,13 +67,13 @@ class Prompts:
         if start.model not in {"", self.model}:
             message = f"model {start.model!r} is not served here; {self.model!r} is"
             raise NotFound(message, field="start.model")
-        _check(start)
+        check(start)
         chosen = start.sampling or sampling.DEFAULT
         chosen.validate("start.sampling", self.encoder.vocabulary_size)
         prompt_ids = self._prompt_ids(start)
         grace_ms = start.plan_grace_ms or DEFAULT_PLAN_GRACE_MS
         return Request(
-            context=_named(start.context),
+            context=named(start.context),
             prompt_ids=prompt_ids,
             sampling=chosen,
             seed=secrets.randbits(64) if start.seed is None else start.seed,
@@ -84,7 +84,7 @@ class Prompts:
             plan_grace_seconds=grace_ms / 1000,
             initial_credit=start.initial_credit,
             ignore_end_of_sequence=start.ignore_end_of_sequence,
-            deadline=self._deadline(start.context, remaining_seconds),
+            deadline=deadline_of(start.context, remaining_seconds, self.clock),
             constraint=matcher,
         )
 
@@ -130,18 +130,24 @@ class Prompts:
             raise InvalidArgument(message, field=field)
         return tuple(token_ids)
 
-    def _deadline(self, context: Context, remaining_seconds: float | None) -> float | None:
-        left = [] if remaining_seconds is None else [remaining_seconds]
-        if context.deadline_unix_ms:
-            left.append((context.deadline_unix_ms - self.clock.unix_ms()) / 1000)
-        if not left:
-            return None
-        if min(left) <= 0:
-            raise DeadlineExceeded("the deadline of the request passed before it arrived")
-        return self.clock.monotonic() + min(left)
+
+def deadline_of(context: Context, remaining_seconds: float | None, clock: Clock) -> float | None:
+    """Return when a request must be over, on the monotonic clock; None: never.
+
+    Raises DeadlineExceeded where that was already.
+    """
+    left = [] if remaining_seconds is None else [remaining_seconds]
+    if context.deadline_unix_ms:
+        left.append((context.deadline_unix_ms - clock.unix_ms()) / 1000)
+    if not left:
+        return None
+    if min(left) <= 0:
+        raise DeadlineExceeded("the deadline of the request passed before it arrived")
+    return clock.monotonic() + min(left)
 
 
-def _named(context: Context) -> Context:
+def named(context: Context) -> Context:
+    """Return `context` with a request id and a tenant."""
     return replace(
         context,
         request_id=context.request_id or f"req-{uuid.uuid4().hex}",
@@ -149,7 +155,8 @@ def _named(context: Context) -> Context:
     )
 
 
-def _check(start: Start) -> None:
+def check(start: Start) -> None:
+    """Refuse names, stop strings and numbers out of bounds; nothing here depends on a model."""
     for name in ("request_id", "session_id", "tenant"):
         if not _NAME.fullmatch(getattr(start.context, name)):
             field = f"start.context.{name}"

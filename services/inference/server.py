@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from services.inference import conversation, wire
+from services.inference.capabilities import Capabilities
 from services.inference.engine import Engine
 from services.inference.events import Ended, Event
 from services.inference.grammar import Grammars
@@ -14,6 +15,7 @@ from services.inference.prompt import Prompts
 from services.inference.request import Request
 from services.inference.scoring import Scorer
 from services.inference.stream import Stream
+from services.inference.wire.capabilities import capabilities
 from thermesh.rpc import Server, remaining_seconds
 from thermesh.telemetry import current_traceparent
 from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
@@ -77,6 +79,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             max_waiting=self._engine.limits.max_waiting,
             page_size=self._engine.limits.page_size,
             created_unix_s=self._model.created_unix_s,
+            capabilities=capabilities(Capabilities()),
         )
 
     async def Tokenize(

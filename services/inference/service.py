@@ -78,7 +78,9 @@ class Service:
         )
         self._scorer = Scorer(model.network)
         prompts = Prompts(model.name, model.tokenizer, self.engine.token_capacity, clock)
-        self.server = rpc.Server("inference", config.host, config.port, config.grace_seconds)
+        self.server = rpc.Server(
+            "inference", config.host, config.port, config.grace_seconds, rpc.room_door()
+        )
         self._grammars = Grammars(model.tokenizer, vocabulary_size)
         add_to(
             self.server,

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -29,11 +29,13 @@ LEARNER = (
 class Mesh:
     """Starts, stops and kills the processes of one mesh.
 
-    Names are the four rooms, `learner` and `redis`.
+    Names are the four rooms, `learner` and `redis`. `settings` are environment
+    variables of all of them.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, settings: dict[str, str] | None = None) -> None:
         self.folder = folder
+        self._settings = settings or {}
         (folder / "redis").mkdir()
         self.redis = RedisServer(folder / "redis")
         self.ports = {room: free_port() for room in (*ROOMS, "http")}
@@ -110,6 +112,11 @@ class Mesh:
         load = await self.load()
         return not (load.running or load.waiting or load.kv_pages_used or load.open_streams)
 
+    async def is_serving_in_plaintext(self, room: str) -> bool:
+        """Whether a room answers one who shows and asks for no certificate."""
+        async with channel(self.target(room)) as peer:
+            return await rpc.is_serving(peer, timeout=5)
+
     async def _serving(self, room: str) -> bool:
         if self._processes[room].poll() is not None:
             raise AssertionError(f"{room} ended:\n{self.log(room)[-3000:]}")
@@ -143,6 +150,7 @@ class Mesh:
             "THERMESH_GATEWAY_EXTRACT_BUDGET_MS": "5000",
             "THERMESH_GATEWAY_DECIDE_BUDGET_MS": "5000",
             "THERMESH_GATEWAY_PLAN_GRACE_MS": "1000",
+            **self._settings,
         }
 
 
@@ -166,6 +174,22 @@ def shared_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         yield mesh
     finally:
         mesh.stop_all()
+
+
+@pytest.fixture
+def mesh_of(tmp_path: pathlib.Path) -> Iterator[Callable[[dict[str, str]], Mesh]]:
+    """Starts a mesh of one's own with these settings; ended with the test."""
+    started: list[Mesh] = []
+
+    def start(settings: dict[str, str]) -> Mesh:
+        own = Mesh(tmp_path, settings)
+        started.append(own)
+        own.start_all()
+        return own
+
+    yield start
+    for own in started:
+        own.stop_all()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from thermesh.cli.config import UpConfig
 from thermesh.client import Applied, End, Event, MeshClient, Options, Plan, Rejected, Tokens
 from thermesh.errors import InvalidArgument, MeshError
 from thermesh.settings import from_env
+from thermesh.tls import Trust
 
 HELP = "talk with the mesh in this terminal"
 COMMANDS = """\
@@ -36,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", default="auto", help="a number, or auto (default)")
     parser.add_argument("--max-tokens", type=int, default=0, metavar="N")
     parser.add_argument("--model", default="")
+    parser.add_argument("--tls", action="store_true", help="the gateway's door has a certificate")
+    parser.add_argument(
+        "--ca-file", default="", metavar="PEM", help="authorities it is checked by; implies --tls"
+    )
     parser.add_argument("--api-key", default="", help="better in the environment: THERMESH_API_KEY")
 
 
@@ -49,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         model=arguments.model,
     )
     with asyncio.Runner() as runner:
-        mesh = runner.run(_connect(server, arguments.api_key or config.api_key))
+        trust = Trust(arguments.ca_file) if arguments.tls or arguments.ca_file else None
+        mesh = runner.run(_connect(server, arguments.api_key or config.api_key, trust))
         try:
             if arguments.message:
                 runner.run(talk.ask(mesh, arguments.message))
@@ -164,8 +170,8 @@ def end_line(end: End) -> str:
     )
 
 
-async def _connect(server: str, api_key: str) -> MeshClient:
-    return MeshClient(server, api_key=api_key)
+async def _connect(server: str, api_key: str, trust: Trust | None) -> MeshClient:
+    return MeshClient(server, api_key=api_key, trust=trust)
 
 
 def _read() -> str | None:

@@ -20,6 +20,11 @@ class UpConfig:
     gateway_grpc_port: int = setting(
         "THERMESH_GATEWAY_GRPC_PORT", 50050, _port, "port of ChatService and FeedbackService"
     )
+    tls_certificate: str = setting(
+        "THERMESH_GATEWAY_TLS_CERT_FILE",
+        "",
+        doc="PEM chain that both doors of the gateway show; empty: plaintext",
+    )
     feature_port: int = setting("THERMESH_FEATURE_PORT", 50051, _port, "port of FeatureService")
     controller_port: int = setting(
         "THERMESH_CONTROLLER_PORT", 50052, _port, "port of ControllerService"
@@ -62,6 +67,11 @@ class UpConfig:
     grace_seconds: float = setting(
         "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"
     )
+
+    @property
+    def scheme(self) -> str:
+        """What the gateway's REST door speaks."""
+        return "https" if self.tls_certificate else "http"
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ def programs(
         _python("services.gateway"),
         _limited(shared, threads=1),
         state / "logs" / "gateway.log",
-        probes.http(_reachable(config.host), http_port),
-        f"http://{join(config.host, http_port)}",
+        probes.http(_reachable(config.host), http_port, tls=bool(config.tls_certificate)),
+        f"{config.scheme}://{join(config.host, http_port)}",
     )
     return (_worker(shared, state), *rooms, gateway)
 

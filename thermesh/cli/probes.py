@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pathlib
+import ssl
 from collections.abc import Awaitable, Callable
 
 from thermesh import rpc
@@ -31,12 +32,13 @@ def grpc(target: str) -> Probe:
     return is_ready
 
 
-def http(host: str, port: int, path: str = "/readyz") -> Probe:
-    """Ask for a 200 over HTTP."""
+def http(host: str, port: int, path: str = "/readyz", *, tls: bool = False) -> Probe:
+    """Ask for a 200 over HTTP, or over HTTPS from a process of our own, whoever it says it is."""
+    context = _unverified() if tls else None
 
     async def is_ready() -> bool:
         request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-        answer = await _exchange(host, port, request.encode())
+        answer = await _exchange(host, port, request.encode(), context)
         return answer.startswith(b"HTTP/1.1 200")
 
     return is_ready
@@ -60,8 +62,17 @@ def worker(log_path: pathlib.Path) -> Probe:
     return is_ready
 
 
-async def _exchange(host: str, port: int, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection(host, port)
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def _exchange(
+    host: str, port: int, request: bytes, context: ssl.SSLContext | None = None
+) -> bytes:
+    reader, writer = await asyncio.open_connection(host, port, ssl=context)
     try:
         writer.write(request)
         return await reader.readline()

@@ -187,16 +187,18 @@ def welcome(
 ) -> str:
     """Return what to do with a mesh that is ready."""
     numbers = {port.variable: port.number for port in chosen}
-    page = mesh.join(config.host, numbers["THERMESH_GATEWAY_HTTP_PORT"])
+    address = mesh.join(config.host, numbers["THERMESH_GATEWAY_HTTP_PORT"])
+    page = f"{config.scheme}://{address}"
     door = mesh.join(config.host, numbers["THERMESH_GATEWAY_GRPC_PORT"])
+    secure = " --tls" if config.tls_certificate else ""
     return f"""
 ready after {seconds:.1f} s
 
-  page     http://{page}/
-  chat     thermesh chat --server {door}
-  curl     curl -N http://{page}/v1/chat/completions -H 'content-type: application/json' \\
+  page     {page}/
+  chat     thermesh chat --server {door}{secure}
+  curl     curl -N {page}/v1/chat/completions -H 'content-type: application/json' \\
              -d '{{"stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-  openai   OpenAI(base_url="http://{page}/v1", api_key="none")
+  openai   OpenAI(base_url="{page}/v1", api_key="none")
   logs     {state / "logs"}
 
 Ctrl-C stops it.

@@ -40,6 +40,21 @@ class ComputePath(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COMPUTE_PATH_STANDARD: _ClassVar[ComputePath]
     COMPUTE_PATH_HEAVY: _ClassVar[ComputePath]
 
+class ProgramKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PROGRAM_KIND_UNSPECIFIED: _ClassVar[ProgramKind]
+    PROGRAM_KIND_FIXED: _ClassVar[ProgramKind]
+    PROGRAM_KIND_EDT: _ClassVar[ProgramKind]
+    PROGRAM_KIND_DYNATEMP: _ClassVar[ProgramKind]
+
+class GuardMember(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GUARD_MEMBER_UNSPECIFIED: _ClassVar[GuardMember]
+    GUARD_MEMBER_TOP_N_SIGMA: _ClassVar[GuardMember]
+    GUARD_MEMBER_MIN_P: _ClassVar[GuardMember]
+    GUARD_MEMBER_TOP_P: _ClassVar[GuardMember]
+    GUARD_MEMBER_TOP_K: _ClassVar[GuardMember]
+
 class PlanSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PLAN_SOURCE_UNSPECIFIED: _ClassVar[PlanSource]
@@ -92,6 +107,15 @@ COMPUTE_PATH_UNSPECIFIED: ComputePath
 COMPUTE_PATH_LIGHT: ComputePath
 COMPUTE_PATH_STANDARD: ComputePath
 COMPUTE_PATH_HEAVY: ComputePath
+PROGRAM_KIND_UNSPECIFIED: ProgramKind
+PROGRAM_KIND_FIXED: ProgramKind
+PROGRAM_KIND_EDT: ProgramKind
+PROGRAM_KIND_DYNATEMP: ProgramKind
+GUARD_MEMBER_UNSPECIFIED: GuardMember
+GUARD_MEMBER_TOP_N_SIGMA: GuardMember
+GUARD_MEMBER_MIN_P: GuardMember
+GUARD_MEMBER_TOP_P: GuardMember
+GUARD_MEMBER_TOP_K: GuardMember
 PLAN_SOURCE_UNSPECIFIED: PlanSource
 PLAN_SOURCE_POLICY: PlanSource
 PLAN_SOURCE_PINNED: PlanSource
@@ -247,6 +271,20 @@ class OutputConstraint(_message.Message):
     choice: ChoiceConstraint
     lark: str
     def __init__(self, json_object: _Optional[_Union[JsonObjectConstraint, _Mapping]] = ..., json_schema: _Optional[str] = ..., regex: _Optional[str] = ..., choice: _Optional[_Union[ChoiceConstraint, _Mapping]] = ..., lark: _Optional[str] = ...) -> None: ...
+
+class Capabilities(_message.Message):
+    __slots__ = ("programs", "guards", "compute_paths", "can_update", "tells_entropy")
+    PROGRAMS_FIELD_NUMBER: _ClassVar[int]
+    GUARDS_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_PATHS_FIELD_NUMBER: _ClassVar[int]
+    CAN_UPDATE_FIELD_NUMBER: _ClassVar[int]
+    TELLS_ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    programs: _containers.RepeatedScalarFieldContainer[ProgramKind]
+    guards: _containers.RepeatedScalarFieldContainer[GuardMember]
+    compute_paths: _containers.RepeatedScalarFieldContainer[ComputePath]
+    can_update: bool
+    tells_entropy: bool
+    def __init__(self, programs: _Optional[_Iterable[_Union[ProgramKind, str]]] = ..., guards: _Optional[_Iterable[_Union[GuardMember, str]]] = ..., compute_paths: _Optional[_Iterable[_Union[ComputePath, str]]] = ..., can_update: bool = ..., tells_entropy: bool = ...) -> None: ...
 
 class DecodingPlan(_message.Message):
     __slots__ = ("decision_id", "policy_version", "source", "sampling", "token_budget", "compute_path", "task", "scenario", "log_density", "explored", "seed", "policy_temperature", "propensity")

@@ -90,7 +90,7 @@ class DescribeModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeModelResponse(_message.Message):
-    __slots__ = ("model", "architecture", "context_length", "vocabulary_size", "parameter_count", "weight_format", "kernels", "compute_paths", "max_running", "max_waiting", "page_size", "created_unix_s")
+    __slots__ = ("model", "architecture", "context_length", "vocabulary_size", "parameter_count", "weight_format", "kernels", "compute_paths", "max_running", "max_waiting", "page_size", "created_unix_s", "capabilities")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,7 @@ class DescribeModelResponse(_message.Message):
     MAX_WAITING_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     CREATED_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     model: str
     architecture: str
     context_length: int
@@ -115,7 +116,8 @@ class DescribeModelResponse(_message.Message):
     max_waiting: int
     page_size: int
     created_unix_s: int
-    def __init__(self, model: _Optional[str] = ..., architecture: _Optional[str] = ..., context_length: _Optional[int] = ..., vocabulary_size: _Optional[int] = ..., parameter_count: _Optional[int] = ..., weight_format: _Optional[str] = ..., kernels: _Optional[str] = ..., compute_paths: _Optional[_Iterable[_Union[_common_pb2.ComputePath, str]]] = ..., max_running: _Optional[int] = ..., max_waiting: _Optional[int] = ..., page_size: _Optional[int] = ..., created_unix_s: _Optional[int] = ...) -> None: ...
+    capabilities: _common_pb2.Capabilities
+    def __init__(self, model: _Optional[str] = ..., architecture: _Optional[str] = ..., context_length: _Optional[int] = ..., vocabulary_size: _Optional[int] = ..., parameter_count: _Optional[int] = ..., weight_format: _Optional[str] = ..., kernels: _Optional[str] = ..., compute_paths: _Optional[_Iterable[_Union[_common_pb2.ComputePath, str]]] = ..., max_running: _Optional[int] = ..., max_waiting: _Optional[int] = ..., page_size: _Optional[int] = ..., created_unix_s: _Optional[int] = ..., capabilities: _Optional[_Union[_common_pb2.Capabilities, _Mapping]] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
     __slots__ = ("chat", "text")
