@@ -56,7 +56,9 @@ def plan(rows: int, matrix: Matrix, outputs: int, *, may_split: bool) -> Plan:
         block_m = 16 if rows <= 16 else 32 if rows <= 32 else 64
         split = _split(outputs // 32, matrix, 128, may_split)
         return Plan(block_m, 32, 128, split, 4, 4)
-    return Plan(64, 64, 64, 1, 4) if outputs < 2048 else Plan(128, 128, 64, 1, 8)
+    if outputs < 2048 or outputs < matrix.outputs:
+        return Plan(64, 64, 64, 1, 4)  # a gated tile has two sums, which fill the registers
+    return Plan(128, 128, 64, 1, 8)
 
 
 def _split(tiles: int, matrix: Matrix, block_k: int, may_split: bool) -> int:
