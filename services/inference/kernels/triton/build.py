@@ -33,7 +33,7 @@ def network(
         weights = from_tensors(config, cast("Tensors", source), device, share)
     else:
         dtype = torch.bfloat16 if found.device == "cuda" else torch.float32
-        weights = from_weights(config, cast("Weights", source), device, share, dtype)
+        weights = from_weights(config, source, device, share, dtype)
     if share.world == 1:
         return GpuNetwork(config, weights, operations, device, kv_dtype=kv_dtype)
     part = GpuNetwork(
