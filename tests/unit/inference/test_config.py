@@ -18,8 +18,8 @@ def test_defaults_serve_the_packaged_model() -> None:
 
 def test_a_bad_value_stops_the_start() -> None:
     """The message names the variable and what is allowed."""
-    with pytest.raises(BadSetting, match=r"THERMESH_KV_PAGES.*from 1"):
-        from_env(Config, {"THERMESH_KV_PAGES": "0"})
+    with pytest.raises(BadSetting, match=r"THERMESH_KV_PAGES.*from 0"):
+        from_env(Config, {"THERMESH_KV_PAGES": "-1"})
 
 
 def test_at_least_one_core_is_used() -> None:
