@@ -65,9 +65,9 @@ class Config:
     )
     kv_pages: int = setting(
         "THERMESH_KV_PAGES",
-        1024,
-        between(1, 1 << 24),
-        "pages of 16 tokens in the KV cache; memory is taken as pages are used",
+        0,
+        between(0, 1 << 24),
+        "pages of 16 tokens in the KV cache; 0: 1024 on a CPU, what fits beside the model on a GPU",
     )
     load_interval_seconds: float = setting(
         "THERMESH_LOAD_INTERVAL_SECONDS", 1.0, between(0.05, 60), "most time between load reports"
@@ -110,4 +110,10 @@ class KernelsConfig:
         "f16",
         one_of("f16", "int8"),
         "keys and values: half precision, or 8 bits with a scale for each token and head",
+    )
+    device: str = setting(
+        "THERMESH_DEVICE",
+        "auto",
+        one_of("auto", "cpu", "cuda"),
+        "where the network runs: NVIDIA GPUs, the CPU, or a GPU where there is one that fits",
     )

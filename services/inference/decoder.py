@@ -16,11 +16,12 @@ import torch
 
 from services.inference.batching import batch_of
 from services.inference.budget import Work
+from services.inference.drawing import draw
 from services.inference.events import Event, FinishReason, Load, Reader, StepResult
 from services.inference.kernels import Sparsity, StepBatch
 from services.inference.pages import PageAllocator
 from services.inference.request import Plan, Update
-from services.inference.sampler import Drawn, Row, sample
+from services.inference.sampler import Drawn, Row
 from services.inference.scheduler import Limits, Scheduler
 from services.inference.sequence import Sequence
 from thermesh.clock import Clock
@@ -233,7 +234,8 @@ class Decoder:
         if not ready:
             return []
         logits = torch.stack([sequence.logits for sequence in ready])
-        return list(zip(ready, sample(logits, rows), strict=True))
+        drawn = draw(self._network, self._cache, logits, rows, ready)
+        return list(zip(ready, drawn, strict=True))
 
     def _record(self, sequence: Sequence, drawn: Drawn | None) -> None:
         if drawn is None:

@@ -47,7 +47,8 @@ class Limits:
 
     `stretch` is how many times as long as without prefills a step may take,
     `burst_seconds` how long for a short prompt that joins as a whole;
-    `prefix_share` how much of the KV cache may hold pages that nobody uses.
+    `prefix_share` how much of the KV cache may hold pages that nobody uses. A
+    network that looks ahead gets room for one token more, where there is some.
     """
 
     max_running: int = 32
@@ -60,6 +61,7 @@ class Limits:
     prefix_share: float = 0.5
     prefix_cache: bool = True
     speculation: bool = True
+    looks_ahead: bool = False
 
     @property
     def max_requests(self) -> int:
@@ -158,7 +160,18 @@ class Scheduler:
         self._take_prompts(step)
         if allowance and step.sequences == decoding:
             self._guess(decoding, step)
-        return step.work()
+        work = step.work()
+        if self.limits.looks_ahead:
+            self._reserve(work)
+        return work
+
+    def _reserve(self, work: list[Work]) -> None:
+        """Give sequences a page for the token after the next; nobody gives way for it."""
+        for item in work:
+            sequence = item.sequence
+            wanted = self._pages_for(len(sequence.token_ids) + 1)
+            if len(sequence.pages) < wanted and self.pages.can_allocate(1):
+                sequence.pages += self.pages.allocate(1)
 
     def _burst(self, step: StepBudget) -> int:
         """Return how many tokens the first request that waits lacks, where it may

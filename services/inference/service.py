@@ -17,6 +17,7 @@ from opentelemetry.metrics import Observation
 from services.inference.acceptance import Acceptances
 from services.inference.config import Config
 from services.inference.decoder import Decoder
+from services.inference.drawing import DrawingNetwork
 from services.inference.engine import Engine
 from services.inference.grammar import Grammars
 from services.inference.kernels import PAGE_SIZE
@@ -52,9 +53,10 @@ class Service:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        limits = _limits(config)
+        limits = _limits(config, looks_ahead=isinstance(model.network, DrawingNetwork))
+        kv_pages = config.kv_pages or model.network.fitting_pages(config.step_tokens)
         vocabulary_size = model.config.vocabulary_size
-        decoder = Decoder(model.network, model.tokenizer, limits, config.kv_pages, clock)
+        decoder = Decoder(model.network, model.tokenizer, limits, kv_pages, clock)
         self.engine = Engine(
             decoder,
             limits,
@@ -151,7 +153,7 @@ def _guesses(acceptances: Acceptances) -> list[Observation]:
     ]
 
 
-def _limits(config: Config) -> Limits:
+def _limits(config: Config, *, looks_ahead: bool) -> Limits:
     return Limits(
         max_running=config.max_running,
         max_waiting=config.max_waiting,
@@ -162,5 +164,7 @@ def _limits(config: Config) -> Limits:
         burst_seconds=config.step_burst_ms / 1e3,
         prefix_share=config.prefix_share,
         prefix_cache=config.prefix_cache,
-        speculation=config.speculation,
+        # A network that looks ahead already computes the next token unasked.
+        speculation=config.speculation and not looks_ahead,
+        looks_ahead=looks_ahead,
     )

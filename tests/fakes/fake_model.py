@@ -58,6 +58,10 @@ class FakeNetwork:
     def use_threads(self, count: int) -> None:
         """Nothing to share among cores."""
 
+    def fitting_pages(self, step_tokens: int) -> int:  # as networks on a CPU
+        """Return how many pages there is room for."""
+        return 1024
+
     def new_cache(self, pages: int) -> FakeCache:
         """Return an empty cache."""
         return FakeCache(pages)

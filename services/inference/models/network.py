@@ -66,6 +66,10 @@ class Network:
         """Compute with `count` cores when called from this thread."""
         torch.set_num_threads(count)
 
+    def fitting_pages(self, step_tokens: int) -> int:  # noqa: ARG002  # a GPU's concern
+        """Return how many pages a cache should have: memory is taken as they are used."""
+        return 1024
+
     def new_cache(self, pages: int) -> PagedCache:
         """Return an empty cache of `pages` pages; memory is taken as pages are written."""
         config = self.config

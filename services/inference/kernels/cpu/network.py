@@ -90,6 +90,10 @@ class CpuNetwork:
         self._threads = count
         torch.set_num_threads(1)
 
+    def fitting_pages(self, step_tokens: int) -> int:  # noqa: ARG002  # a GPU's concern
+        """Return how many pages a cache should have: memory is taken as they are used."""
+        return 1024
+
     def new_cache(self, pages: int) -> CpuCache:
         """Return an empty cache of `pages` pages; memory is taken as pages are written."""
         layers, kv_heads, head_size = self._sizes
