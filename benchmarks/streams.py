@@ -30,10 +30,10 @@ from services.inference.decoder import Decoder
 from services.inference.engine import Engine
 from services.inference.events import Ended, Token
 from services.inference.kernels import PAGE_SIZE, Span, StepBatch
+from services.inference.limits import Limits
 from services.inference.models import load
 from services.inference.request import Context, Request
 from services.inference.sampling import Fixed, Sampling
-from services.inference.scheduler import Limits
 from services.inference.stream import Stream
 from thermesh import models
 from thermesh.clock import SystemClock

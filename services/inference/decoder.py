@@ -19,10 +19,11 @@ from services.inference.budget import Work
 from services.inference.drawing import draw
 from services.inference.events import Event, FinishReason, Load, Reader, StepResult
 from services.inference.kernels import Sparsity, StepBatch
+from services.inference.limits import Limits
 from services.inference.pages import PageAllocator
 from services.inference.request import Plan, Update
 from services.inference.sampler import Drawn, Row
-from services.inference.scheduler import Limits, Scheduler
+from services.inference.scheduler import Scheduler
 from services.inference.sequence import Sequence
 from thermesh.clock import Clock
 from thermesh.errors import DeadlineExceeded, Internal, MeshError

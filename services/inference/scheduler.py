@@ -27,46 +27,15 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from services.inference.budget import StepBudget, Work
 from services.inference.drafting import Draft
+from services.inference.limits import Limits, refuse_when_full
 from services.inference.pacing import Pace
 from services.inference.pages import PageAllocator
 from services.inference.prefix import PrefixCache, is_prefilling
 from services.inference.sequence import Sequence
 from services.inference.speculation import Speculation
-from thermesh.errors import ResourceExhausted
-
-RETRY_AFTER_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of the engine: sequences, waiting requests, tokens a step.
-
-    `stretch` is how many times as long as without prefills a step may take,
-    `burst_seconds` how long for a short prompt that joins as a whole;
-    `prefix_share` how much of the KV cache may hold pages that nobody uses. A
-    network that looks ahead gets room for one token more, where there is some.
-    """
-
-    max_running: int = 32
-    max_waiting: int = 64
-    step_tokens: int = 512
-    prefill_chunk: int = 256
-    page_size: int = 16
-    stretch: float = 2.0
-    burst_seconds: float = 0.12
-    prefix_share: float = 0.5
-    prefix_cache: bool = True
-    speculation: bool = True
-    looks_ahead: bool = False
-
-    @property
-    def max_requests(self) -> int:
-        """Most requests in the engine."""
-        return self.max_running + self.max_waiting
 
 
 class Scheduler:
@@ -168,10 +137,7 @@ class Scheduler:
     def _reserve(self, work: list[Work]) -> None:
         """Give sequences a page for the token after the next; nobody gives way for it."""
         for item in work:
-            sequence = item.sequence
-            wanted = self._pages_for(len(sequence.token_ids) + 1)
-            if len(sequence.pages) < wanted and self.pages.can_allocate(1):
-                sequence.pages += self.pages.allocate(1)
+            self._grow_if_free(item.sequence, len(item.sequence.token_ids) + 1)
 
     def _burst(self, step: StepBudget) -> int:
         """Return how many tokens the first request that waits lacks, where it may
@@ -293,16 +259,6 @@ class Scheduler:
 
     def _pages_for(self, token_count: int) -> int:
         return -(-token_count // self.limits.page_size)
-
-
-def refuse_when_full(request_count: int, limits: Limits) -> None:
-    """Raise ResourceExhausted where one more request is one too many."""
-    if request_count >= limits.max_requests:
-        raise ResourceExhausted(
-            f"the engine runs {limits.max_running} and holds {limits.max_waiting} waiting"
-            " requests; try again later",
-            retry_after=RETRY_AFTER_SECONDS,
-        )
 
 
 def _order(sequence: Sequence) -> tuple[int, float, int]:

@@ -21,10 +21,10 @@ from services.inference.drawing import DrawingNetwork
 from services.inference.engine import Engine
 from services.inference.grammar import Grammars
 from services.inference.kernels import PAGE_SIZE
+from services.inference.limits import Limits
 from services.inference.measure import Measurements
 from services.inference.outcomes import OutcomeSpool, reporter
 from services.inference.prompt import Prompts
-from services.inference.scheduler import Limits
 from services.inference.scoring import Scorer
 from services.inference.server import InferenceService, add_to
 from services.inference.steer import Steering

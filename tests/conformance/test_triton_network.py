@@ -18,9 +18,9 @@ from services.inference.kernels.triton import reference, status
 from services.inference.kernels.triton.graphs import shape_of
 from services.inference.kernels.triton.network import GpuNetwork
 from services.inference.kernels.triton.weights import Share, from_tensors, from_weights
+from services.inference.limits import Limits
 from services.inference.request import Context, Request
 from services.inference.sampling import Fixed, Guard, Sampling
-from services.inference.scheduler import Limits
 from services.inference.sequence import Sequence
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.testing import FakeClock

@@ -12,9 +12,9 @@ from fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
 
 from services.inference.decoder import Decoder
 from services.inference.events import Ended, Token
+from services.inference.limits import Limits
 from services.inference.request import Context, Priority, Request
 from services.inference.sampling import Fixed, Sampling
-from services.inference.scheduler import Limits
 from services.inference.sequence import Sequence
 from thermesh.testing import FakeClock
 

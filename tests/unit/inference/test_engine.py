@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from services.inference.decoder import Decoder
 from services.inference.engine import Engine
 from services.inference.events import Applied, Ended, FinishReason, Token
+from services.inference.limits import Limits
 from services.inference.request import Plan, Priority, Source, Update
 from services.inference.sampling import Fixed, Sampling
-from services.inference.scheduler import Limits
 from services.inference.stream import MAX_PENDING_COMMANDS, Stream
 from services.inference.warmup import warm_up
 from thermesh.clock import SystemClock

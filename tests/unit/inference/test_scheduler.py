@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.inference.limits import Limits
 from services.inference.pacing import Pace
 from services.inference.pages import PageAllocator
 from services.inference.request import Context, Priority, Request
 from services.inference.sampling import Fixed, Sampling
-from services.inference.scheduler import Limits, Scheduler
+from services.inference.scheduler import Scheduler
 from services.inference.sequence import Sequence
 from thermesh.errors import ResourceExhausted
 
