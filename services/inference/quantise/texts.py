@@ -88,7 +88,7 @@ def sampled(
     fresh = [list(row) for row in rows]
     while any(len(row) < length for row in rows):
         logits = network.step(_batch(rows, fresh, pages), cache)
-        drawn = torch.multinomial(torch.softmax(logits, -1), 1, generator=generator)
+        drawn = torch.multinomial(torch.softmax(logits.cpu(), -1), 1, generator=generator)
         fresh = [[int(token)] for token in drawn]
         for row, new in zip(rows, fresh, strict=True):
             row.extend(new)
