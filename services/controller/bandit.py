@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.controller.capabilities import USUAL
 from services.controller.shapes import expected_loss
 from thermesh.features import TASKS
 
@@ -188,10 +189,16 @@ def best(parameters: Parameters, context: int, allowed: NDArray[np.bool_]) -> in
     return int(np.argmax(np.where(allowed, mean, -np.inf)))
 
 
-def allowed_within(actions: tuple[Action, ...], lower: float, upper: float) -> NDArray[np.bool_]:
-    """Return which actions lie in the range of temperature, [actions]."""
+def allowed_within(
+    actions: tuple[Action, ...],
+    lower: float,
+    upper: float,
+    paths: tuple[str, ...] = USUAL.paths,
+) -> NDArray[np.bool_]:
+    """Return which actions lie in the range of temperature and on one of `paths`, [actions]."""
     temperatures = np.array([action.temperature for action in actions])
-    return np.asarray((temperatures >= lower - 1e-9) & (temperatures <= upper + 1e-9))
+    has_path = np.array([action.path in paths for action in actions])
+    return np.asarray((temperatures >= lower - 1e-9) & (temperatures <= upper + 1e-9) & has_path)
 
 
 def updated(

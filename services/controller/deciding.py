@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from services.controller.capabilities import USUAL, Capabilities
 from services.controller.courses import Courses
 from services.controller.decision import Constraints, Decision, Observation, decide
 from services.controller.metrics import Metrics
@@ -42,6 +43,8 @@ class Decider:
         context: Context,
         model: str,
         route: str,
+        *,
+        capabilities: Capabilities = USUAL,
     ) -> Decision:
         """Return the decision for one request; raises InvalidArgument for its scenario."""
         began = time.perf_counter()
@@ -49,7 +52,14 @@ class Decider:
         mode = state.mode_of(route, constraints.mode)
         live, trial = state.snapshot, state.candidate
         snapshot = trial.chosen(self._key(context), live) if trial else live
-        decision = decide(snapshot, observation, constraints, mode, self._generator)
+        decision = decide(
+            snapshot,
+            observation,
+            constraints,
+            mode,
+            self._generator,
+            capabilities=capabilities,
+        )
         if trial is not None:
             decision = trial.noted(decision, live, self._generator)
         self._courses.remember(decision)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from services.controller.bandit import Action
+from services.controller.capabilities import USUAL, Capabilities
 from services.controller.envelope import GUARDS, Envelope, envelope_of
 from services.controller.policy import NEUTRAL, Draw, PolicySnapshot, Vector
 from services.controller.sampling import (
@@ -117,9 +118,11 @@ def decide(
     constraints: Constraints,
     mode: Mode,
     generator: np.random.Generator,
+    *,
+    capabilities: Capabilities = USUAL,
 ) -> Decision:
     """Decide one request; raise InvalidArgument for an unknown scenario."""
-    envelope = envelope_of(constraints.scenario, observation.task)
+    envelope = envelope_of(constraints.scenario, observation.task).within(capabilities)
     envelope = envelope.narrowed(constraints.temperature_range)
     randomness = generator.bytes(24)
     draw = _draw(snapshot, observation, envelope, mode, generator)
@@ -130,7 +133,7 @@ def decide(
         policy_version=snapshot.version,
         source=source,
         mode=mode,
-        sampling=_sampling(constraints, envelope, source, draw),
+        sampling=_sampling(constraints, envelope, source, draw, capabilities),
         token_budget=constraints.max_tokens or _token_cap(envelope, draw if explored else None),
         observation=observation,
         envelope=envelope,
@@ -154,7 +157,12 @@ def _draw(
     if envelope.lower == envelope.upper:
         return Draw(Action(envelope.lower))
     return snapshot.draw(
-        observation.features, observation.task, envelope.lower, envelope.upper, generator
+        observation.features,
+        observation.task,
+        envelope.lower,
+        envelope.upper,
+        generator,
+        paths=envelope.paths,
     )
 
 
@@ -166,11 +174,16 @@ def _source(constraints: Constraints, envelope: Envelope, mode: Mode) -> Source:
 
 
 def _sampling(
-    constraints: Constraints, envelope: Envelope, source: Source, draw: Draw | None
+    constraints: Constraints,
+    envelope: Envelope,
+    source: Source,
+    draw: Draw | None,
+    capabilities: Capabilities,
 ) -> Sampling:
+    chosen = _guard(envelope, source, draw).only(capabilities.guards)
     return Sampling(
         program=_program(constraints, envelope, source, draw),
-        guard=constraints.guard.or_else(_guard(envelope, source, draw)),
+        guard=constraints.guard.or_else(chosen),
         penalties=constraints.penalties,
         logit_bias=constraints.logit_bias,
     )

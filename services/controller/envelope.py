@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from services.controller.capabilities import USUAL, Capabilities
 from services.controller.sampling import Guard, ProgramKind
 from thermesh.errors import InvalidArgument
 
@@ -45,6 +46,16 @@ class Envelope:
     quality_weight: float = 1.0
     latency_weight: float = 0.1
     queue_weight: float = 0.0
+    paths: tuple[str, ...] = USUAL.paths
+
+    def within(self, capabilities: Capabilities) -> Envelope:
+        """Return the envelope as far as the engine that decodes can follow it."""
+        return replace(
+            self,
+            guard=self.guard.only(capabilities.guards),
+            program=self.program if self.program in capabilities.programs else "fixed",
+            paths=capabilities.paths,
+        )
 
     def narrowed(self, wanted: tuple[float, float] | None) -> Envelope:
         """Return the envelope inside the range the user asked for.

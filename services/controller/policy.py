@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from services.controller import bandit, gaussian
+from services.controller.capabilities import USUAL
 from services.controller.gaussian import NEUTRAL, Vector
 
 __all__ = [
@@ -92,6 +93,8 @@ class Drawn(Protocol):
     @property
     def upper(self) -> float: ...  # noqa: D102
     @property
+    def paths(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
     def log_density(self) -> float: ...  # noqa: D102
     @property
     def propensity(self) -> float: ...  # noqa: D102
@@ -120,10 +123,13 @@ class PolicySnapshot:
         lower: float,
         upper: float,
         generator: np.random.Generator,
+        *,
+        paths: tuple[str, ...] = USUAL.paths,
     ) -> Draw:
-        """Draw for one request; `lower < upper`."""
+        """Draw for one request; `lower < upper`, `paths` are those the engine has."""
         if isinstance(self.parameters, bandit.Parameters):
-            return self._drawn_from_grid(task, lower, upper, generator)
+            table = self._table(self.parameters, task, lower, upper, paths)
+            return self._drawn_from_grid(table, 0.5 * (lower + upper), generator)
         density = gaussian.distribution(
             self.parameters, self.feedback_count, features, lower, upper
         )
@@ -137,7 +143,7 @@ class PolicySnapshot:
         0 where it could not: another grid, or a density against a grid.
         """
         if isinstance(self.parameters, bandit.Parameters):
-            table = self._table(self.parameters, drawn.task, drawn.lower, drawn.upper)
+            table = self._table(self.parameters, drawn.task, drawn.lower, drawn.upper, drawn.paths)
             if drawn.propensity <= 0.0 or drawn.action not in self.parameters.actions:
                 return 0.0
             index = self.parameters.actions.index(drawn.action)
@@ -154,21 +160,25 @@ class PolicySnapshot:
         return math.exp(density.log_density(drawn.action.temperature) - drawn.log_density)
 
     def _drawn_from_grid(
-        self, task: str, lower: float, upper: float, generator: np.random.Generator
+        self, table: Vector, middle: float, generator: np.random.Generator
     ) -> Draw:
         assert isinstance(self.parameters, bandit.Parameters)
-        table = self._table(self.parameters, task, lower, upper)
         if not table.any():
             # a range between two levels: its middle is the only action there is
-            return Draw(bandit.Action(0.5 * (lower + upper)), propensity=1.0)
+            return Draw(bandit.Action(middle), propensity=1.0)
         edge = float(generator.random()) * float(table.sum())
         index = min(int(np.searchsorted(np.cumsum(table), edge, side="right")), len(table) - 1)
         return Draw(self.parameters.actions[index], propensity=float(table[index]))
 
     def _table(
-        self, parameters: bandit.Parameters, task: str, lower: float, upper: float
+        self,
+        parameters: bandit.Parameters,
+        task: str,
+        lower: float,
+        upper: float,
+        paths: tuple[str, ...],
     ) -> Vector:
-        allowed = bandit.allowed_within(parameters.actions, lower, upper)
+        allowed = bandit.allowed_within(parameters.actions, lower, upper, paths)
         key = (bandit.context_of(task), allowed.tobytes())
         if key not in self._tables:
             table = np.zeros(len(allowed))

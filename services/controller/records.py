@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from services.controller.bandit import Action
+from services.controller.capabilities import USUAL
 from services.controller.decision import Decision, Trial
 from services.controller.policy import Parameters, parameters_of, prior
 from services.controller.sampling import Penalties, ProgramKind
@@ -61,6 +62,7 @@ class DecisionRecord:
                 "scenario": envelope.scenario,
                 "lower": envelope.lower,
                 "upper": envelope.upper,
+                "paths": envelope.paths,
                 "quality_weight": envelope.quality_weight,
                 "latency_weight": envelope.latency_weight,
                 "queue_weight": envelope.queue_weight,
@@ -108,6 +110,7 @@ class LoggedDecision:
     cap_share: float = 1.0
     path: str = "standard"
     policy_version: int = 0
+    paths: tuple[str, ...] = USUAL.paths
     queue_weight: float = 0.0
     program: ProgramKind = "fixed"
     own_penalties: bool = False
@@ -131,6 +134,7 @@ class LoggedDecision:
         stored = {
             **stored,
             "features": tuple(stored["features"]),
+            "paths": tuple(stored.get("paths", USUAL.paths)),
             "trial": Trial(**trial) if trial else None,
         }
         return cls(**{name: stored[name] for name in cls.__slots__ if name in stored})

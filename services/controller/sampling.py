@@ -6,7 +6,7 @@ the ranges, so everything here is already valid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -56,6 +56,11 @@ class Guard:
     min_p: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+
+    def only(self, members: Collection[str]) -> Guard:
+        """Return this guard without what is not in `members`."""
+        kept = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Guard(**{name: value for name, value in kept.items() if name in members})
 
     def or_else(self, other: Guard) -> Guard:
         """Return this guard with the members it leaves out taken from `other`."""

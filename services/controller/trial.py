@@ -24,6 +24,7 @@ class _Logged:
     task: str
     lower: float
     upper: float
+    paths: tuple[str, ...]
     log_density: float
     propensity: float
     action: Action
@@ -63,6 +64,7 @@ class Candidate:
             decision.observation.task,
             decision.envelope.lower,
             decision.envelope.upper,
+            decision.envelope.paths,
             decision.log_density,
             decision.propensity,
             action,
@@ -75,6 +77,11 @@ class Candidate:
     def _wanted(self, decision: Decision, generator: np.random.Generator) -> Action:
         envelope, seen = decision.envelope, decision.observation
         draw = self.snapshot.draw(
-            seen.features, seen.task, envelope.lower, envelope.upper, generator
+            seen.features,
+            seen.task,
+            envelope.lower,
+            envelope.upper,
+            generator,
+            paths=envelope.paths,
         )
         return draw.action

@@ -48,12 +48,26 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do, in the words of the contract: names of enum members."""
+
+    programs: tuple[str, ...]
+    guards: tuple[str, ...]
+    compute_paths: tuple[str, ...]
+    can_update: bool
+    tells_entropy: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
-    """One model that can be asked for; `created_unix_s` 0: unknown."""
+    """One model that can be asked for; `created_unix_s` 0: unknown, `capabilities` None: it
+    does not say.
+    """
 
     id: str
     context_length: int
     created_unix_s: int
+    capabilities: Capabilities | None = None
 
 
 @dataclass(frozen=True, slots=True)

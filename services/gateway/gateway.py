@@ -65,6 +65,7 @@ class Gateway:
             self._peers["controller"], config.decide_budget_ms / 1000, timeout
         )
         inference = InferenceClient(self._peers["inference"], clock, config.plan_grace_ms, timeout)
+        self._inference = inference
         self.admission = Admission(config.max_requests, config.max_per_tenant, clock)
         instruments.watch_open_streams(lambda: self.admission.inside)
         self._store = RedisStore(config.redis_url)
@@ -120,6 +121,7 @@ class Gateway:
 
     async def close_peers(self) -> None:
         """Close the channels to the neighbours, once no call is open on them."""
+        await self._inference.close()
         for peer in self._peers.values():
             await peer.close()
         await self._quotas.close()

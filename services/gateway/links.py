@@ -9,6 +9,7 @@ from typing import Protocol
 from services.gateway.asking import Ask, Features
 from services.gateway.decoding import Plan, Update
 from services.gateway.events import Event
+from services.gateway.feedback import Capabilities
 
 FeatureSource = Callable[[], Awaitable[Features]]
 """Where the features of one request come from."""
@@ -25,8 +26,12 @@ class FeatureLink(Protocol):
 class ControllerLink(Protocol):
     """The controller, as far as a turn needs it."""
 
-    async def decide(self, ask: Ask, features: Features | None) -> Plan:
-        """Return the plan of a request within the budget; raise MeshError otherwise."""
+    async def decide(
+        self, ask: Ask, features: Features | None, within: Capabilities | None = None
+    ) -> Plan:
+        """Return the plan of a request, `within` what the engine can do, in the budget;
+        raise MeshError otherwise.
+        """
         ...
 
 
@@ -64,6 +69,11 @@ class Generation(Protocol):
 
 class InferenceLink(Protocol):
     """Inference, as far as a turn needs it."""
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """What the engine can do, as far as it is known; never waits."""
+        ...
 
     def generate(self, ask: Ask, initial: Plan, timeout_seconds: float) -> Generation:
         """Open a generation that decodes as `initial` says until a plan arrives."""

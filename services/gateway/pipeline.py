@@ -223,7 +223,8 @@ class Turn:
 
     async def _plan_in_time(self, features: Features | None) -> Plan | None:
         try:
-            plan = await self._pipeline.mesh.controller.decide(self.ask, features)
+            mesh = self._pipeline.mesh
+            plan = await mesh.controller.decide(self.ask, features, mesh.inference.capabilities)
         except MeshError:
             return None
         except Exception:

@@ -18,7 +18,7 @@ from services.inference.stream import Stream
 from services.inference.wire.capabilities import capabilities
 from thermesh.rpc import Server, remaining_seconds
 from thermesh.telemetry import current_traceparent
-from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
+from thermesh.v1 import inference_pb2, inference_pb2_grpc
 
 if TYPE_CHECKING:
     from services.inference.models import LoadedModel
@@ -66,7 +66,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.DescribeModelResponse:
         """Tell what is served."""
         del request, context
-        light = [] if self._model.network.light is None else [common_pb2.COMPUTE_PATH_LIGHT]
+        light = () if self._model.network.light is None else ("light",)
+        able = capabilities(Capabilities(paths=(*light, "standard")))
         return inference_pb2.DescribeModelResponse(
             model=self._model.name,
             architecture=self._model.config.architecture,
@@ -75,12 +76,12 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             parameter_count=self._model.parameter_count,
             weight_format=self._model.weight_format,
             kernels=self._model.network.kernels_name,
-            compute_paths=[*light, common_pb2.COMPUTE_PATH_STANDARD],
+            compute_paths=able.compute_paths,
             max_running=self._engine.limits.max_running,
             max_waiting=self._engine.limits.max_waiting,
             page_size=self._engine.limits.page_size,
             created_unix_s=self._model.created_unix_s,
-            capabilities=capabilities(Capabilities()),
+            capabilities=able,
         )
 
     async def Tokenize(

@@ -64,18 +64,20 @@ class Constraints(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., guard: _Optional[_Union[_common_pb2.Guard, _Mapping]] = ..., penalties: _Optional[_Union[_common_pb2.Penalties, _Mapping]] = ..., logit_bias: _Optional[_Mapping[int, float]] = ..., max_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., scenario: _Optional[str] = ..., temperature_range: _Optional[_Union[TemperatureRange, _Mapping]] = ..., mode: _Optional[_Union[_common_pb2.Mode, str]] = ..., program: _Optional[_Union[_common_pb2.TemperatureProgram, _Mapping]] = ...) -> None: ...
 
 class DecideRequest(_message.Message):
-    __slots__ = ("context", "features", "constraints", "model", "route")
+    __slots__ = ("context", "features", "constraints", "model", "route", "capabilities")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     context: _common_pb2.RequestContext
     features: _feature_pb2.FeatureVector
     constraints: Constraints
     model: str
     route: str
-    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., features: _Optional[_Union[_feature_pb2.FeatureVector, _Mapping]] = ..., constraints: _Optional[_Union[Constraints, _Mapping]] = ..., model: _Optional[str] = ..., route: _Optional[str] = ...) -> None: ...
+    capabilities: _common_pb2.Capabilities
+    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., features: _Optional[_Union[_feature_pb2.FeatureVector, _Mapping]] = ..., constraints: _Optional[_Union[Constraints, _Mapping]] = ..., model: _Optional[str] = ..., route: _Optional[str] = ..., capabilities: _Optional[_Union[_common_pb2.Capabilities, _Mapping]] = ...) -> None: ...
 
 class DecideResponse(_message.Message):
     __slots__ = ("plan",)

@@ -11,6 +11,7 @@ from services.controller import administration, wire
 from services.controller.room import Room
 from services.controller.steering import Steerer
 from services.controller.wire import rollout, steering
+from services.controller.wire.capabilities import capabilities
 from thermesh import semconv
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.telemetry import current_traceparent
@@ -37,6 +38,7 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
             wire.context(request.context, current_traceparent()),
             wire.model(request.model),
             wire.any_route(request.route),
+            capabilities=capabilities(request),
         )
         trace.get_current_span().set_attributes(
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.gateway.asking import Ask, Features, new_request_id
 from services.gateway.decoding import Plan
-from services.gateway.feedback import Feedback, PolicyList, Receipt
+from services.gateway.feedback import Capabilities, Feedback, PolicyList, Receipt
 from services.gateway.mesh.peer import Peer
 from services.gateway.wire import catalog, requests, sampling
 from thermesh.v1 import controller_pb2, controller_pb2_grpc, feedback_pb2, feedback_pb2_grpc
@@ -20,12 +20,19 @@ class ControllerClient:
         self._budget_seconds = budget_seconds
         self._timeout_seconds = timeout_seconds
 
-    async def decide(self, ask: Ask, features: Features | None) -> Plan:
-        """Return the plan of a request within the budget; raise MeshError otherwise."""
+    async def decide(
+        self, ask: Ask, features: Features | None, within: Capabilities | None = None
+    ) -> Plan:
+        """Return the plan of a request, `within` what the engine can do, in the budget;
+        raise MeshError otherwise.
+        """
         self.peer.check_allowed()
+        request = requests.decide_request(ask, features)
+        if within is not None:
+            request.capabilities.CopyFrom(catalog.capabilities_to_wire(within))
         return await self.peer.call(
             self._stub.Decide,
-            requests.decide_request(ask, features),
+            request,
             self._budget_seconds,
             lambda answer: sampling.plan(answer.plan),
         )

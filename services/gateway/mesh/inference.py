@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 
 from services.gateway.asking import Ask
 from services.gateway.decoding import Plan, Update
 from services.gateway.events import Event
-from services.gateway.feedback import ModelCard
+from services.gateway.feedback import Capabilities, ModelCard
 from services.gateway.mesh.outbox import Outbox
 from services.gateway.mesh.peer import CALLERS_FAULT, Peer
 from services.gateway.wire import catalog, events, requests
@@ -44,6 +46,24 @@ class InferenceClient:
         self._timeout_seconds = timeout_seconds
         self._card: ModelCard | None = None
         self._card_read_at = 0.0
+        self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """What the engine can do, as far as it said so yet; asked again behind the request
+        that finds the answer old. Nothing waits for it.
+        """
+        now = self._clock.monotonic()
+        is_old = self._card is None or now - self._card_read_at > CARD_LIFETIME_SECONDS
+        if is_old and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._reread(now), name="describe")
+        return self._card.capabilities if self._card else None
+
+    async def close(self) -> None:
+        """Stop asking."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
 
     def generate(self, ask: Ask, initial: Plan, timeout_seconds: float) -> OpenGeneration:
         """Open a generation that decodes as `initial` says until a plan arrives."""
@@ -68,6 +88,10 @@ class InferenceClient:
                 return card
         served = ", ".join(card.id for card in cards)
         raise NotFound(f"model {model_id!r} is not served; served: {served}", field="model")
+
+    async def _reread(self, now: float) -> None:
+        with contextlib.suppress(MeshError):
+            await self._read_card(now)
 
     async def _read_card(self, now: float) -> None:
         request = inference_pb2.DescribeModelRequest()

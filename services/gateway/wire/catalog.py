@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from services.gateway.asking import DEFAULT_TENANT, Context
 from services.gateway.decoding import Mode
 from services.gateway.feedback import (
+    Capabilities,
     Feedback,
     FeedbackState,
     ModelCard,
@@ -76,7 +80,39 @@ def found_to_wire(value: Receipt) -> feedback_pb2.GetFeedbackResponse:
 
 def model_card(message: inference_pb2.DescribeModelResponse) -> ModelCard:
     """Read what an engine serves."""
-    return ModelCard(message.model, message.context_length, message.created_unix_s)
+    told = message.capabilities if message.HasField("capabilities") else None
+    return ModelCard(
+        message.model,
+        message.context_length,
+        message.created_unix_s,
+        capabilities(told) if told is not None else None,
+    )
+
+
+def capabilities(message: common_pb2.Capabilities) -> Capabilities:
+    """Read what an engine can do; members that this contract does not know are left out."""
+    return Capabilities(
+        programs=_names(common_pb2.ProgramKind, message.programs),
+        guards=_names(common_pb2.GuardMember, message.guards),
+        compute_paths=_names(common_pb2.ComputePath, message.compute_paths),
+        can_update=message.can_update,
+        tells_entropy=message.tells_entropy,
+    )
+
+
+def capabilities_to_wire(value: Capabilities) -> common_pb2.Capabilities:
+    """Write what an engine can do."""
+    return common_pb2.Capabilities(
+        programs=value.programs,
+        guards=value.guards,
+        compute_paths=value.compute_paths,
+        can_update=value.can_update,
+        tells_entropy=value.tells_entropy,
+    )
+
+
+def _names(enum: Any, numbers: Iterable[int]) -> tuple[str, ...]:
+    return tuple(enum.Name(number) for number in numbers if number in enum.values())
 
 
 def models_to_wire(cards: list[ModelCard]) -> chat_pb2.ListModelsResponse:

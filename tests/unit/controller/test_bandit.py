@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from services.controller import bandit, gaussian
 from services.controller.bandit import Action
+from services.controller.capabilities import PATHS, Capabilities
 from services.controller.decision import Constraints, Mode, decide
 from services.controller.envelope import envelope_of
 from services.controller.policy import PolicySnapshot, parameters_of, prior
@@ -137,7 +138,8 @@ def test_guard_cap_and_path_of_the_action_are_in_the_plan(maker):
     """The grid may hold more than temperatures."""
     grid = bandit.grid((0.6,), ("min_p",), (0.5,), ("light",))
     snapshot = PolicySnapshot(1, prior(bandit.KIND, grid), 0)
-    decision = decide(snapshot, maker.observed("chat"), Constraints(), Mode.APPLY, maker.generator)
+    seen, able = maker.observed("chat"), Capabilities(paths=PATHS)
+    decision = decide(snapshot, seen, Constraints(), Mode.APPLY, maker.generator, capabilities=able)
 
     assert decision.sampling.guard.min_p == 0.05
     assert decision.sampling.guard.top_n_sigma is None

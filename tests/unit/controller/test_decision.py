@@ -7,10 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.controller import bandit
+from services.controller.bandit import Action
+from services.controller.capabilities import PATHS, Capabilities
 from services.controller.decision import Constraints, Mode, Observation, Source, decide
 from services.controller.envelope import ENVELOPES
 from services.controller.gaussian import distribution, prior
 from services.controller.policy import PolicySnapshot
+from services.controller.records import Context, DecisionRecord, LoggedDecision
 from services.controller.sampling import Dynatemp, Edt, Fixed, Guard, Penalties, program_at
 
 SNAPSHOT = PolicySnapshot(7, prior(), 0)
@@ -153,3 +157,33 @@ def test_without_max_tokens_the_envelope_caps_the_answer(maker):
 def test_a_program_kind_works_at_the_drawn_temperature(kind, expected):
     """An envelope may choose another program than the fixed one."""
     assert program_at(kind, 0.5) == expected
+
+
+def test_a_plan_stays_within_what_the_engine_can_do():
+    """No guard, program or path that would be dropped; the user's own values stay as they are."""
+    able = Capabilities(programs=("fixed",), guards=("top_p",), paths=("standard",))
+    chosen = [Action(level, "top_n_sigma", 1.0, path) for level in (0.2, 0.6) for path in PATHS]
+    grid = PolicySnapshot(1, bandit.prior(tuple(chosen)), 0)
+    own = Constraints(guard=Guard(top_k=5))
+    for seed in range(40):
+        drawn = decide(grid, Observation(), own, Mode.APPLY, generator(seed), capabilities=able)
+        assert drawn.compute_path == "standard"
+        assert drawn.sampling.guard == Guard(top_k=5)
+        assert isinstance(drawn.sampling.program, Fixed)
+
+
+def test_propensities_are_those_of_the_paths_that_the_engine_has():
+    """Each path that is there takes its share, and the log replays it."""
+    chosen = tuple(Action(0.6, "top_n_sigma", 1.0, path) for path in PATHS)
+    grid = PolicySnapshot(1, bandit.prior(chosen), 0)
+    for paths in (("standard",), ("light", "standard"), PATHS):
+        able = Capabilities(paths=paths)
+        decision = decide(
+            grid, Observation(), Constraints(), Mode.APPLY, generator(3), capabilities=able
+        )
+        record = DecisionRecord(decision, Context("req"), "m", "/r", 0)
+        logged = LoggedDecision.from_json(record.to_json())
+        assert decision.compute_path in paths
+        assert logged.paths == paths
+        assert grid.importance(logged) == pytest.approx(1.0)
+        assert (decision.propensity == pytest.approx(1.0)) == (len(paths) == 1)
