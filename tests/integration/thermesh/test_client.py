@@ -418,13 +418,17 @@ async def test_the_terminal_prints_plan_and_answer(gateway, capsys, monkeypatch)
     assert "stop: 2 tokens" in printed
 
 
-@pytest.mark.parametrize("name", ["client", "steer"])
+@pytest.mark.parametrize("name", ["client", "steer", "blocking"])
 async def test_the_examples_run(gateway, capsys, monkeypatch, name):
     """What the examples show is what the client does."""
     monkeypatch.setattr(sys, "argv", [name, gateway.target])
     monkeypatch.setattr(Gateway, "answer", steered if name == "steer" else unsteered)
     await asyncio.to_thread(runpy.run_path, str(EXAMPLES / f"{name}.py"))
-    expected = {"client": "chosen by policy\nParis", "steer": "holds from token 1 on"}
+    expected = {
+        "client": "chosen by policy\nParis",
+        "steer": "holds from token 1 on",
+        "blocking": "Paris\nfeedback fb-",
+    }
     assert expected[name] in capsys.readouterr().out
 
 
