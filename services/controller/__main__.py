@@ -25,7 +25,7 @@ def grpc_server(room: Room) -> rpc.Server:
 
 async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
-    store = RedisStore(config.redis_url)
+    store = RedisStore(config.redis_url, config.feedback_per_minute)
     room = furnish(config, store, SystemClock(), send_hint, np.random.default_rng())
     async with room.running():
         around = grpc_server(room)

@@ -13,8 +13,8 @@ class PolicyConfig:
 
     policy_kind: str = setting(
         "THERMESH_POLICY_KIND",
-        "squashed_gaussian",
-        one_of("squashed_gaussian", "thompson"),
+        "thompson",
+        one_of("thompson", "squashed_gaussian"),
         "kind of policy of a new installation",
     )
     grid_temperatures: str = setting(
@@ -65,6 +65,12 @@ class Config(PolicyConfig):
         16,
         between(1, 4096),
         "tokens of a request between two reports on the steering stream",
+    )
+    feedback_per_minute: int = setting(
+        "THERMESH_FEEDBACK_PER_MINUTE",
+        6000,
+        between(0, 1_000_000),
+        "most feedback that a tenant may send a minute; 0: no bound",
     )
     grace_seconds: float = setting(
         "THERMESH_GRACE_SECONDS", 10.0, between(0, 600), "how long open calls may end after SIGTERM"

@@ -6,12 +6,12 @@ import time
 
 import numpy as np
 
+from services.controller.courses import Courses
 from services.controller.decision import Constraints, Decision, Observation, decide
 from services.controller.metrics import Metrics
 from services.controller.recorder import Recorder
 from services.controller.records import Context, DecisionRecord
 from services.controller.serving import Serving
-from services.controller.steering import RecentDecisions
 from thermesh.clock import Clock
 
 
@@ -23,14 +23,14 @@ class Decider:
         *,
         serving: Serving,
         recorder: Recorder,
-        recent: RecentDecisions,
+        courses: Courses,
         metrics: Metrics,
         clock: Clock,
         generator: np.random.Generator,
     ) -> None:
         self._serving = serving
         self._recorder = recorder
-        self._recent = recent
+        self._courses = courses
         self._metrics = metrics
         self._clock = clock
         self._generator = generator
@@ -47,9 +47,17 @@ class Decider:
         began = time.perf_counter()
         state = self._serving.state
         mode = state.mode_of(route, constraints.mode)
-        decision = decide(state.snapshot, observation, constraints, mode, self._generator)
-        self._recent.remember(decision)
+        live, trial = state.snapshot, state.candidate
+        snapshot = trial.chosen(self._key(context), live) if trial else live
+        decision = decide(snapshot, observation, constraints, mode, self._generator)
+        if trial is not None:
+            decision = trial.noted(decision, live, self._generator)
+        self._courses.remember(decision)
         now = self._clock.unix_ms()
         self._recorder.add(DecisionRecord(decision, context, model, route, now))
         self._metrics.decided(decision, time.perf_counter() - began)
         return decision
+
+    def _key(self, context: Context) -> str:
+        """Return what a trial splits by; without session and request each decision is its own."""
+        return context.session_id or context.request_id or self._generator.bytes(8).hex()

@@ -65,6 +65,19 @@ class Constraints:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """A decision's part in a rollout: whether the candidate made it, its weight there
+    (`rollout`), and the temperature that the candidate would have drawn.
+    """
+
+    number: int
+    by_candidate: bool
+    weight: float
+    candidate_temperature: float
+    agreed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A plan and what is needed to replay and to learn from it.
 
@@ -85,6 +98,7 @@ class Decision:
     explored: bool
     seed: int
     action: Action | None
+    trial: Trial | None = None
 
     @property
     def policy_temperature(self) -> float:

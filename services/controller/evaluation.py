@@ -133,10 +133,15 @@ def cross_fitted(
     return predictions
 
 
+def interval(error: float, confidence: float = CONFIDENCE) -> float:
+    """Return how far a normal interval reaches to either side of an estimate."""
+    return NormalDist().inv_cdf(0.5 + confidence / 2.0) * error
+
+
 def _estimate(value: float, influence: Vector, weights: Vector, confidence: float) -> Estimate:
     count = len(influence)
     error = math.sqrt(float(influence @ influence) / (count - 1) / count)
-    reach = NormalDist().inv_cdf(0.5 + confidence / 2.0) * error
+    reach = interval(error, confidence)
     return Estimate(
         value=value,
         lower=value - reach,

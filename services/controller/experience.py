@@ -17,7 +17,8 @@ class Experience:
     """A decision whose outcome and feedback are both known.
 
     `quality` in [-1, 1]; `trust` in (0, 1] is how much it is believed
-    (`signals`); `tenant` is who said so.
+    (`signals`); `tenant` is who said so. `broken` is what decoding itself tells of the
+    answer (`signals.is_broken`), which no user can fake.
     """
 
     decision: LoggedDecision
@@ -26,6 +27,12 @@ class Experience:
     queue_time_s: float = 0.0
     tenant: str = "default"
     trust: float = 1.0
+    broken: bool = False
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether somebody praises an answer that decoding itself shows to be broken."""
+        return self.broken and self.quality > 0.0
 
     def to_lists(self) -> dict[str, Any]:
         """Return the stored form."""
@@ -34,9 +41,7 @@ class Experience:
     @classmethod
     def from_lists(cls, stored: dict[str, Any]) -> Experience:
         """Undo `to_lists`."""
-        decision = stored["decision"]
-        logged = LoggedDecision(**{**decision, "features": tuple(decision["features"])})
-        return cls(**{**stored, "decision": logged})
+        return cls(**{**stored, "decision": LoggedDecision.from_lists(stored["decision"])})
 
 
 def reward(experience: Experience) -> float:

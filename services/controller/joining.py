@@ -20,7 +20,7 @@ from services.controller import learning
 from services.controller.experience import Experience
 from services.controller.learning import LearnerState
 from services.controller.records import Feedback, LoggedDecision, Outcome
-from services.controller.signals import judgement_of
+from services.controller.signals import is_broken, judgement_of
 
 WAITING_LIMIT = 100_000
 
@@ -135,6 +135,7 @@ def _experience(arrived: FeedbackArrived, outcome: Outcome) -> Experience:
         queue_time_s=outcome.queue_time_s,
         tenant=arrived.feedback.tenant,
         trust=judgement.trust,
+        broken=is_broken(outcome),
     )
 
 

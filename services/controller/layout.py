@@ -24,6 +24,7 @@ from services.controller.ports import (
     StoredEvent,
 )
 from services.controller.records import Feedback, LoggedDecision, Outcome, PolicyVersion
+from services.controller.rollout import Rollout
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ WAITING = PREFIX + "waiting"
 WAITING_ORDER = PREFIX + "waiting-order"
 EVENTS = PREFIX + "events"
 MODES = PREFIX + "modes"
+ROLLOUT = PREFIX + "rollout"
+IMPORTED = PREFIX + "imported"
+CANDIDATE = PREFIX + "candidate"
 HINT = PREFIX + "hint"
 CHANGES = PREFIX + "changes"
 
@@ -51,6 +55,11 @@ def outcome_key(decision_id: str) -> str:
 def feedback_key(tenant: str, feedback_id: str) -> str:
     """Key of one piece of feedback; tenants and ids hold no colon."""
     return f"{PREFIX}feedback:{tenant}:{feedback_id}"
+
+
+def schedule_key(tenant: str) -> str:
+    """Key of when the feedback of a tenant is scheduled (`flood`)."""
+    return f"{PREFIX}schedule:{tenant}"
 
 
 def version_key(version: int) -> str:
@@ -74,7 +83,7 @@ def commit_arguments(commit: Commit, oldest_entry: int) -> tuple[list[str], list
     expected = commit.expected
     live = commit.published.version if commit.published else expected.version.version
     keys = [LIVE, LEARNER, WAITING, WAITING_ORDER, EVENTS]
-    keys += [version_key(live), version_key(live - KEPT_VERSIONS)]
+    keys += [version_key(live), version_key(live - KEPT_VERSIONS), ROLLOUT]
     keys += [feedback_key(each.tenant, each.feedback_id) for each in commit.applied]
     arguments: list[Any] = [
         expected.version.version,
@@ -85,6 +94,8 @@ def commit_arguments(commit: Commit, oldest_entry: int) -> tuple[list[str], list
         learner_json(commit.state, commit.entry_count),
         oldest_entry,
         CHANGES,
+        expected.rollout_json,
+        rollout_after(commit),
     ]
     for decision_id, entry in commit.changed.items():
         arguments += [decision_id, entry.number, entry.to_json()]
@@ -102,7 +113,19 @@ def learner_json(state: LearnerState, entry_count: int) -> str:
     return json.dumps(stored, separators=(",", ":"))
 
 
-def checkpoint_of(live: Mapping[str, str], version_json: str, learner: str | None) -> Checkpoint:
+def rollout_after(commit: Commit) -> str:
+    """Return the stored form of the newest trial after a commit; what cannot be read stays."""
+    rollout = commit.state.rollout
+    return rollout.to_json() if rollout else commit.expected.rollout_json
+
+
+def checkpoint_of(
+    live: Mapping[str, str],
+    version_json: str,
+    learner: str | None,
+    rollout_json: str | None = None,
+    candidate_json: str | None = None,
+) -> Checkpoint:
     """Put a checkpoint together from its stored parts.
 
     Parameters and feedback count come with the version, so that a promotion or
@@ -121,7 +144,23 @@ def checkpoint_of(live: Mapping[str, str], version_json: str, learner: str | Non
             tuple(stored["baseline_counts"]),
             _memory(stored, version),
         )
-    return Checkpoint(version, live.get("applied", NOTHING_APPLIED), state, entry_count)
+    rollout = _rollout(rollout_json)
+    if rollout is not None and rollout.stage.is_running and candidate_json:
+        candidate = PolicyVersion.from_json(candidate_json).parameters
+        state = replace(state, candidate=candidate)
+    state = replace(state, rollout=rollout)
+    return Checkpoint(
+        version, live.get("applied", NOTHING_APPLIED), state, entry_count, rollout_json or ""
+    )
+
+
+def _rollout(stored: str | None) -> Rollout | None:
+    """Read a trial; one that cannot be read is logged and counts nothing."""
+    try:
+        return Rollout.from_json(stored) if stored else None
+    except (ValueError, KeyError, TypeError):
+        log.exception("the trial of a candidate cannot be read; nothing is counted for it")
+        return None
 
 
 def _memory(stored: Mapping[str, Any], version: PolicyVersion) -> Memory:

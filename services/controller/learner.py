@@ -17,6 +17,7 @@ from services.controller.joining import FeedbackArrived, Joined, fold
 from services.controller.policy import Parameters
 from services.controller.ports import Checkpoint, Commit, LearningStore, StoredEvent
 from services.controller.records import PolicyVersion, prior_version
+from services.controller.rollout import Stage
 from thermesh.clock import Clock
 
 BATCH = 256
@@ -97,13 +98,17 @@ def _published(checkpoint: Checkpoint, joined: Joined, clock: Clock) -> PolicyVe
         version=live + 1,
         parameters=joined.state.parameters,
         created_unix_ms=clock.unix_ms(),
-        reason="guarded" if _guarded(checkpoint, joined) else "learned",
+        reason=_reason(checkpoint, joined),
         parent_version=live,
         feedback_count=joined.state.feedback_count,
     )
 
 
-def _guarded(checkpoint: Checkpoint, joined: Joined) -> bool:
-    """Return whether the guardrail rolled back within this batch."""
+def _reason(checkpoint: Checkpoint, joined: Joined) -> str:
+    """Return why there is a new version: the guardrail, a trial that was won, or learning."""
     before, after = checkpoint.state.memory.guardrail, joined.state.memory.guardrail
-    return after.rollbacks > before.rollbacks
+    if after.rollbacks > before.rollbacks:
+        return "guarded"
+    rollout = joined.state.rollout
+    won = rollout is not None and rollout.stage is Stage.PROMOTED
+    return "promoted" if won and rollout != checkpoint.state.rollout else "learned"

@@ -29,12 +29,14 @@ import numpy as np
 
 from services.controller import bandit, gaussian, influence
 from services.controller.bandit import context_of
+from services.controller.caution import cautious
 from services.controller.elastic import Elastic
 from services.controller.experience import Experience, reward
-from services.controller.guardrail import Guardrail, Verdict
+from services.controller.guardrail import Guardrail, Sighting, Verdict, place_of
 from services.controller.policy import Parameters
 from services.controller.records import LoggedDecision
 from services.controller.replay import Buffer
+from services.controller.rollout import Rollout, Stage
 from thermesh.features import TASKS
 
 # The abstaining classifier has a baseline of its own, after those of the tasks.
@@ -46,6 +48,9 @@ MAXIMUM_IMPORTANCE_WEIGHT = 3.0
 REPLAYS = 2
 """How many old experiences are repeated with each new one."""
 
+DEFERRED_LIMIT = 50
+"""How much is put aside at most; suspicion either passes or becomes an alarm before."""
+
 # The baseline is a mean at first and then follows with this rate, so that it
 # forgets rewards of policies long gone.
 SLOWEST_BASELINE_RATE = 0.02
@@ -53,12 +58,16 @@ SLOWEST_BASELINE_RATE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What learning keeps beside the policy; part of the checkpoint."""
+    """What learning keeps beside the policy; part of the checkpoint.
+
+    `deferred` is feedback put aside while the guardrail suspects an attack.
+    """
 
     replay: Buffer = field(default_factory=Buffer)
     elastic: Elastic = field(default_factory=Elastic)
     tenants: Mapping[str, float] = field(default_factory=dict)
     guardrail: Guardrail = field(default_factory=Guardrail)
+    deferred: tuple[Experience, ...] = ()
 
     def to_lists(self) -> dict[str, Any]:
         """Return the stored form."""
@@ -67,6 +76,7 @@ class Memory:
             "elastic": self.elastic.to_lists(),
             "tenants": dict(self.tenants),
             "guardrail": self.guardrail.to_lists(),
+            "deferred": [each.to_lists() for each in self.deferred],
         }
 
     @classmethod
@@ -77,18 +87,23 @@ class Memory:
             Elastic.from_lists(stored["elastic"]),
             stored["tenants"],
             Guardrail.from_lists(stored["guardrail"]),
+            tuple(Experience.from_lists(each) for each in stored.get("deferred", ())),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class LearnerState:
-    """What learning goes on from: parameters, a mean reward for each task, and memory."""
+    """What learning goes on from: parameters, a mean reward for each task, memory, and the
+    running trial with the parameters of its candidate, if there is one.
+    """
 
     parameters: Parameters
     feedback_count: int = 0
     baselines: tuple[float, ...] = (0.0,) * _BASELINES
     baseline_counts: tuple[int, ...] = (0,) * _BASELINES
     memory: Memory = field(default_factory=Memory)
+    rollout: Rollout | None = None
+    candidate: Parameters | None = None
 
 
 def apply(state: LearnerState, experience: Experience) -> LearnerState:
@@ -100,21 +115,67 @@ def apply(state: LearnerState, experience: Experience) -> LearnerState:
     counted = replace(state, feedback_count=state.feedback_count + 1)
     if not experience.decision.explored:
         return counted
-    gained = reward(experience)
-    memory = state.memory
-    tenants, influenced = influence.heard(memory.tenants, experience.tenant)
-    guardrail, verdict = memory.guardrail.watch(gained, state.parameters)
-    counted = replace(counted, memory=replace(memory, tenants=tenants, guardrail=guardrail))
+    tenants, influenced = influence.heard(state.memory.tenants, experience.tenant)
+    weight = 0.0 if experience.contradicted else experience.trust * influenced
+    weighed = replace(experience, trust=weight)
+    before = state.memory.guardrail
+    guardrail, verdict = before.watch(_sighting(experience))
+    memory = replace(state.memory, tenants=tenants, guardrail=guardrail)
+    counted = replace(counted, memory=memory)
     if verdict is Verdict.HOLD:
-        return counted
-    if verdict is Verdict.ROLL_BACK and guardrail.pinned is not None:
-        return replace(counted, parameters=guardrail.pinned)
-    weight = experience.trust * influenced
+        released = before.held > 0 and guardrail.held == 0
+        return _gone_back(counted, cautiously=False) if released else counted
+    if verdict is Verdict.ROLL_BACK:
+        return _gone_back(counted, cautiously=True)
+    deferred = (*memory.deferred, weighed)
+    if verdict is Verdict.DEFER and len(deferred) <= DEFERRED_LIMIT:
+        return replace(counted, memory=replace(memory, deferred=deferred))
+    counted = replace(counted, memory=replace(memory, deferred=()))
+    for each in deferred:
+        counted = _learned(counted, each)
+    return counted
+
+
+def _gone_back(state: LearnerState, cautiously: bool) -> LearnerState:
+    """Return the state on the last good parameters; what was put aside is dropped."""
+    memory = replace(state.memory, deferred=())
+    pinned = memory.guardrail.pinned or state.parameters
+    return replace(state, parameters=cautious(pinned) if cautiously else pinned, memory=memory)
+
+
+def _learned(state: LearnerState, experience: Experience) -> LearnerState:
+    """Learn from an experience whose trust holds all that weighs it."""
+    guardrail = state.memory.guardrail.followed(_sighting(experience), state.parameters)
+    state = replace(state, memory=replace(state.memory, guardrail=guardrail))
+    gained, weight = reward(experience), experience.trust
+    state = _judged(state, experience.decision, gained)
     if isinstance(state.parameters, bandit.Parameters):
-        learned = _believed(counted, state.parameters, experience, gained, weight)
+        learned = _believed(state, state.parameters, experience, gained, weight)
     else:
-        learned = _climbed(counted, state.parameters, experience, gained, weight)
+        learned = _climbed(state, state.parameters, experience, gained, weight)
     return _with_baseline(learned, context_of(experience.decision.task), gained)
+
+
+def _judged(state: LearnerState, decision: LoggedDecision, gained: float) -> LearnerState:
+    """Take up a reward of the running trial; a candidate that won becomes the policy."""
+    rollout, trial = state.rollout, decision.trial
+    if rollout is None or trial is None or trial.number != rollout.number:
+        return state
+    if not rollout.stage.is_running:
+        return state
+    centred = gained - state.baselines[context_of(decision.task)]
+    rollout = rollout.judged(trial.by_candidate, trial.weight, centred, trial.agreed)
+    state = replace(state, rollout=rollout)
+    if rollout.stage is not Stage.PROMOTED or state.candidate is None:
+        return state
+    memory = replace(state.memory, guardrail=Guardrail())
+    return replace(state, parameters=state.candidate, memory=memory)
+
+
+def _sighting(experience: Experience) -> Sighting:
+    decision = experience.decision
+    place = place_of(context_of(decision.task), decision.policy_temperature)
+    return Sighting(reward(experience), place, experience.tenant, experience.broken)
 
 
 def _believed(

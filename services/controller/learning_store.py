@@ -50,9 +50,10 @@ class RedisLearningStore:
                 if not live:
                     return None
                 keys = [layout.version_key(int(live["version"])), layout.LEARNER]
-                version, learner = cast("list[str | None]", self._redis.mget(keys))
+                keys += [layout.ROLLOUT, layout.CANDIDATE]
+                version, *rest = cast("list[str | None]", self._redis.mget(keys))
             if version is not None:
-                return layout.checkpoint_of(live, version, learner)
+                return layout.checkpoint_of(live, version, *rest)
         raise Unavailable("the live policy version is not stored", retry_after=_TIMEOUT_S)
 
     def publish_prior(self, version: PolicyVersion) -> None:

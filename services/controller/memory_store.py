@@ -7,12 +7,15 @@ same conformance suite. Nothing expires.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping, Sequence
 
-from services.controller import layout, ports, refusals
+from services.controller import flood, layout, ports, refusals
 from services.controller.decision import Mode
 from services.controller.joining import WAITING_LIMIT, Waiting
+from services.controller.policy import Parameters
 from services.controller.records import DecisionRecord, Feedback, Outcome, PolicyVersion
+from services.controller.rollout import Rollout
 from thermesh.errors import NotFound, Unavailable
 
 
@@ -22,7 +25,9 @@ class MemoryStore:
     Set `reachable` to False to have every call raise Unavailable.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, feedback_per_minute: int = 0) -> None:
+        self._feedback_per_minute = feedback_per_minute
+        self._schedules: dict[str, int] = {}
         self.reachable = True
         self.events: list[tuple[str, dict[str, str]]] = []
         self._event_count = 0
@@ -34,6 +39,9 @@ class MemoryStore:
         self._live: dict[str, str] = {}
         self._learner: str | None = None
         self._waiting: dict[str, str] = {}
+        self._imported = 0
+        self._rollout = ""
+        self._candidate = ""
         self._modes: dict[str, Mode] = {}
         self._hinted = False
         self._change = asyncio.Event()
@@ -48,11 +56,16 @@ class MemoryStore:
         for record in records:
             self._decisions[record.decision_id] = (record.context.tenant, record.to_json())
 
+    async def decided(self, decision_ids: list[str]) -> list[str | None]:
+        """See `ports.ServingStore.decided`."""
+        self._reach()
+        return [self._decisions.get(each, ("", None))[1] for each in decision_ids]
+
     async def submit(self, feedback: Feedback) -> ports.Submission:
         """See `ports.ServingStore.submit`."""
         self._reach()
         status, applied = self._submitted(feedback)
-        refusals.of_feedback(status, feedback)
+        refusals.of_feedback(status, feedback, wait_us=applied)
         return ports.Submission(status == "duplicate", applied, status == "stored" and self._hint())
 
     def _submitted(self, feedback: Feedback) -> tuple[str, int]:
@@ -68,6 +81,15 @@ class MemoryStore:
         judged = self._judged.get(feedback.decision_id, 0)
         if judged >= ports.FEEDBACK_A_DECISION_LIMIT:
             return "judged", 0
+        if self._feedback_per_minute:
+            schedule, wait = flood.taken(
+                self._schedules.get(feedback.tenant, 0),
+                time.monotonic_ns() // 1000,
+                self._feedback_per_minute,
+            )
+            if wait:
+                return "flooded", wait
+            self._schedules[feedback.tenant] = schedule
         self._feedback[key] = (feedback.to_json(), 0)
         self._judged[feedback.decision_id] = judged + 1
         self._add("feedback", feedback.to_event_json(), record)
@@ -123,6 +145,46 @@ class MemoryStore:
         self._change.set()
         return True
 
+    async def rollout(self) -> Rollout | None:
+        """See `ports.ServingStore.rollout`."""
+        self._reach()
+        return Rollout.from_json(self._rollout) if self._rollout else None
+
+    async def set_rollout(self, rollout: Rollout, expected: Rollout | None) -> bool:
+        """See `ports.ServingStore.set_rollout`."""
+        self._reach()
+        if self._rollout != (expected.to_json() if expected else ""):
+            return False
+        self._rollout = rollout.to_json()
+        self._candidate = self._versions.get(rollout.candidate, self._candidate)
+        self._change.set()
+        return True
+
+    async def candidate(self) -> PolicyVersion:
+        """See `ports.ServingStore.candidate`."""
+        self._reach()
+        if not self._candidate:
+            raise NotFound("no candidate was ever on trial")
+        return PolicyVersion.from_json(self._candidate)
+
+    async def import_version(
+        self, parameters: Parameters, feedback_count: int, created_unix_ms: int
+    ) -> PolicyVersion:
+        """See `ports.ServingStore.import_version`."""
+        self._reach()
+        self._imported += 1
+        number = ports.IMPORTED_AFTER + self._imported
+        version = PolicyVersion(number, parameters, created_unix_ms, "imported", 0, feedback_count)
+        self._versions[number] = version.to_json()
+        self._versions.pop(number - ports.KEPT_IMPORTED, None)
+        return version
+
+    async def imported(self) -> Sequence[PolicyVersion]:
+        """See `ports.ServingStore.imported`."""
+        self._reach()
+        numbers = sorted((n for n in self._versions if n > ports.IMPORTED_AFTER), reverse=True)
+        return [PolicyVersion.from_json(self._versions[number]) for number in numbers]
+
     async def modes(self) -> Mapping[str, Mode]:
         """See `ports.ServingStore.modes`."""
         self._reach()
@@ -157,7 +219,9 @@ class MemoryStore:
         if not self._live:
             return None
         version = self._versions[int(self._live["version"])]
-        return layout.checkpoint_of(self._live, version, self._learner)
+        return layout.checkpoint_of(
+            self._live, version, self._learner, self._rollout, self._candidate
+        )
 
     def publish_prior(self, version: PolicyVersion) -> None:
         """See `ports.LearningStore.publish_prior`."""
@@ -182,8 +246,9 @@ class MemoryStore:
         self._reach()
         live = self._live.get("version"), self._live.get("applied", ports.NOTHING_APPLIED)
         expected = str(commit.expected.version.version), commit.expected.applied_event
-        if live != expected:
+        if live != expected or commit.expected.rollout_json != self._rollout:
             return False
+        self._rollout = layout.rollout_after(commit)
         if commit.published is not None:
             self._published(commit.published, commit.expected.version.version)
         self._live["applied"] = commit.applied_event

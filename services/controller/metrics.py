@@ -38,6 +38,10 @@ class Metrics:
         """Count one piece of feedback."""
         self._feedback.add(1, {semconv.REASON: "duplicate" if duplicate else "stored"})
 
+    def refused_feedback(self) -> None:
+        """Count one piece of feedback that was one too many."""
+        self._feedback.add(1, {semconv.REASON: "refused"})
+
     def steered(self, reason: str) -> None:
         """Count a revision of a running request."""
         self._updates.add(1, {semconv.REASON: reason})

@@ -28,6 +28,7 @@ __all__ = [
     "Parameters",
     "PolicySnapshot",
     "Vector",
+    "evidence",
     "parameters_of",
     "prior",
 ]
@@ -41,7 +42,7 @@ KINDS: Mapping[str, type[gaussian.Parameters | bandit.Parameters]] = {
 """The parameters of each kind by its name, as in the stored version."""
 
 
-DEFAULT_KIND = gaussian.KIND
+DEFAULT_KIND = bandit.KIND
 
 
 def prior(kind: str = DEFAULT_KIND, actions: tuple[bandit.Action, ...] | None = None) -> Parameters:
@@ -54,6 +55,13 @@ def parameters_of(kind: str, lists: dict[str, Any]) -> Parameters:
     if kind not in KINDS:
         raise ValueError(f"policy kind {kind!r} is not known; use one of {', '.join(KINDS)}")
     return KINDS[kind].from_lists(lists)
+
+
+def evidence(parameters: Parameters) -> float:
+    """Return how many pieces of feedback the beliefs of a bandit rest on; 0 for a density,
+    which does not tell.
+    """
+    return float(parameters.counts.sum()) if isinstance(parameters, bandit.Parameters) else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from typing import Protocol
 from services.controller.decision import Mode
 from services.controller.joining import Arrival, Waiting
 from services.controller.learning import LearnerState
+from services.controller.policy import Parameters
 from services.controller.records import DecisionRecord, Feedback, Outcome, PolicyVersion
+from services.controller.rollout import Rollout
 
 KEEP_SECONDS = 7 * 24 * 3600
 """How long decisions and outcomes are kept, and feedback may be sent for them.
@@ -24,6 +26,9 @@ an id cannot count again after its record went.
 """
 
 KEPT_VERSIONS = 1000
+# Far above every number that learning reaches; a double holds it exactly.
+IMPORTED_AFTER = 10**12
+KEPT_IMPORTED = 64
 EVENTS_LIMIT = 100_000
 FEEDBACK_A_DECISION_LIMIT = 100
 ROUTES_LIMIT = 256
@@ -52,12 +57,17 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where the learner stands: the live version and the last event that is in it."""
+    """Where the learner stands: the live version and the last event that is in it.
+
+    `rollout_json` is the newest trial as it was stored, also where an older or newer
+    release wrote it; a commit compares with that very text.
+    """
 
     version: PolicyVersion
     applied_event: str
     state: LearnerState
     entry_count: int
+    rollout_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,10 @@ class ServingStore(Protocol):
 
     async def record(self, records: Sequence[DecisionRecord]) -> None:
         """Store decisions; repeating one changes nothing."""
+        ...
+
+    async def decided(self, decision_ids: list[str]) -> list[str | None]:
+        """Return the stored decisions in the same order, None for each there is not."""
         ...
 
     async def submit(self, feedback: Feedback) -> Submission:
@@ -121,6 +135,30 @@ class ServingStore(Protocol):
 
     async def publish(self, version: PolicyVersion, expected_live: int) -> bool:
         """Make `version` live unless the live one is not `expected_live` any more."""
+        ...
+
+    async def rollout(self) -> Rollout | None:
+        """Return the newest trial, running or over; None where there never was one."""
+        ...
+
+    async def set_rollout(self, rollout: Rollout, expected: Rollout | None) -> bool:
+        """Store a trial unless the stored one is not `expected` any more."""
+        ...
+
+    async def candidate(self) -> PolicyVersion:
+        """Return the version of the newest trial, also where newer ones took its place;
+        raises NotFound.
+        """
+        ...
+
+    async def import_version(
+        self, parameters: Parameters, feedback_count: int, created_unix_ms: int
+    ) -> PolicyVersion:
+        """Store parameters from elsewhere under a number of their own, not live."""
+        ...
+
+    async def imported(self) -> Sequence[PolicyVersion]:
+        """Return the imported versions that are kept, newest first."""
         ...
 
     async def modes(self) -> Mapping[str, Mode]:

@@ -10,13 +10,14 @@ The test adds up by how much the canary falls short of the control's mean m afte
 n of its N = 500 requests (k of the control's), and rolls back at the first crossing:
 
     shortfall = n m - sum of canary rewards
-    shortfall / sqrt(N v (1 + n / k)) >= 2.05
+    shortfall / sqrt(N v (1 + n / k)) >= 2.15
 
 Under no change the left side is a Brownian motion up to time 1, which crosses
-2.05 with probability 2 (1 - Phi(2.05)) = 4 %, however often it is looked at. A
-drop of 0.05 is found in 95 % of runs up to a standard deviation of 0.28 of the
-reward at a share of 10 %; noisier rewards need a longer horizon. Rewards are to be
-centred on the mean of their task first.
+2.15 with probability 2 (1 - Phi(2.15)) = 3.2 %, however often it is looked at; the
+control's own mean, uncertain at first, makes it 3.5 % in simulation. A drop of 0.05
+is found in 95 % of runs up to a standard deviation of 0.28 of the reward at a share
+of 10 %; noisier rewards need a longer horizon. Rewards are to be centred on the mean
+of their task first.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dataclasses import dataclass, replace
 from services.controller.evaluation import Estimate
 
 HORIZON = 500
-BOUNDARY = 2.05
+BOUNDARY = 2.15
 LEAST_CONTROL = 30
 LEAST_EFFECTIVE = 50.0
 _LEAST_VARIANCE = 1e-4

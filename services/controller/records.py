@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from services.controller.bandit import Action
-from services.controller.decision import Decision
+from services.controller.decision import Decision, Trial
 from services.controller.policy import Parameters, parameters_of, prior
+from services.controller.sampling import Penalties, ProgramKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,14 @@ class DecisionRecord:
                 "guard": decision.action.guard if decision.action else "top_n_sigma",
                 "cap_share": decision.action.cap_share if decision.action else 1.0,
                 "path": decision.action.path if decision.action else "standard",
-                "program": type(decision.sampling.program).__name__.lower(),
+                "program": decision.envelope.program
+                if decision.explored
+                else type(decision.sampling.program).__name__.lower(),
+                "own_penalties": decision.sampling.penalties != Penalties(),
                 "sampling": _sampling_json(decision),
                 "token_budget": decision.token_budget,
                 "seed": decision.seed,
+                "trial": None if decision.trial is None else asdict(decision.trial),
             }
         )
 
@@ -104,6 +109,9 @@ class LoggedDecision:
     path: str = "standard"
     policy_version: int = 0
     queue_weight: float = 0.0
+    program: ProgramKind = "fixed"
+    own_penalties: bool = False
+    trial: Trial | None = None
 
     @property
     def action(self) -> Action:
@@ -114,7 +122,17 @@ class LoggedDecision:
     def from_json(cls, text: str) -> LoggedDecision:
         """Read a stored decision; raise ValueError, KeyError or TypeError where it is not one."""
         stored = json.loads(text)
-        stored["features"] = tuple(stored["features"])
+        return cls.from_lists(stored)
+
+    @classmethod
+    def from_lists(cls, stored: Mapping[str, Any]) -> LoggedDecision:
+        """Read nested lists; members that learning does not need are passed over."""
+        trial = stored.get("trial")
+        stored = {
+            **stored,
+            "features": tuple(stored["features"]),
+            "trial": Trial(**trial) if trial else None,
+        }
         return cls(**{name: stored[name] for name in cls.__slots__ if name in stored})
 
     def to_json(self) -> str:
@@ -193,7 +211,7 @@ class Feedback:
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:
     """One published version of the policy; `reason` is `prior`, `learned`, `promoted`,
-    `rolled_back`, or `guarded` where the guardrail rolled back.
+    `rolled_back`, `imported`, or `guarded` where the guardrail rolled back.
     """
 
     version: int

@@ -9,8 +9,16 @@ from thermesh.errors import AlreadyExists, NotFound, ResourceExhausted, Unavaila
 _RETRY_AFTER_S = 5.0
 
 
-def of_feedback(status: str, feedback: Feedback) -> None:
-    """Raise where feedback was not stored; `status` as of `submit_feedback.lua`."""
+def of_feedback(status: str, feedback: Feedback, wait_us: int = 0) -> None:
+    """Raise where feedback was not stored; `status` as of `submit_feedback.lua`.
+
+    `wait_us` is the time until a tenant that sends too much may send again.
+    """
+    if status == "flooded":
+        raise ResourceExhausted(
+            f"tenant {feedback.tenant} sends more feedback than a minute takes",
+            retry_after=wait_us / 1e6,
+        )
     if status == "unknown":
         raise NotFound(
             f"decision {feedback.decision_id} is unknown or has expired", field="decision_id"

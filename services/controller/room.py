@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.controller.config import Config
+from services.controller.courses import Courses
 from services.controller.deciding import Decider
 from services.controller.decision import Mode
 from services.controller.hints import Hints
@@ -18,7 +19,7 @@ from services.controller.newborn import newborn
 from services.controller.ports import ServingStore
 from services.controller.recorder import Recorder
 from services.controller.serving import Serving
-from services.controller.steering import RecentDecisions, Steerer
+from services.controller.steering import Steerer
 from services.controller.watcher import Watcher
 from thermesh.clock import Clock
 
@@ -36,18 +37,18 @@ class Room:
     recorder: Recorder
     hints: Hints
     watcher: Watcher
-    recent: RecentDecisions
+    courses: Courses
     metrics: Metrics
     decider: Decider
 
     def steerer(self) -> Steerer:
         """Return what follows the requests of one replica."""
-        return Steerer(self.recent)
+        return Steerer(self.courses)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run what works behind the calls; at the end write what is left."""
-        loops = (self.watcher.run(), self.recorder.run(), self.hints.run())
+        loops = (self.watcher.run(), self.recorder.run(), self.hints.run(), self.courses.run())
         tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             yield
@@ -67,13 +68,13 @@ def furnish(
     generator: np.random.Generator,
 ) -> Room:
     """Put the room together; nothing is reached yet."""
-    serving, recent = Serving(Mode(config.default_mode), newborn(config)), RecentDecisions()
+    serving, courses = Serving(Mode(config.default_mode), newborn(config)), Courses(store)
     recorder = Recorder(store)
     metrics = Metrics(lambda: serving.state.snapshot.version, lambda: recorder.unrecorded)
     decider = Decider(
         serving=serving,
         recorder=recorder,
-        recent=recent,
+        courses=courses,
         metrics=metrics,
         clock=clock,
         generator=generator,
@@ -86,7 +87,7 @@ def furnish(
         recorder=recorder,
         hints=Hints(send_hint),
         watcher=Watcher(store, serving, clock),
-        recent=recent,
+        courses=courses,
         metrics=metrics,
         decider=decider,
     )

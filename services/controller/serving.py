@@ -12,17 +12,19 @@ from dataclasses import dataclass, field, replace
 from services.controller.decision import Mode
 from services.controller.policy import Parameters, PolicySnapshot, prior
 from services.controller.records import PolicyVersion
+from services.controller.trial import Candidate
 
 EVERY_ROUTE = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class ServingState:
-    """The live policy and the modes of routes."""
+    """The live policy, the modes of routes, and the candidate on trial if there is one."""
 
     snapshot: PolicySnapshot
     default_mode: Mode
     modes: Mapping[str, Mode] = field(default_factory=dict)
+    candidate: Candidate | None = None
 
     def mode_of(self, route: str, wanted: Mode | None) -> Mode:
         """Return the mode of a request: its own, its route's, that of `*`, the default."""
@@ -43,6 +45,10 @@ class Serving:
         """Decide by `version` from the next call on."""
         snapshot = PolicySnapshot(version.version, version.parameters, version.feedback_count)
         self.state = replace(self.state, snapshot=snapshot)
+
+    def swap_candidate(self, candidate: Candidate | None) -> None:
+        """Try `candidate` beside the live policy from the next call on."""
+        self.state = replace(self.state, candidate=candidate)
 
     def swap_modes(self, modes: Mapping[str, Mode]) -> None:
         """Use `modes` from the next call on."""

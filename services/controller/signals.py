@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.controller.records import Feedback
+from services.controller.records import Feedback, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +46,13 @@ def judgement_of(feedback: Feedback) -> Judgement:
     if feedback.signal == "edit":
         return Judgement(feedback.score or EDIT_QUALITY, EDIT_TRUST)
     return Judgement(feedback.score, 1.0)
+
+
+# As in steering: half of the 4-grams occurred before; a distribution so flat that
+# text from it makes no sense.
+BROKEN_REPETITION, BROKEN_NATS = 0.5, 4.5
+
+
+def is_broken(outcome: Outcome) -> bool:
+    """Return whether an answer loops or drifts, as inference measured it."""
+    return outcome.repetition >= BROKEN_REPETITION or outcome.mean_entropy >= BROKEN_NATS

@@ -10,17 +10,21 @@
 Steps are STEP of temperature from what the policy drew, at most two either way
 and inside the range it was drawn from. Each rule lets go at another threshold
 than it takes hold, and DWELL_TOKENS pass between two steps, so that no request
-swings. What the user pinned is never touched: telemetry does not carry the
-range of the decision nor the user's penalties, so a request whose decision is
-not among `RecentDecisions` keeps its temperature.
+swings. What the user pinned is never touched. Telemetry does not carry the range
+of the decision nor the user's penalties: those are in its course (`courses`), and a
+request whose course is not known keeps its temperature.
+
+A revision's number is the token count of the report it answers, which grows whoever
+steers: inference drops one whose number is not above the last it applied.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from services.controller.decision import Decision, Source
+from services.controller.courses import Course
 from services.controller.sampling import Penalties, Program, program_at
 
 STEP = 0.15
@@ -40,7 +44,6 @@ DEADLINE_SHARE = 0.8
 PENALTY_STEP = 0.1
 
 TRACKED_LIMIT = 4_096
-RECENT_LIMIT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Telemetry:
     repetition: float = 0.0
     deadline_unix_ms: int = 0
     pinned: bool = False
+    temperature: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +85,22 @@ class Track:
     token_count: int = 0
     seen_unix_ms: int = 0
     promised_budget: int = 0
+    known: bool = False
 
 
-class RecentDecisions:
-    """The newest decisions whose temperature the policy chose, by decision id."""
+class Courses(Protocol):
+    """Knows the courses of decisions."""
 
-    def __init__(self, limit: int = RECENT_LIMIT) -> None:
-        self._limit = limit
-        self._decisions: OrderedDict[str, Decision] = OrderedDict()
-
-    def remember(self, decision: Decision) -> None:
-        """Keep `decision` if it may be steered; forget the oldest over the limit."""
-        if decision.source is not Source.POLICY:
-            return
-        self._decisions[decision.decision_id] = decision
-        if len(self._decisions) > self._limit:
-            self._decisions.popitem(last=False)
-
-    def get(self, decision_id: str) -> Decision | None:
-        """Return the decision, or None where its temperature is not ours to change."""
-        return self._decisions.get(decision_id)
+    def get(self, decision_id: str) -> Course | None:
+        """Return the course, or None where it is not known or not ours to change."""
+        ...
 
 
 class Steerer:
     """Keeps a track of each request of one replica; forgets those that ended."""
 
-    def __init__(self, recent: RecentDecisions) -> None:
-        self._recent = recent
+    def __init__(self, courses: Courses) -> None:
+        self._courses = courses
         self._tracks: OrderedDict[str, Track] = OrderedDict()
 
     def __len__(self) -> int:
@@ -116,8 +109,10 @@ class Steerer:
     def revise(self, telemetry: Telemetry, now_unix_ms: int) -> Revision | None:
         """Return the change that the rules ask for, if any."""
         track = self._tracks.pop(telemetry.request_id, Track())
-        decision = None if telemetry.pinned else self._recent.get(telemetry.decision_id)
-        track, revision = revise(track, telemetry, decision, now_unix_ms)
+        course = None if telemetry.pinned else self._courses.get(telemetry.decision_id)
+        if course is not None and not track.known:
+            track = taken_over(track, telemetry, course)
+        track, revision = revise(track, telemetry, course, now_unix_ms)
         self._tracks[telemetry.request_id] = track
         if len(self._tracks) > TRACKED_LIMIT:
             self._tracks.popitem(last=False)
@@ -128,16 +123,32 @@ class Steerer:
         self._tracks.pop(request_id, None)
 
 
+def taken_over(track: Track, telemetry: Telemetry, course: Course) -> Track:
+    """Return the track of a request whose course is known from now on.
+
+    Another controller may have stepped before: the temperature that decodes tells, where
+    the program does not vary by token. The dwell then begins anew.
+    """
+    known = replace(track, known=True)
+    if course.program != "fixed" or telemetry.token_count == 0 or telemetry.temperature <= 0.0:
+        return known
+    steps = round((telemetry.temperature - course.temperature) / STEP)
+    steps = min(max(steps, -MAXIMUM_STEPS), MAXIMUM_STEPS)
+    if steps == 0:
+        return known
+    return replace(known, steps=steps, stepped_at_token=telemetry.token_count)
+
+
 def revise(
-    track: Track, telemetry: Telemetry, decision: Decision | None, now_unix_ms: int
+    track: Track, telemetry: Telemetry, course: Course | None, now_unix_ms: int
 ) -> tuple[Track, Revision | None]:
     """Apply the rules once; returns what to remember and the change, if any.
 
-    `decision` is None where the temperature must stay as it is.
+    `course` is None where the temperature must stay as it is.
     """
-    steps, reason = _steps(track, telemetry) if decision else (track.steps, "")
+    steps, reason = _steps(track, telemetry) if course else (track.steps, "")
     budget = _budget(track, telemetry, now_unix_ms)
-    stepped = decision is not None and steps != track.steps
+    stepped = course is not None and steps != track.steps
     revised = replace(
         track,
         steps=steps,
@@ -152,8 +163,8 @@ def revise(
         request_id=telemetry.request_id,
         update_id=telemetry.token_count,
         reason=reason if stepped else "deadline_near",
-        program=_program(decision, steps) if decision and stepped else None,
-        penalties=_penalties(decision, steps) if decision and stepped else None,
+        program=_program(course, steps) if course and stepped else None,
+        penalties=_penalties(course, steps) if course and stepped else None,
         token_budget=budget,
     )
 
@@ -187,15 +198,14 @@ def _rule(track: Track, telemetry: Telemetry) -> str:
     return ""
 
 
-def _program(decision: Decision, steps: int) -> Program:
-    envelope = decision.envelope
-    wanted = decision.policy_temperature + steps * STEP
-    return program_at(envelope.program, min(max(wanted, envelope.lower), envelope.upper))
+def _program(course: Course, steps: int) -> Program:
+    wanted = course.temperature + steps * STEP
+    return program_at(course.program, min(max(wanted, course.lower), course.upper))
 
 
-def _penalties(decision: Decision, steps: int) -> Penalties | None:
+def _penalties(course: Course, steps: int) -> Penalties | None:
     """Return the penalty of the step, or None where the user set penalties."""
-    if decision.sampling.penalties != Penalties():
+    if course.own_penalties:
         return None
     return Penalties(repetition=1.0 + PENALTY_STEP * max(steps, 0))
 

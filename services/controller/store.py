@@ -15,7 +15,9 @@ from redis.exceptions import RedisError
 
 from services.controller import layout, ports, refusals
 from services.controller.decision import Mode
+from services.controller.policy import Parameters
 from services.controller.records import DecisionRecord, Feedback, Outcome, PolicyVersion
+from services.controller.rollout import Rollout
 from thermesh.errors import NotFound, Unavailable
 
 _TIMEOUT_S = 1.0
@@ -32,9 +34,13 @@ def reaching() -> Iterator[None]:
 
 
 class RedisStore:
-    """`ports.ServingStore` in Redis; connects on first use and again by itself."""
+    """`ports.ServingStore` in Redis; connects on first use and again by itself.
 
-    def __init__(self, url: str) -> None:
+    `feedback_per_minute` bounds what one tenant may send; 0: no bound.
+    """
+
+    def __init__(self, url: str, feedback_per_minute: int = 0) -> None:
+        self._feedback_per_minute = feedback_per_minute
         pool = redis.BlockingConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
@@ -51,6 +57,7 @@ class RedisStore:
         self._submit = self._redis.register_script(layout.script("submit_feedback"))
         self._report = self._redis.register_script(layout.script("report_outcome"))
         self._publish = self._redis.register_script(layout.script("publish"))
+        self._set_rollout = self._redis.register_script(layout.script("set_rollout"))
         self._set_mode = self._redis.register_script(layout.script("set_mode"))
 
     async def record(self, records: Sequence[DecisionRecord]) -> None:
@@ -67,6 +74,14 @@ class RedisStore:
                     pipeline.expire(key, ports.KEEP_SECONDS)
                 await pipeline.execute()
 
+    async def decided(self, decision_ids: list[str]) -> list[str | None]:
+        """See `ports.ServingStore.decided`."""
+        with reaching():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for decision_id in decision_ids:
+                    pipeline.hget(layout.decision_key(decision_id), "record")
+                return list(await pipeline.execute())
+
     async def submit(self, feedback: Feedback) -> ports.Submission:
         """See `ports.ServingStore.submit`."""
         keys = [
@@ -74,6 +89,7 @@ class RedisStore:
             layout.decision_key(feedback.decision_id),
             layout.EVENTS,
             layout.HINT,
+            layout.schedule_key(feedback.tenant),
         ]
         arguments: list[Any] = [
             feedback.to_json(),
@@ -83,10 +99,11 @@ class RedisStore:
             ports.EVENTS_LIMIT,
             ports.FEEDBACK_A_DECISION_LIMIT,
             ports.HINT_SECONDS,
+            self._feedback_per_minute,
         ]
         with reaching():
             status, applied, hint = await self._submit(keys=keys, args=arguments)
-        refusals.of_feedback(status, feedback)
+        refusals.of_feedback(status, feedback, wait_us=int(applied))
         return ports.Submission(status == "duplicate", int(applied), bool(hint))
 
     async def applied_version(self, tenant: str, feedback_id: str) -> int:
@@ -147,6 +164,52 @@ class RedisStore:
         keys, arguments = layout.publish_arguments(version, expected_live)
         with reaching():
             return bool(await self._publish(keys=keys, args=arguments))
+
+    async def rollout(self) -> Rollout | None:
+        """See `ports.ServingStore.rollout`."""
+        with reaching():
+            stored: Any = await self._redis.get(layout.ROLLOUT)
+        return Rollout.from_json(stored) if stored else None
+
+    async def set_rollout(self, rollout: Rollout, expected: Rollout | None) -> bool:
+        """See `ports.ServingStore.set_rollout`."""
+        before = expected.to_json() if expected else ""
+        arguments = [before, rollout.to_json(), layout.CHANGES]
+        keys = [layout.ROLLOUT, layout.version_key(rollout.candidate), layout.CANDIDATE]
+        with reaching():
+            return bool(await self._set_rollout(keys=keys, args=arguments))
+
+    async def candidate(self) -> PolicyVersion:
+        """See `ports.ServingStore.candidate`."""
+        with reaching():
+            stored: Any = await self._redis.get(layout.CANDIDATE)
+        if stored is None:
+            raise NotFound("no candidate was ever on trial")
+        return PolicyVersion.from_json(stored)
+
+    async def import_version(
+        self, parameters: Parameters, feedback_count: int, created_unix_ms: int
+    ) -> PolicyVersion:
+        """See `ports.ServingStore.import_version`."""
+        with reaching():
+            count = int(await self._redis.incr(layout.IMPORTED))
+            number = ports.IMPORTED_AFTER + count
+            version = PolicyVersion(
+                number, parameters, created_unix_ms, "imported", 0, feedback_count
+            )
+            await self._redis.set(layout.version_key(number), version.to_json())
+            await self._redis.delete(layout.version_key(number - ports.KEPT_IMPORTED))
+        return version
+
+    async def imported(self) -> Sequence[PolicyVersion]:
+        """See `ports.ServingStore.imported`."""
+        with reaching():
+            count: Any = await self._redis.get(layout.IMPORTED)
+            newest = ports.IMPORTED_AFTER + int(count or 0)
+            oldest = max(ports.IMPORTED_AFTER, newest - ports.KEPT_IMPORTED)
+            keys = [layout.version_key(number) for number in range(newest, oldest, -1)]
+            stored: Any = await self._redis.mget(keys) if keys else []
+        return [PolicyVersion.from_json(text) for text in stored if text is not None]
 
     async def modes(self) -> Mapping[str, Mode]:
         """See `ports.ServingStore.modes`."""

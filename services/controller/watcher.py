@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from services.controller.policy import PolicySnapshot
 from services.controller.ports import ServingStore
 from services.controller.records import PolicyVersion, prior_version
 from services.controller.serving import Serving
+from services.controller.trial import Candidate
 from thermesh.clock import Clock
 from thermesh.errors import MeshError, NotFound, Unavailable
 
@@ -57,10 +59,27 @@ class Watcher:
         if live not in (self._loaded_version, self._refused_version):
             await self._load(live)
         self._serving.swap_modes(await self._store.modes())
+        self._serving.swap_candidate(await self._candidate())
         if self._away:
             log.info("the policy store is back; version %d is live", live)
         self._away = False
         self.current.set()
+
+    async def _candidate(self) -> Candidate | None:
+        """Return the candidate on trial; its snapshot is kept while it is the same."""
+        try:
+            rollout = await self._store.rollout()
+            if rollout is None or not rollout.stage.is_running:
+                return None
+            known = self._serving.state.candidate
+            if known is not None and known.rollout.number == rollout.number:
+                return Candidate(rollout, known.snapshot)
+            version = await self._store.candidate()
+        except (NotFound, ValueError, KeyError, TypeError):
+            log.exception("a candidate cannot be tried; the live policy decides")
+            return None
+        snapshot = PolicySnapshot(version.version, version.parameters, version.feedback_count)
+        return Candidate(rollout, snapshot)
 
     def _first(self) -> PolicyVersion:
         return prior_version(self._clock.unix_ms(), self._newborn)

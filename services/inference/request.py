@@ -22,6 +22,19 @@ class Priority(enum.IntEnum):
     VOICE = 4
 
 
+class ComputePath(enum.IntEnum):
+    """How much work to spend on each token, numbered as in `common.proto`."""
+
+    LIGHT = 1
+    STANDARD = 2
+    HEAVY = 3
+
+    @classmethod
+    def of(cls, number: int) -> ComputePath:
+        """Return the member of that number; STANDARD where there is none."""
+        return cls(number) if number in set(cls) else cls.STANDARD
+
+
 class Source(enum.Enum):
     """Who asked for a change of parameters."""
 
@@ -79,6 +92,7 @@ class Plan:
     scenario: str = ""
     task: str = ""
     is_pinned: bool = False
+    compute_path: ComputePath = ComputePath.STANDARD
 
     def validate(self, path: str, vocabulary_size: int) -> None:
         """Refuse sampling out of range, naming the field below `path`."""

@@ -66,6 +66,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.DescribeModelResponse:
         """Tell what is served."""
         del request, context
+        light = [] if self._model.network.light is None else [common_pb2.COMPUTE_PATH_LIGHT]
         return inference_pb2.DescribeModelResponse(
             model=self._model.name,
             architecture=self._model.config.architecture,
@@ -74,7 +75,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             parameter_count=self._model.parameter_count,
             weight_format=self._model.weight_format,
             kernels=self._model.network.kernels_name,
-            compute_paths=[common_pb2.COMPUTE_PATH_STANDARD],
+            compute_paths=[*light, common_pb2.COMPUTE_PATH_STANDARD],
             max_running=self._engine.limits.max_running,
             max_waiting=self._engine.limits.max_waiting,
             page_size=self._engine.limits.page_size,

@@ -8,8 +8,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from services.controller import ports
-from services.controller.decision import Constraints, Mode, Observation, decide
+from services.controller import flood, layout, ports
+from services.controller.decision import Constraints, Mode, Observation, Trial, decide
 from services.controller.joining import fold
 from services.controller.learner import drain
 from services.controller.learning import LearnerState
@@ -24,6 +24,7 @@ from services.controller.records import (
     PolicyVersion,
     prior_version,
 )
+from services.controller.rollout import Rollout, Stage
 from services.controller.store import RedisStore
 from thermesh.errors import AlreadyExists, NotFound, ResourceExhausted, Unavailable
 from thermesh.testing import redis_server
@@ -356,6 +357,114 @@ async def test_feedback_for_one_decision_is_bounded(serving, monkeypatch):
         await serving.submit(judged(made, "f2"))
 
 
+@pytest.fixture(params=["memory", "redis"])
+async def narrow(request):
+    """A serving side that takes five pieces of feedback a minute from each tenant."""
+    if request.param == "memory":
+        yield MemoryStore(feedback_per_minute=5)
+        return
+    store = RedisStore(request.getfixturevalue("server").url, feedback_per_minute=5)
+    await store._redis.flushall()
+    yield store
+    await store.close()
+
+
+async def test_a_tenant_that_floods_is_refused_with_the_time_to_wait(narrow):
+    """A minute's worth at once and no more; repeating costs nothing; others are not held up."""
+    made, other = await decided_by(narrow), await decided_by(narrow, "other")
+    for index in range(5):
+        await narrow.submit(judged(made, f"f{index}"))
+    with pytest.raises(ResourceExhausted) as raised:
+        await narrow.submit(judged(made, "f5"))
+
+    assert 10.0 < raised.value.retry_after <= 12.0
+    assert (await narrow.submit(judged(made, "f0"))).duplicate
+    assert not (await narrow.submit(judged(other, "f0", tenant="other"))).duplicate
+
+
+async def test_the_schedule_is_exact():
+    """After the wait one more is taken, a microsecond before it is not."""
+    schedule = 0
+    for _ in range(3):
+        schedule, wait = flood.taken(schedule, 1_000_000_000, 3)
+        assert wait == 0
+    kept, wait = flood.taken(schedule, 1_000_000_000, 3)
+    assert (kept, wait) == (schedule, 20_000_000)
+    assert flood.taken(schedule, 1_000_000_000 + wait - 1, 3)[1] == 1
+    assert flood.taken(schedule, 1_000_000_000 + wait, 3)[1] == 0
+
+
+async def test_a_trial_is_stored_unless_another_one_was(serving):
+    """Compare and set; its candidate outlives the versions that are dropped."""
+    first = prior_version(1)
+    await serving.publish(first, expected_live=0)
+    shadow = Rollout(1, 1, Stage.SHADOW, 0.1)
+    canary = dataclasses.replace(shadow, number=2, stage=Stage.CANARY)
+
+    assert await serving.rollout() is None
+    with pytest.raises(NotFound):
+        await serving.candidate()
+    assert await serving.set_rollout(shadow, None)
+    assert not await serving.set_rollout(canary, None)
+    assert await serving.set_rollout(canary, shadow)
+    assert await serving.rollout() == canary
+    assert await serving.candidate() == first
+
+
+async def test_a_trial_moves_with_the_checkpoint(serving, learning, clock):
+    """The learner counts for it in the same write, and sees when it was stopped meanwhile."""
+    drain(learning, clock)
+    trial = Trial(1, True, 1.0, 0.5, True)
+    rollout = Rollout(1, 1, Stage.CANARY, 0.1)
+    await serving.set_rollout(rollout, None)
+    made = record()
+    made = dataclasses.replace(made, decision=dataclasses.replace(made.decision, trial=trial))
+    await serving.record([made])
+    await serving.submit(judged(made))
+    await serving.report(ended(made))
+    checkpoint = learning.checkpoint()
+    events = [each.arrival for each in learning.events_after("0-0", 10)]
+    joined = fold(checkpoint.state, 0, {}, events)
+    stopped = dataclasses.replace(rollout, stage=Stage.STOPPED)
+    await serving.set_rollout(stopped, rollout)
+    commit = ports.Commit(checkpoint, "99-0", joined.state, joined.entry_count)
+
+    assert checkpoint.state.candidate == prior()
+    assert not learning.commit(commit)
+    await serving.set_rollout(rollout, stopped)
+    drain(learning, clock)
+    assert (await serving.rollout()).evidence.count == 1
+    assert learning.checkpoint().state.rollout.evidence.count == 1
+
+
+async def test_a_trial_that_another_release_wrote_does_not_stop_learning(stores, clock):
+    """It stays as it is, and feedback counts."""
+    serving, learning, _ = stores
+    drain(learning, clock)
+    text = '{"written": "by a later release"}'
+    if isinstance(serving, MemoryStore):
+        serving._rollout = text
+    else:
+        learning._redis.set(layout.ROLLOUT, text)
+    made = await decided_by(serving)
+    await serving.submit(judged(made))
+    await serving.report(ended(made))
+
+    assert drain(learning, clock).feedback == 1
+    assert learning.checkpoint().rollout_json == text
+
+
+async def test_imported_versions_are_numbered_apart_and_bounded(serving, monkeypatch):
+    """They never become live by themselves."""
+    monkeypatch.setattr(ports, "KEPT_IMPORTED", 3)
+    stored = [await serving.import_version(prior(), index, 7) for index in range(5)]
+
+    assert [each.version - ports.IMPORTED_AFTER for each in stored] == [1, 2, 3, 4, 5]
+    assert await serving.imported() == stored[:1:-1]
+    assert await serving.version(stored[-1].version) == stored[-1]
+    assert await serving.live_version() == 0
+
+
 async def test_recording_again_does_not_forget_feedback(serving):
     """The recorder may repeat a decision after a connection broke."""
     made = await decided_by(serving)
@@ -384,7 +493,8 @@ async def test_a_store_that_is_away_says_so(stores):
     """Every call of both sides raises Unavailable with a time to try again."""
     serving, learning, break_it = stores
     made = record()
-    checkpoint = ports.Checkpoint(prior_version(1), "0-0", None, 0)
+    state = LearnerState(prior())
+    checkpoint = ports.Checkpoint(prior_version(1), "0-0", state, 0)
     break_it()
     calls = [
         serving.record([made]),
@@ -395,6 +505,11 @@ async def test_a_store_that_is_away_says_so(stores):
         serving.version(1),
         serving.versions(3, 2),
         serving.publish(prior_version(1), 0),
+        serving.rollout(),
+        serving.candidate(),
+        serving.set_rollout(Rollout(1, 1, Stage.SHADOW, 0.1), None),
+        serving.import_version(prior(), 0, 0),
+        serving.imported(),
         serving.modes(),
         serving.set_mode("*", None),
         serving.changed(0.1),
@@ -403,7 +518,6 @@ async def test_a_store_that_is_away_says_so(stores):
         with pytest.raises(Unavailable) as raised:
             await call
         assert raised.value.retry_after
-    state = LearnerState(prior())
     for call in (
         learning.checkpoint,
         learning.hint_taken,

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime as dt
+import json
+import pathlib
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from thermesh import rpc, wire
-from thermesh.cli import console
+from thermesh.cli import averaging, console, policy_files, rollout
 from thermesh.cli.config import UpConfig
 from thermesh.settings import from_env
 from thermesh.v1 import common_pb2, controller_pb2, controller_pb2_grpc
 
-HELP = "list, show, promote and roll back policies; set the mode of a route"
+HELP = "list, try, promote, roll back, export, import, compare, average policies; set modes"
 TIMEOUT_SECONDS = 10.0
 MODES = ("observe", "apply", "bypass", "unspecified")
 
@@ -34,6 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         changing.add_argument(
             "--expect", type=int, default=0, metavar="VERSION", help="refuse if another is live"
         )
+    _add_files(actions)
+    trying = _action(actions, "try", rollout.start)
+    trying.add_argument("version", type=int)
+    trying.add_argument("--stage", choices=("shadow", "canary"), default="canary")
+    trying.add_argument("--share", type=float, default=0.0, help="of sessions; default: 0.1")
+    trying.add_argument(
+        "--promotes", action="store_true", help="make it live as soon as it is shown to be better"
+    )
+    _action(actions, "trial", rollout.show)
+    _action(actions, "stop", rollout.stop)
     mode = _action(actions, "mode", set_mode)
     mode.add_argument("route", help="e.g. /v1/chat/completions; * is every route without its own")
     mode.add_argument("mode", choices=MODES, help="unspecified removes the route's own")
@@ -58,10 +71,72 @@ async def list_policies(controller: Any, arguments: argparse.Namespace) -> None:
 
 async def show(controller: Any, arguments: argparse.Namespace) -> None:
     """Show one version with its parameters as JSON."""
-    request = controller_pb2.GetPolicyRequest(version=arguments.version)
-    answer = await controller.GetPolicy(request, timeout=TIMEOUT_SECONDS)
+    answer = await _got(controller, arguments.version)
     print(console.table([_row(answer.policy)]))
     print(answer.parameters_json)
+
+
+async def export(controller: Any, arguments: argparse.Namespace) -> None:
+    """Write one version to a file."""
+    answer = await _got(controller, arguments.version)
+    policy_files.written(policy_files.of_answer(answer), arguments.file)
+    print(f"version {answer.policy.version} is in {arguments.file}")
+
+
+async def import_file(controller: Any, arguments: argparse.Namespace) -> None:
+    """Store the policy of a file as a version that is not live."""
+    content = policy_files.read(arguments.file)
+    request = controller_pb2.ImportPolicyRequest(
+        kind=content["kind"],
+        parameters_json=json.dumps(content["parameters"]),
+        feedback_count=int(content.get("feedback_count", 0)),
+    )
+    answer = await controller.ImportPolicy(request, timeout=TIMEOUT_SECONDS)
+    print(f"stored as version {answer.policy.version}; it is not live")
+
+
+async def diff(controller: Any, arguments: argparse.Namespace) -> None:
+    """Tell how two policies differ, each a version or a file."""
+    sides = [await _side(controller, each) for each in (arguments.before, arguments.after)]
+    found = policy_files.differences(*sides)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, (before, after) in found["policies"].items():
+        print(f"  {name}: {before} -> {after}")
+    heading = ("parameters", "values", "changed", "largest change", "at", "rms")
+    rows = [
+        (
+            *(name, str(each["values"]), str(each["changed"])),
+            *(f"{each['largest_change']:.6g}", each["at"], f"{each['root_mean_square']:.6g}"),
+        )
+        for name, each in found["parameters"].items()
+    ]
+    print(console.table([heading, *rows]))
+
+
+async def _side(controller: Any, name: str) -> dict[str, Any]:
+    if name.isdigit():
+        return policy_files.of_answer(await _got(controller, int(name)))
+    return policy_files.read(pathlib.Path(name))
+
+
+async def _got(controller: Any, version: int) -> controller_pb2.GetPolicyResponse:
+    request = controller_pb2.GetPolicyRequest(version=version)
+    answer: controller_pb2.GetPolicyResponse = await controller.GetPolicy(
+        request, timeout=TIMEOUT_SECONDS
+    )
+    return answer
+
+
+async def average(_: Any, arguments: argparse.Namespace) -> None:
+    """Average what several sites learned from one base, all as files; asks no controller."""
+    base, *sites = (policy_files.read(path) for path in (arguments.base, *arguments.sites))
+    protection = averaging.Protection(arguments.clip, arguments.noise)
+    # noise that can be guessed protects nobody
+    content = averaging.averaged(base, sites, protection, random.SystemRandom())
+    policy_files.written(content, arguments.out)
+    print(f"the average of {len(sites)} sites is in {arguments.out}")
 
 
 async def promote(controller: Any, arguments: argparse.Namespace) -> None:
@@ -85,6 +160,24 @@ async def set_mode(controller: Any, arguments: argparse.Namespace) -> None:
     mode = wire.number(common_pb2.Mode, arguments.mode, "MODE_", "mode")
     request = controller_pb2.SetModeRequest(route=arguments.route, mode=mode)
     print(_modes((await controller.SetMode(request, timeout=TIMEOUT_SECONDS)).modes))
+
+
+def _add_files(actions: Any) -> None:
+    exporting = _action(actions, "export", export)
+    exporting.add_argument("file", type=pathlib.Path)
+    exporting.add_argument("--version", type=int, default=0, help="default: the live one")
+    importing = _action(actions, "import", import_file)
+    importing.add_argument("file", type=pathlib.Path)
+    comparing = _action(actions, "diff", diff)
+    for side in ("before", "after"):
+        comparing.add_argument(side, metavar=side.upper(), help="a version or a file")
+    joining = _action(actions, "average", average)
+    joining.add_argument("base", type=pathlib.Path, help="the file that all sites began from")
+    joining.add_argument("sites", type=pathlib.Path, nargs="+", metavar="SITE")
+    joining.add_argument("--out", type=pathlib.Path, required=True)
+    joining.add_argument("--clip", type=float, default=0.0, help="most that one site may differ")
+    joining.add_argument("--noise", type=float, default=0.0, help="in units of clip / sites")
+    comparing.add_argument("--json", action="store_true", help="for programs")
 
 
 def _action(actions: Any, name: str, action: Callable[..., Any]) -> argparse.ArgumentParser:

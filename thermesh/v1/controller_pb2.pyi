@@ -1,12 +1,28 @@
 from thermesh.v1 import common_pb2 as _common_pb2
 from thermesh.v1 import feature_pb2 as _feature_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class RolloutStage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLLOUT_STAGE_UNSPECIFIED: _ClassVar[RolloutStage]
+    ROLLOUT_STAGE_SHADOW: _ClassVar[RolloutStage]
+    ROLLOUT_STAGE_CANARY: _ClassVar[RolloutStage]
+    ROLLOUT_STAGE_PROMOTED: _ClassVar[RolloutStage]
+    ROLLOUT_STAGE_ROLLED_BACK: _ClassVar[RolloutStage]
+    ROLLOUT_STAGE_STOPPED: _ClassVar[RolloutStage]
+ROLLOUT_STAGE_UNSPECIFIED: RolloutStage
+ROLLOUT_STAGE_SHADOW: RolloutStage
+ROLLOUT_STAGE_CANARY: RolloutStage
+ROLLOUT_STAGE_PROMOTED: RolloutStage
+ROLLOUT_STAGE_ROLLED_BACK: RolloutStage
+ROLLOUT_STAGE_STOPPED: RolloutStage
 
 class TemperatureRange(_message.Message):
     __slots__ = ("minimum", "maximum")
@@ -76,7 +92,7 @@ class SteerHello(_message.Message):
     def __init__(self, replica_id: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
 
 class SequenceTelemetry(_message.Message):
-    __slots__ = ("request_id", "decision_id", "scenario", "token_count", "token_budget", "temperature", "mean_entropy", "prefill_entropy", "repetition", "revision", "deadline_unix_ms", "pinned", "traceparent")
+    __slots__ = ("request_id", "decision_id", "scenario", "token_count", "token_budget", "temperature", "mean_entropy", "prefill_entropy", "repetition", "revision", "deadline_unix_ms", "pinned", "traceparent", "drafted_tokens", "accepted_tokens")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     SCENARIO_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +106,8 @@ class SequenceTelemetry(_message.Message):
     DEADLINE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    DRAFTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     decision_id: str
     scenario: str
@@ -103,7 +121,9 @@ class SequenceTelemetry(_message.Message):
     deadline_unix_ms: int
     pinned: bool
     traceparent: str
-    def __init__(self, request_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., scenario: _Optional[str] = ..., token_count: _Optional[int] = ..., token_budget: _Optional[int] = ..., temperature: _Optional[float] = ..., mean_entropy: _Optional[float] = ..., prefill_entropy: _Optional[float] = ..., repetition: _Optional[float] = ..., revision: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., pinned: bool = ..., traceparent: _Optional[str] = ...) -> None: ...
+    drafted_tokens: int
+    accepted_tokens: int
+    def __init__(self, request_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., scenario: _Optional[str] = ..., token_count: _Optional[int] = ..., token_budget: _Optional[int] = ..., temperature: _Optional[float] = ..., mean_entropy: _Optional[float] = ..., prefill_entropy: _Optional[float] = ..., repetition: _Optional[float] = ..., revision: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., pinned: bool = ..., traceparent: _Optional[str] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ...) -> None: ...
 
 class SequenceEnded(_message.Message):
     __slots__ = ("request_id",)
@@ -154,7 +174,7 @@ class SteerResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[SteerWelcome, _Mapping]] = ..., revision: _Optional[_Union[SequenceRevision, _Mapping]] = ...) -> None: ...
 
 class ReportOutcomeRequest(_message.Message):
-    __slots__ = ("context", "decision_id", "finish_reason", "usage", "mean_temperature", "mean_entropy", "prefill_entropy", "mean_log_probability", "repetition", "temperatures")
+    __slots__ = ("context", "decision_id", "finish_reason", "usage", "mean_temperature", "mean_entropy", "prefill_entropy", "mean_log_probability", "repetition", "temperatures", "drafted_tokens", "accepted_tokens")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +185,8 @@ class ReportOutcomeRequest(_message.Message):
     MEAN_LOG_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     REPETITION_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURES_FIELD_NUMBER: _ClassVar[int]
+    DRAFTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     context: _common_pb2.RequestContext
     decision_id: str
     finish_reason: _common_pb2.FinishReason
@@ -175,7 +197,9 @@ class ReportOutcomeRequest(_message.Message):
     mean_log_probability: float
     repetition: float
     temperatures: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., decision_id: _Optional[str] = ..., finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_common_pb2.Usage, _Mapping]] = ..., mean_temperature: _Optional[float] = ..., mean_entropy: _Optional[float] = ..., prefill_entropy: _Optional[float] = ..., mean_log_probability: _Optional[float] = ..., repetition: _Optional[float] = ..., temperatures: _Optional[_Iterable[float]] = ...) -> None: ...
+    drafted_tokens: int
+    accepted_tokens: int
+    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., decision_id: _Optional[str] = ..., finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_common_pb2.Usage, _Mapping]] = ..., mean_temperature: _Optional[float] = ..., mean_entropy: _Optional[float] = ..., prefill_entropy: _Optional[float] = ..., mean_log_probability: _Optional[float] = ..., repetition: _Optional[float] = ..., temperatures: _Optional[_Iterable[float]] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ...) -> None: ...
 
 class ReportOutcomeResponse(_message.Message):
     __slots__ = ("duplicate",)
@@ -284,3 +308,91 @@ class SetModeResponse(_message.Message):
     MODES_FIELD_NUMBER: _ClassVar[int]
     modes: _containers.ScalarMap[str, _common_pb2.Mode]
     def __init__(self, modes: _Optional[_Mapping[str, _common_pb2.Mode]] = ...) -> None: ...
+
+class Rollout(_message.Message):
+    __slots__ = ("number", "candidate_version", "stage", "share", "promotes", "began_unix_ms", "live_count", "candidate_count", "live_value", "candidate_value", "candidate_lower", "candidate_upper", "effective_count", "agreement", "is_better")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    PROMOTES_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    LIVE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LIVE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_LOWER_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_UPPER_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    IS_BETTER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    candidate_version: int
+    stage: RolloutStage
+    share: float
+    promotes: bool
+    began_unix_ms: int
+    live_count: int
+    candidate_count: int
+    live_value: float
+    candidate_value: float
+    candidate_lower: float
+    candidate_upper: float
+    effective_count: float
+    agreement: float
+    is_better: bool
+    def __init__(self, number: _Optional[int] = ..., candidate_version: _Optional[int] = ..., stage: _Optional[_Union[RolloutStage, str]] = ..., share: _Optional[float] = ..., promotes: bool = ..., began_unix_ms: _Optional[int] = ..., live_count: _Optional[int] = ..., candidate_count: _Optional[int] = ..., live_value: _Optional[float] = ..., candidate_value: _Optional[float] = ..., candidate_lower: _Optional[float] = ..., candidate_upper: _Optional[float] = ..., effective_count: _Optional[float] = ..., agreement: _Optional[float] = ..., is_better: bool = ...) -> None: ...
+
+class StartRolloutRequest(_message.Message):
+    __slots__ = ("version", "stage", "share", "promotes")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    PROMOTES_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    stage: RolloutStage
+    share: float
+    promotes: bool
+    def __init__(self, version: _Optional[int] = ..., stage: _Optional[_Union[RolloutStage, str]] = ..., share: _Optional[float] = ..., promotes: bool = ...) -> None: ...
+
+class StartRolloutResponse(_message.Message):
+    __slots__ = ("rollout",)
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    rollout: Rollout
+    def __init__(self, rollout: _Optional[_Union[Rollout, _Mapping]] = ...) -> None: ...
+
+class GetRolloutRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetRolloutResponse(_message.Message):
+    __slots__ = ("rollout",)
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    rollout: Rollout
+    def __init__(self, rollout: _Optional[_Union[Rollout, _Mapping]] = ...) -> None: ...
+
+class StopRolloutRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StopRolloutResponse(_message.Message):
+    __slots__ = ("rollout",)
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    rollout: Rollout
+    def __init__(self, rollout: _Optional[_Union[Rollout, _Mapping]] = ...) -> None: ...
+
+class ImportPolicyRequest(_message.Message):
+    __slots__ = ("kind", "parameters_json", "feedback_count")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_JSON_FIELD_NUMBER: _ClassVar[int]
+    FEEDBACK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    parameters_json: str
+    feedback_count: int
+    def __init__(self, kind: _Optional[str] = ..., parameters_json: _Optional[str] = ..., feedback_count: _Optional[int] = ...) -> None: ...
+
+class ImportPolicyResponse(_message.Message):
+    __slots__ = ("policy",)
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: PolicySummary
+    def __init__(self, policy: _Optional[_Union[PolicySummary, _Mapping]] = ...) -> None: ...

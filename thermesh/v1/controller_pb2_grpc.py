@@ -75,6 +75,26 @@ class ControllerServiceStub(object):
                 request_serializer=thermesh_dot_v1_dot_controller__pb2.SetModeRequest.SerializeToString,
                 response_deserializer=thermesh_dot_v1_dot_controller__pb2.SetModeResponse.FromString,
                 _registered_method=True)
+        self.StartRollout = channel.unary_unary(
+                '/thermesh.v1.ControllerService/StartRollout',
+                request_serializer=thermesh_dot_v1_dot_controller__pb2.StartRolloutRequest.SerializeToString,
+                response_deserializer=thermesh_dot_v1_dot_controller__pb2.StartRolloutResponse.FromString,
+                _registered_method=True)
+        self.GetRollout = channel.unary_unary(
+                '/thermesh.v1.ControllerService/GetRollout',
+                request_serializer=thermesh_dot_v1_dot_controller__pb2.GetRolloutRequest.SerializeToString,
+                response_deserializer=thermesh_dot_v1_dot_controller__pb2.GetRolloutResponse.FromString,
+                _registered_method=True)
+        self.StopRollout = channel.unary_unary(
+                '/thermesh.v1.ControllerService/StopRollout',
+                request_serializer=thermesh_dot_v1_dot_controller__pb2.StopRolloutRequest.SerializeToString,
+                response_deserializer=thermesh_dot_v1_dot_controller__pb2.StopRolloutResponse.FromString,
+                _registered_method=True)
+        self.ImportPolicy = channel.unary_unary(
+                '/thermesh.v1.ControllerService/ImportPolicy',
+                request_serializer=thermesh_dot_v1_dot_controller__pb2.ImportPolicyRequest.SerializeToString,
+                response_deserializer=thermesh_dot_v1_dot_controller__pb2.ImportPolicyResponse.FromString,
+                _registered_method=True)
 
 
 class ControllerServiceServicer(object):
@@ -151,6 +171,43 @@ class ControllerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartRollout(self, request, context):
+        """StartRollout puts a stored version on trial beside the live policy: in
+        shadow it decides nothing and what it would do is logged; as a canary it
+        decides a share of sessions while a sequential test compares what both
+        earn and ends the trial at a drop. Errors: INVALID_ARGUMENT; NOT_FOUND;
+        FAILED_PRECONDITION (it is live, or another candidate is on trial);
+        ABORTED where somebody else was faster.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRollout(self, request, context):
+        """GetRollout returns the newest trial, running or over. Errors: NOT_FOUND
+        where there never was one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopRollout(self, request, context):
+        """StopRollout ends the running trial; the live policy decides all sessions
+        again. Errors: FAILED_PRECONDITION where none is running.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportPolicy(self, request, context):
+        """ImportPolicy stores parameters from elsewhere as a version that is not
+        live, to be tried by StartRollout or made live by PromotePolicy. Errors:
+        INVALID_ARGUMENT where they are not the parameters of a known kind.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControllerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -193,6 +250,26 @@ def add_ControllerServiceServicer_to_server(servicer, server):
                     servicer.SetMode,
                     request_deserializer=thermesh_dot_v1_dot_controller__pb2.SetModeRequest.FromString,
                     response_serializer=thermesh_dot_v1_dot_controller__pb2.SetModeResponse.SerializeToString,
+            ),
+            'StartRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartRollout,
+                    request_deserializer=thermesh_dot_v1_dot_controller__pb2.StartRolloutRequest.FromString,
+                    response_serializer=thermesh_dot_v1_dot_controller__pb2.StartRolloutResponse.SerializeToString,
+            ),
+            'GetRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRollout,
+                    request_deserializer=thermesh_dot_v1_dot_controller__pb2.GetRolloutRequest.FromString,
+                    response_serializer=thermesh_dot_v1_dot_controller__pb2.GetRolloutResponse.SerializeToString,
+            ),
+            'StopRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopRollout,
+                    request_deserializer=thermesh_dot_v1_dot_controller__pb2.StopRolloutRequest.FromString,
+                    response_serializer=thermesh_dot_v1_dot_controller__pb2.StopRolloutResponse.SerializeToString,
+            ),
+            'ImportPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportPolicy,
+                    request_deserializer=thermesh_dot_v1_dot_controller__pb2.ImportPolicyRequest.FromString,
+                    response_serializer=thermesh_dot_v1_dot_controller__pb2.ImportPolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -412,6 +489,114 @@ class ControllerService(object):
             '/thermesh.v1.ControllerService/SetMode',
             thermesh_dot_v1_dot_controller__pb2.SetModeRequest.SerializeToString,
             thermesh_dot_v1_dot_controller__pb2.SetModeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/thermesh.v1.ControllerService/StartRollout',
+            thermesh_dot_v1_dot_controller__pb2.StartRolloutRequest.SerializeToString,
+            thermesh_dot_v1_dot_controller__pb2.StartRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/thermesh.v1.ControllerService/GetRollout',
+            thermesh_dot_v1_dot_controller__pb2.GetRolloutRequest.SerializeToString,
+            thermesh_dot_v1_dot_controller__pb2.GetRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/thermesh.v1.ControllerService/StopRollout',
+            thermesh_dot_v1_dot_controller__pb2.StopRolloutRequest.SerializeToString,
+            thermesh_dot_v1_dot_controller__pb2.StopRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/thermesh.v1.ControllerService/ImportPolicy',
+            thermesh_dot_v1_dot_controller__pb2.ImportPolicyRequest.SerializeToString,
+            thermesh_dot_v1_dot_controller__pb2.ImportPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

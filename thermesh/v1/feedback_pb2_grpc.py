@@ -56,7 +56,8 @@ class FeedbackServiceServicer(object):
         afterwards. It counts exactly once: repeating a feedback_id with the same
         content is answered as a duplicate. Errors: INVALID_ARGUMENT; NOT_FOUND
         (unknown or expired decision); ALREADY_EXISTS (same id, other content);
-        UNAVAILABLE with RetryInfo while the store cannot be reached.
+        RESOURCE_EXHAUSTED, with RetryInfo where waiting helps (the tenant sends
+        too much, or too much waits for the learner); UNAVAILABLE with RetryInfo while the store cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

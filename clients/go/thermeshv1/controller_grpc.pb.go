@@ -47,6 +47,23 @@ type ControllerServiceClient interface {
 	RollbackPolicy(ctx context.Context, in *RollbackPolicyRequest, opts ...grpc.CallOption) (*RollbackPolicyResponse, error)
 	// SetMode says how far the policy is trusted on a route.
 	SetMode(ctx context.Context, in *SetModeRequest, opts ...grpc.CallOption) (*SetModeResponse, error)
+	// StartRollout puts a stored version on trial beside the live policy: in
+	// shadow it decides nothing and what it would do is logged; as a canary it
+	// decides a share of sessions while a sequential test compares what both
+	// earn and ends the trial at a drop. Errors: INVALID_ARGUMENT; NOT_FOUND;
+	// FAILED_PRECONDITION (it is live, or another candidate is on trial);
+	// ABORTED where somebody else was faster.
+	StartRollout(ctx context.Context, in *StartRolloutRequest, opts ...grpc.CallOption) (*StartRolloutResponse, error)
+	// GetRollout returns the newest trial, running or over. Errors: NOT_FOUND
+	// where there never was one.
+	GetRollout(ctx context.Context, in *GetRolloutRequest, opts ...grpc.CallOption) (*GetRolloutResponse, error)
+	// StopRollout ends the running trial; the live policy decides all sessions
+	// again. Errors: FAILED_PRECONDITION where none is running.
+	StopRollout(ctx context.Context, in *StopRolloutRequest, opts ...grpc.CallOption) (*StopRolloutResponse, error)
+	// ImportPolicy stores parameters from elsewhere as a version that is not
+	// live, to be tried by StartRollout or made live by PromotePolicy. Errors:
+	// INVALID_ARGUMENT where they are not the parameters of a known kind.
+	ImportPolicy(ctx context.Context, in *ImportPolicyRequest, opts ...grpc.CallOption) (*ImportPolicyResponse, error)
 }
 
 type controllerServiceClient struct {
@@ -151,6 +168,42 @@ func (c *controllerServiceClient) SetMode(ctx context.Context, in *SetModeReques
 	return out, nil
 }
 
+func (c *controllerServiceClient) StartRollout(ctx context.Context, in *StartRolloutRequest, opts ...grpc.CallOption) (*StartRolloutResponse, error) {
+	out := new(StartRolloutResponse)
+	err := c.cc.Invoke(ctx, "/thermesh.v1.ControllerService/StartRollout", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) GetRollout(ctx context.Context, in *GetRolloutRequest, opts ...grpc.CallOption) (*GetRolloutResponse, error) {
+	out := new(GetRolloutResponse)
+	err := c.cc.Invoke(ctx, "/thermesh.v1.ControllerService/GetRollout", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) StopRollout(ctx context.Context, in *StopRolloutRequest, opts ...grpc.CallOption) (*StopRolloutResponse, error) {
+	out := new(StopRolloutResponse)
+	err := c.cc.Invoke(ctx, "/thermesh.v1.ControllerService/StopRollout", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) ImportPolicy(ctx context.Context, in *ImportPolicyRequest, opts ...grpc.CallOption) (*ImportPolicyResponse, error) {
+	out := new(ImportPolicyResponse)
+	err := c.cc.Invoke(ctx, "/thermesh.v1.ControllerService/ImportPolicy", in, out, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControllerServiceServer is the server API for ControllerService service.
 // All implementations must embed UnimplementedControllerServiceServer
 // for forward compatibility
@@ -185,6 +238,23 @@ type ControllerServiceServer interface {
 	RollbackPolicy(context.Context, *RollbackPolicyRequest) (*RollbackPolicyResponse, error)
 	// SetMode says how far the policy is trusted on a route.
 	SetMode(context.Context, *SetModeRequest) (*SetModeResponse, error)
+	// StartRollout puts a stored version on trial beside the live policy: in
+	// shadow it decides nothing and what it would do is logged; as a canary it
+	// decides a share of sessions while a sequential test compares what both
+	// earn and ends the trial at a drop. Errors: INVALID_ARGUMENT; NOT_FOUND;
+	// FAILED_PRECONDITION (it is live, or another candidate is on trial);
+	// ABORTED where somebody else was faster.
+	StartRollout(context.Context, *StartRolloutRequest) (*StartRolloutResponse, error)
+	// GetRollout returns the newest trial, running or over. Errors: NOT_FOUND
+	// where there never was one.
+	GetRollout(context.Context, *GetRolloutRequest) (*GetRolloutResponse, error)
+	// StopRollout ends the running trial; the live policy decides all sessions
+	// again. Errors: FAILED_PRECONDITION where none is running.
+	StopRollout(context.Context, *StopRolloutRequest) (*StopRolloutResponse, error)
+	// ImportPolicy stores parameters from elsewhere as a version that is not
+	// live, to be tried by StartRollout or made live by PromotePolicy. Errors:
+	// INVALID_ARGUMENT where they are not the parameters of a known kind.
+	ImportPolicy(context.Context, *ImportPolicyRequest) (*ImportPolicyResponse, error)
 	mustEmbedUnimplementedControllerServiceServer()
 }
 
@@ -215,6 +285,18 @@ func (UnimplementedControllerServiceServer) RollbackPolicy(context.Context, *Rol
 }
 func (UnimplementedControllerServiceServer) SetMode(context.Context, *SetModeRequest) (*SetModeResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method SetMode not implemented")
+}
+func (UnimplementedControllerServiceServer) StartRollout(context.Context, *StartRolloutRequest) (*StartRolloutResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method StartRollout not implemented")
+}
+func (UnimplementedControllerServiceServer) GetRollout(context.Context, *GetRolloutRequest) (*GetRolloutResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method GetRollout not implemented")
+}
+func (UnimplementedControllerServiceServer) StopRollout(context.Context, *StopRolloutRequest) (*StopRolloutResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method StopRollout not implemented")
+}
+func (UnimplementedControllerServiceServer) ImportPolicy(context.Context, *ImportPolicyRequest) (*ImportPolicyResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method ImportPolicy not implemented")
 }
 func (UnimplementedControllerServiceServer) mustEmbedUnimplementedControllerServiceServer() {}
 
@@ -381,6 +463,78 @@ func _ControllerService_SetMode_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControllerService_StartRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).StartRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/thermesh.v1.ControllerService/StartRollout",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).StartRollout(ctx, req.(*StartRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_GetRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).GetRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/thermesh.v1.ControllerService/GetRollout",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).GetRollout(ctx, req.(*GetRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_StopRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StopRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).StopRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/thermesh.v1.ControllerService/StopRollout",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).StopRollout(ctx, req.(*StopRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_ImportPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).ImportPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: "/thermesh.v1.ControllerService/ImportPolicy",
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).ImportPolicy(ctx, req.(*ImportPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 var _ControllerService_serviceDesc = grpc.ServiceDesc{
 	ServiceName: "thermesh.v1.ControllerService",
 	HandlerType: (*ControllerServiceServer)(nil),
@@ -412,6 +566,22 @@ var _ControllerService_serviceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetMode",
 			Handler:    _ControllerService_SetMode_Handler,
+		},
+		{
+			MethodName: "StartRollout",
+			Handler:    _ControllerService_StartRollout_Handler,
+		},
+		{
+			MethodName: "GetRollout",
+			Handler:    _ControllerService_GetRollout_Handler,
+		},
+		{
+			MethodName: "StopRollout",
+			Handler:    _ControllerService_StopRollout_Handler,
+		},
+		{
+			MethodName: "ImportPolicy",
+			Handler:    _ControllerService_ImportPolicy_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -21,7 +21,8 @@ type FeedbackServiceClient interface {
 	// afterwards. It counts exactly once: repeating a feedback_id with the same
 	// content is answered as a duplicate. Errors: INVALID_ARGUMENT; NOT_FOUND
 	// (unknown or expired decision); ALREADY_EXISTS (same id, other content);
-	// UNAVAILABLE with RetryInfo while the store cannot be reached.
+	// RESOURCE_EXHAUSTED, with RetryInfo where waiting helps (the tenant sends
+	// too much, or too much waits for the learner); UNAVAILABLE with RetryInfo while the store cannot be reached.
 	SubmitFeedback(ctx context.Context, in *SubmitFeedbackRequest, opts ...grpc.CallOption) (*SubmitFeedbackResponse, error)
 	// GetFeedback tells what became of one piece of feedback. Errors:
 	// NOT_FOUND.
@@ -62,7 +63,8 @@ type FeedbackServiceServer interface {
 	// afterwards. It counts exactly once: repeating a feedback_id with the same
 	// content is answered as a duplicate. Errors: INVALID_ARGUMENT; NOT_FOUND
 	// (unknown or expired decision); ALREADY_EXISTS (same id, other content);
-	// UNAVAILABLE with RetryInfo while the store cannot be reached.
+	// RESOURCE_EXHAUSTED, with RetryInfo where waiting helps (the tenant sends
+	// too much, or too much waits for the learner); UNAVAILABLE with RetryInfo while the store cannot be reached.
 	SubmitFeedback(context.Context, *SubmitFeedbackRequest) (*SubmitFeedbackResponse, error)
 	// GetFeedback tells what became of one piece of feedback. Errors:
 	// NOT_FOUND.

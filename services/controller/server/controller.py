@@ -10,7 +10,7 @@ from opentelemetry import trace
 from services.controller import administration, wire
 from services.controller.room import Room
 from services.controller.steering import Steerer
-from services.controller.wire import steering
+from services.controller.wire import rollout, steering
 from thermesh import semconv
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.telemetry import current_traceparent
@@ -88,6 +88,8 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
         live = await self._store.live_version()
         below = request.before_version or live + 1
         versions = await self._store.versions(min(below, live + 1), limit)
+        if not request.before_version:
+            versions = [*versions, *await self._store.imported()]
         return wire.policies(versions, live, await self._store.modes())
 
     async def GetPolicy(
@@ -125,3 +127,37 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
         modes = await self._store.modes()
         self._room.serving.swap_modes(modes)
         return controller_pb2.SetModeResponse(modes=wire.modes(modes))
+
+    async def StartRollout(
+        self, request: controller_pb2.StartRolloutRequest, _: Any
+    ) -> controller_pb2.StartRolloutResponse:
+        """Put a version on trial."""
+        started = await administration.start_rollout(
+            self._store, self._room.clock, rollout.wanted(request)
+        )
+        await self._room.watcher.refresh()
+        return controller_pb2.StartRolloutResponse(rollout=rollout.rollout(started))
+
+    async def GetRollout(
+        self, _request: controller_pb2.GetRolloutRequest, _: Any
+    ) -> controller_pb2.GetRolloutResponse:
+        """Return the newest trial."""
+        newest = await administration.newest_rollout(self._store)
+        return controller_pb2.GetRolloutResponse(rollout=rollout.rollout(newest))
+
+    async def StopRollout(
+        self, _request: controller_pb2.StopRolloutRequest, _: Any
+    ) -> controller_pb2.StopRolloutResponse:
+        """End the running trial."""
+        stopped = await administration.stop_rollout(self._store)
+        await self._room.watcher.refresh()
+        return controller_pb2.StopRolloutResponse(rollout=rollout.rollout(stopped))
+
+    async def ImportPolicy(
+        self, request: controller_pb2.ImportPolicyRequest, _: Any
+    ) -> controller_pb2.ImportPolicyResponse:
+        """Store parameters from elsewhere."""
+        stored = await self._store.import_version(
+            rollout.parameters(request), request.feedback_count, self._room.clock.unix_ms()
+        )
+        return controller_pb2.ImportPolicyResponse(policy=wire.summary(stored, live=0))

@@ -6,6 +6,7 @@ from typing import Any
 
 from services.controller import wire
 from services.controller.room import Room
+from thermesh.errors import ResourceExhausted
 from thermesh.telemetry import current_traceparent
 from thermesh.v1 import feedback_pb2, feedback_pb2_grpc
 
@@ -27,7 +28,11 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
         if feedback.decision_id in self._room.recorder:
             # made a moment ago, or while the store was away: not unknown
             await self._room.recorder.flush()
-        submission = await self._room.store.submit(feedback)
+        try:
+            submission = await self._room.store.submit(feedback)
+        except ResourceExhausted:
+            self._room.metrics.refused_feedback()
+            raise
         self._room.metrics.took_feedback(submission.duplicate)
         if submission.hint_wanted:
             self._room.hints.want(current_traceparent())

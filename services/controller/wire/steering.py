@@ -43,4 +43,5 @@ def _telemetry(message: controller_pb2.SequenceTelemetry) -> Telemetry:
         repetition=message.repetition,
         deadline_unix_ms=message.deadline_unix_ms,
         pinned=message.pinned,
+        temperature=message.temperature,
     )

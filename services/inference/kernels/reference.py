@@ -2,9 +2,9 @@
 
 Attention groups the sequences of a step: those that decode (one new token
 each) run together, padded to the longest of their group, and each one that
-prefills runs alone. Padding reads page 0 and weighs 0. What depends on the
-step alone (rotary table, slots, page lists, masks) is made once in `begin`, so
-that a layer is a handful of torch calls whatever the batch.
+prefills, or chooses what it reads (`sparsity`), runs alone. Padding reads page
+0 and weighs 0. What depends on the step alone (rotary table, slots, page lists,
+masks) is made once in `begin`, so that a layer is a handful of torch calls whatever the batch.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 
+from services.inference.kernels.sparsity import pages_read
+
 if TYPE_CHECKING:
     from services.inference.kernels import PagedCache, Span, StepBatch
 
 
 name = "reference"
+
+_PAGE_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Group:
     mask: torch.Tensor | None
     """Added to the scores, 0 or -inf: [sequences, 1, 1 or count * query heads per
     key-value head, context_length]; None where every token may be read."""
+    choosing: Span | None = None
+    """The only sequence of the group, where its queries choose what they read."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ def begin(
     batch: StepBatch, cache: PagedCache, inverse_frequencies: torch.Tensor, heads: int
 ) -> Step:
     """See `Kernels.begin`."""
-    page_size, kv_heads = cache.keys.shape[2], cache.keys.shape[3]
+    page_size, kv_heads = cache.keys.shape[2:4]
     angles = batch.positions[:, None].to(torch.float32) * inverse_frequencies
     cosine, sine = angles.cos(), angles.sin()
     slots = [slot for span in batch.spans for slot in _slots(span, page_size)]
@@ -97,14 +103,13 @@ def paged_attention(
     step: Step,
 ) -> torch.Tensor:
     """See `Kernels.paged_attention`."""
-    layer_keys, layer_values = cache.keys[layer], cache.values[layer]
-    layer_keys.flatten(0, 1).index_copy_(0, step.slots, keys)
-    layer_values.flatten(0, 1).index_copy_(0, step.slots, values)
+    _write(cache.keys, cache.key_scales, layer, step.slots, keys)
+    _write(cache.values, cache.value_scales, layer, step.slots, values)
     if len(step.groups) == 1:
-        return _attend(queries, layer_keys, layer_values, step.groups[0])
+        return _attend(queries, cache, layer, step.groups[0])
     output = queries.new_empty(queries.shape[0], queries.shape[1] * queries.shape[2])
     for group in step.groups:
-        output[group.rows] = _attend(queries[group.rows], layer_keys, layer_values, group)
+        output[group.rows] = _attend(queries[group.rows], cache, layer, group)
     return output
 
 
@@ -114,30 +119,66 @@ def silu_mul(gate_up: torch.Tensor) -> torch.Tensor:
     return F.silu(gate).mul_(up)
 
 
-def _attend(
-    queries: torch.Tensor, layer_keys: torch.Tensor, layer_values: torch.Tensor, group: Group
-) -> torch.Tensor:
+def _attend(queries: torch.Tensor, cache: PagedCache, layer: int, group: Group) -> torch.Tensor:
     """Attend for one group: queries [rows, heads, head_size] -> [rows, heads * head_size].
 
     The query heads that share a key-value head become further query rows of
     it, so that keys and values are never repeated.
     """
-    kv_heads, head_size = layer_keys.shape[2:]
+    kv_heads, head_size = cache.keys.shape[3:]
     per_head = queries.shape[1] // kv_heads
     folded = queries.reshape(group.sequences, group.count, kv_heads, per_head, head_size)
     folded = folded.transpose(1, 2).reshape(group.sequences, kv_heads, -1, head_size)
-    attended = F.scaled_dot_product_attention(
-        folded, _gather(layer_keys, group), _gather(layer_values, group), attn_mask=group.mask
-    )
+    keys = _gather(cache.keys, cache.key_scales, layer, group)
+    values = _gather(cache.values, cache.value_scales, layer, group)
+    mask = _mask(queries, keys, layer, group)
+    attended = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask)
     attended = attended.view(group.sequences, kv_heads, group.count, per_head, head_size)
     return attended.transpose(1, 2).reshape(queries.shape[0], -1)
 
 
-def _gather(pages: torch.Tensor, group: Group) -> torch.Tensor:
+def _mask(
+    queries: torch.Tensor, keys: torch.Tensor, layer: int, group: Group
+) -> torch.Tensor | None:
+    """Return the group's mask, with what its queries chose not to read."""
+    span = group.choosing
+    if span is None or span.sparsity is None or layer < span.sparsity.dense_layers:
+        return group.mask
+    positions = range(span.context_length - span.count, span.context_length)
+    read = pages_read(span.sparsity, queries, keys[0].transpose(0, 1), positions)
+    tokens = read.repeat_interleave(_PAGE_SIZE, dim=2)[:, :, : span.context_length]
+    per_head = queries.shape[1] // keys.shape[1]
+    unread = _additive(~tokens.transpose(0, 1).repeat_interleave(per_head, dim=1))[None]
+    return unread if group.mask is None else group.mask + unread
+
+
+def _write(
+    pages: torch.Tensor,
+    scales: torch.Tensor | None,
+    layer: int,
+    slots: torch.Tensor,
+    vectors: torch.Tensor,
+) -> None:
+    """Write [tokens, kv_heads, head_size] to the slots of a layer."""
+    if scales is not None:
+        kept = (vectors.abs().amax(-1) / 127).clamp_(max=65504).to(torch.float16)
+        scales[layer].flatten(0, 1).index_copy_(0, slots, kept)
+        worth = kept.to(torch.float32)
+        inverse = torch.where(worth > 0, 1 / worth, 0.0)
+        vectors = (vectors * inverse[..., None]).round().clamp_(-127, 127).to(torch.int8)
+    pages[layer].flatten(0, 1).index_copy_(0, slots, vectors)
+
+
+def _gather(
+    pages: torch.Tensor, scales: torch.Tensor | None, layer: int, group: Group
+) -> torch.Tensor:
     """Read a group's pages: -> [sequences, kv_heads, context_length, head_size]."""
-    kv_heads, head_size = pages.shape[2:]
-    gathered = pages.flatten(1).index_select(0, group.pages)
+    kv_heads, head_size = pages.shape[3:]
+    gathered = pages[layer].flatten(1).index_select(0, group.pages)
     gathered = gathered.view(group.sequences, -1, kv_heads, head_size)
+    if scales is not None:
+        worth = scales[layer].flatten(1).index_select(0, group.pages)
+        gathered = gathered * worth.to(torch.float32).view(group.sequences, -1, kv_heads, 1)
     return gathered[:, : group.context_length].transpose(1, 2)
 
 
@@ -152,7 +193,7 @@ def _groups(batch: StepBatch, page_size: int, queries_per_head: int) -> tuple[Gr
     decoding: dict[int, list[Span]] = {}
     groups: list[Group] = []
     for span in batch.spans:
-        if span.count == 1:
+        if span.count == 1 and span.sparsity is None:
             # Within a bucket, padding at most doubles what is read (from 256
             # tokens on; below, a call costs more than the padding).
             decoding.setdefault((span.context_length // 256).bit_length(), []).append(span)
@@ -173,6 +214,7 @@ def _prefill_group(span: Span, page_size: int, queries_per_head: int) -> Group:
         pages=_pages([span], page_size),
         context_length=span.context_length,
         mask=mask[None, None],
+        choosing=span if span.sparsity is not None else None,
     )
 
 

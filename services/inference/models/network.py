@@ -15,21 +15,40 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 
-from services.inference.kernels import PAGE_SIZE, Kernels, PagedCache, Span, StepBatch, select
+from services.inference.config import KernelsConfig
+from services.inference.kernels import (
+    LIGHT,
+    PAGE_SIZE,
+    Kernels,
+    PagedCache,
+    Span,
+    Sparsity,
+    StepBatch,
+    select,
+)
 from services.inference.models.config import ModelConfig
 from services.inference.models.weights import Layer, Weights
+from thermesh.settings import from_env
 
 _SCORE_CHUNK = 256
 """Tokens that `score` runs at once; bounds the attention mask at 256 rows."""
 
 
 class Network:
-    """The network of one model on one implementation of the kernels."""
+    """The network of one model on one implementation of the kernels.
+
+    `kv_cache` is a kind of `PagedCache`; empty: the environment's.
+    """
 
     def __init__(
-        self, config: ModelConfig, weights: Weights, kernels: Kernels | None = None
+        self,
+        config: ModelConfig,
+        weights: Weights,
+        kernels: Kernels | None = None,
+        kv_cache: str = "",
     ) -> None:
         self.config = config
+        self._kv_cache = kv_cache or from_env(KernelsConfig).kv_cache
         self._weights = weights
         self._kernels = kernels or select()
 
@@ -38,23 +57,33 @@ class Network:
         """Name of the kernels in use, e.g. `reference`."""
         return self._kernels.name
 
+    @property
+    def light(self) -> Sparsity | None:
+        """What a sequence on the light path reads; None where contexts are too short for it."""
+        return LIGHT if self.config.context_length > LIGHT.dense_below else None
+
     def use_threads(self, count: int) -> None:
         """Compute with `count` cores when called from this thread."""
         torch.set_num_threads(count)
 
+    def fitting_pages(self, step_tokens: int) -> int:  # noqa: ARG002  # a GPU's concern
+        """Return how many pages a cache should have: memory is taken as they are used."""
+        return 1024
+
     def new_cache(self, pages: int) -> PagedCache:
         """Return an empty cache of `pages` pages; memory is taken as pages are written."""
-        return PagedCache(self.config.layers, pages, self.config.kv_heads, self.config.head_size)
+        config = self.config
+        return PagedCache(config.layers, pages, config.kv_heads, config.head_size, self._kv_cache)
 
     @torch.inference_mode()
     def step(self, batch: StepBatch, cache: PagedCache) -> torch.Tensor:
         """Run the new tokens of several sequences and extend the cache by them.
 
-        Returns [sequences, vocabulary] float32: the logits after the last new
-        token of each span, in the order of the spans.
+        Returns [rows, vocabulary] float32: the logits after the last `logits`
+        new tokens of each span, in the order of the spans.
         """
-        last_rows = torch.tensor([span.start + span.count - 1 for span in batch.spans])
-        return self._logits(self._hidden(batch, cache).index_select(0, last_rows))
+        rows = torch.tensor([row for span in batch.spans for row in span.output_rows])
+        return self._logits(self._hidden(batch, cache).index_select(0, rows))
 
     @torch.inference_mode()
     def score(self, token_ids: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """Between protobuf and values: the only place of the engine where both are in scope.
 
-Reading raises InvalidArgument for what a value cannot express (a missing
-oneof, an unknown enum member); ranges are the values' own business.
+Reading raises InvalidArgument for what a value cannot express; values check ranges.
 """
 
 from __future__ import annotations
@@ -95,6 +94,7 @@ def plan(message: common_pb2.DecodingPlan) -> request.Plan:
         scenario=message.scenario,
         task=_TASKS.get(message.task, ""),
         is_pinned=message.source == common_pb2.PLAN_SOURCE_PINNED,
+        compute_path=request.ComputePath.of(message.compute_path),
     )
 
 

@@ -65,6 +65,30 @@ class Client:
         with rpc.translated():
             return (await self.feedback.GetFeedback(request, timeout=5)).applied_version
 
+    async def imported(self, kind, parameters):
+        """The number of a version from elsewhere."""
+        request = controller_pb2.ImportPolicyRequest(kind=kind, parameters_json=parameters)
+        with rpc.translated():
+            return (await self.controller.ImportPolicy(request, timeout=5)).policy.version
+
+    async def tried(self, version, **members):
+        """Put a version on trial."""
+        request = controller_pb2.StartRolloutRequest(version=version, **members)
+        with rpc.translated():
+            return (await self.controller.StartRollout(request, timeout=5)).rollout
+
+    async def trial(self):
+        """The newest trial."""
+        request = controller_pb2.GetRolloutRequest()
+        with rpc.translated():
+            return (await self.controller.GetRollout(request, timeout=5)).rollout
+
+    async def stopped(self):
+        """End the trial."""
+        request = controller_pb2.StopRolloutRequest()
+        with rpc.translated():
+            return (await self.controller.StopRollout(request, timeout=5)).rollout
+
     async def policies(self):
         """All versions and modes."""
         request = controller_pb2.ListPoliciesRequest(limit=1000)

@@ -415,7 +415,10 @@ async def test_describe_model(served: Served) -> None:
     described = await served.stub.DescribeModel(inference_pb2.DescribeModelRequest())
     assert (described.model, described.architecture) == ("fake", "fake")
     assert (described.max_running, described.max_waiting, described.page_size) == (4, 2, 16)
-    assert list(described.compute_paths) == [common_pb2.COMPUTE_PATH_STANDARD]
+    assert list(described.compute_paths) == [
+        common_pb2.COMPUTE_PATH_LIGHT,
+        common_pb2.COMPUTE_PATH_STANDARD,
+    ]
 
 
 async def test_tokenize(served: Served) -> None:

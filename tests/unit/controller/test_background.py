@@ -213,3 +213,14 @@ async def test_a_hint_that_fails_is_forgotten(caplog):
         await eventually(lambda: "by itself" in caplog.text)
 
     assert caplog.text.count("by itself") == 1
+
+
+async def test_a_trial_that_cannot_be_read_leaves_the_live_policy_deciding(store, clock, caplog):
+    """The rest of the state is followed as ever."""
+    serving = Serving()
+    store._rollout = '{"written": "by a later release"}'
+    await Watcher(store, serving, clock).refresh()
+
+    assert serving.state.candidate is None
+    assert serving.state.snapshot.version == 1
+    assert "cannot be tried" in caplog.text

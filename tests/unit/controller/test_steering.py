@@ -9,13 +9,77 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.controller.courses import Courses, course_of
 from services.controller.decision import Constraints, Mode, Observation, decide
 from services.controller.gaussian import prior
+from services.controller.memory_store import MemoryStore
 from services.controller.policy import PolicySnapshot
+from services.controller.records import Context, DecisionRecord
 from services.controller.sampling import Fixed, Penalties
-from services.controller.steering import RecentDecisions, Steerer, Telemetry
+from services.controller.steering import Steerer, Telemetry
 
 NOW = 1_700_000_000_000
+
+
+async def another_controller(*decisions):
+    """What a controller knows that made none of the decisions; they are stored."""
+    store = MemoryStore()
+    records = [DecisionRecord(each, Context(), "m", "/", 1) for each in decisions]
+    await store.record(records)
+    return Courses(store)
+
+
+async def test_a_controller_that_did_not_decide_steers_from_the_next_report_on(decision):
+    """The first report has it look the decision up, and the rules then hold as ever."""
+    courses = await another_controller(decision)
+    steerer = Steerer(courses)
+    looping = Telemetry(
+        "r", decision.decision_id, 64, repetition=0.7, temperature=decision.policy_temperature
+    )
+    before = steerer.revise(looping, NOW)
+    await courses.find()
+    revision = steerer.revise(dataclasses.replace(looping, token_count=80), NOW)
+
+    assert before is None
+    assert revision.program == Fixed(pytest.approx(decision.policy_temperature + 0.15))
+    assert revision.update_id == 80
+
+
+async def test_steps_that_another_controller_took_are_taken_over(decision):
+    """The temperature that decodes tells where the request is; it goes back from there."""
+    courses = await another_controller(decision)
+    steerer, warmer = Steerer(courses), decision.policy_temperature + 0.15
+    courses.get(decision.decision_id)
+    await courses.find()
+    reports = [
+        Telemetry("r", decision.decision_id, count, 0, 2.0, 0.0, temperature=warmer)
+        for count in range(64, 128, 16)
+    ]
+    revisions = [steerer.revise(each, NOW) for each in reports]
+
+    assert revisions[:2] == [None, None]
+    assert revisions[2].reason == "settled"
+    assert revisions[2].program == Fixed(pytest.approx(decision.policy_temperature))
+
+
+async def test_what_was_pinned_is_not_steered_by_any_controller(maker):
+    """The stored decision says so."""
+    pinned = maker.decide(temperature=0.4)
+    courses = await another_controller(pinned)
+    courses.get(pinned.decision_id)
+    await courses.find()
+    looping = Telemetry("r", pinned.decision_id, 64, repetition=0.9)
+    assert Steerer(courses).revise(looping, NOW) is None
+
+
+async def test_decisions_that_are_nowhere_are_asked_for_within_a_bound():
+    """A replica that names what nobody decided fills nothing."""
+    courses = Courses(MemoryStore())
+    for index in range(5000):
+        assert courses.get(f"dec-{index}") is None
+    assert len(courses._wanted) == 4096
+    await courses.find()
+    assert (len(courses._wanted), len(courses._courses)) == (0, 0)
 
 
 @pytest.fixture
@@ -27,7 +91,7 @@ def decision(maker):
 @pytest.fixture
 def steerer(decision):
     """Follows requests; knows `decision`."""
-    recent = RecentDecisions()
+    recent = Courses(MemoryStore())
     recent.remember(decision)
     return Steerer(recent)
 
@@ -103,7 +167,7 @@ def test_a_pinned_request_keeps_its_program(report):
 )
 def test_only_temperatures_of_the_policy_are_steered(maker, mode, constraints):
     """Pinned and static requests are not among those that may be."""
-    recent = RecentDecisions()
+    recent = Courses(MemoryStore())
     decision = maker.decide(mode=mode, **constraints)
     recent.remember(decision)
 
@@ -115,7 +179,7 @@ def test_only_temperatures_of_the_policy_are_steered(maker, mode, constraints):
 
 def test_the_users_penalties_are_kept(maker):
     """An update replaces all penalties, so it carries none where the user set some."""
-    recent = RecentDecisions()
+    recent = Courses(MemoryStore())
     decision = maker.decide(penalties=Penalties(presence=1.0))
     recent.remember(decision)
     revision = Steerer(recent).revise(Telemetry("r", decision.decision_id, 64, repetition=1.0), NOW)
@@ -167,13 +231,13 @@ def test_ended_requests_are_forgotten(steerer, report):
 
 def test_what_is_remembered_is_bounded(maker):
     """The oldest decision goes for the newest."""
-    recent = RecentDecisions(limit=2)
+    recent = Courses(MemoryStore(), limit=2)
     decisions = [maker.decide() for _ in range(3)]
     for decision in decisions:
         recent.remember(decision)
 
     assert recent.get(decisions[0].decision_id) is None
-    assert recent.get(decisions[2].decision_id) is decisions[2]
+    assert recent.get(decisions[2].decision_id) == course_of(decisions[2])
 
 
 reports = st.builds(
@@ -190,7 +254,7 @@ reports = st.builds(
 def test_revisions_stay_inside_the_envelope_and_in_order(series, reconnect_at):
     """For any telemetry, also across a reconnection: ids grow, temperatures are allowed."""
     decision = _decision()
-    recent = RecentDecisions()
+    recent = Courses(MemoryStore())
     recent.remember(decision)
     steerer, count, now, last_id = Steerer(recent), 0, NOW, 0
     for index, step in enumerate(series):

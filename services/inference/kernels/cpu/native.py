@@ -83,6 +83,11 @@ class Span(ctypes.Structure):
         ("context_length", _i32),
         ("first_page", _i32),
         ("page_count", _i32),
+        ("sparse_from", _i32),
+        ("dense_layers", _i32),
+        ("budget", _i32),
+        ("share", _i32),
+        ("window", _i32),
     ]
 
 
@@ -97,12 +102,16 @@ class Batch(ctypes.Structure):
         ("output_rows", _pointer),
         ("logits", _pointer),
         ("cache", _pointer),
+        ("means", _pointer),
+        ("mean_scales", _pointer),
         ("tokens", _i32),
         ("span_count", _i32),
         ("page_entries", _i32),
         ("outputs", _i32),
         ("cache_pages", _i32),
         ("threads", _i32),
+        ("cache_kind", _i32),
+        ("reserved", _i32),
     ]
 
 

@@ -2,7 +2,7 @@
 
 It has the interface of the network in torch. Weights are exactly the file's,
 activations are quantised in blocks of 32, keys and values are kept as half
-precision. The bits of a row depend on its own sequence
+precision or in eight bits. The bits of a row depend on its own sequence
 alone: not on the batch, the pages, the chunks of its prompt or the number of
 threads.
 """
@@ -11,52 +11,24 @@ from __future__ import annotations
 
 import array
 import ctypes
-import math
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from services.inference.kernels.cpu import memory, native
+from services.inference.kernels.cpu import native
+from services.inference.kernels.cpu.cache import KINDS, PAGE_TOKENS, CpuCache
 from services.inference.kernels.cpu.packing import Packed, Tensors, Unsuitable
+from services.inference.kernels.sparsity import LIGHT, Sparsity
 from thermesh.errors import Internal, InvalidArgument
 
 if TYPE_CHECKING:
     from services.inference.kernels import StepBatch
     from services.inference.models.config import ModelConfig
 
-_PAGE_TOKENS = 16
 _SCORE_CHUNK = 128
 """Tokens that `score` runs at once."""
-
-
-class CpuCache:
-    """Keys and values as half precision, in pages of 16 tokens.
-
-    `keys` is [pages, layers, kv_heads, head_size, 16 tokens], `values` [pages,
-    layers, kv_heads, head_size / 16, 16 tokens, 16]: in both, sixteen numbers
-    that a step uses together lie together.
-    """
-
-    def __init__(self, layers: int, pages: int, kv_heads: int, head_size: int) -> None:
-        if pages < 1:
-            raise InvalidArgument(f"a cache of {pages} pages, at least 1 is needed", field="pages")
-        shape = (pages, layers, kv_heads, 2, head_size * _PAGE_TOKENS)
-        content = memory.anonymous(2 * math.prod(shape)).view(np.float16).reshape(shape)
-        self.content = torch.from_numpy(content)
-        split = (pages, layers, kv_heads)
-        self.keys = self.content[..., 0, :].view(*split, head_size, _PAGE_TOKENS)
-        self.values = self.content[..., 1, :].view(*split, head_size // 16, _PAGE_TOKENS, 16)
-        self.pages = pages
-        self.sizes = (layers, kv_heads, head_size)
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Bytes that one token takes over all layers, keys and values together."""
-        layers, kv_heads, head_size = self.sizes
-        return 2 * layers * kv_heads * head_size * self.content.element_size()
 
 
 class Engine:
@@ -80,11 +52,16 @@ class CpuNetwork:
     A step uses as many threads as torch is set to, or as `use_threads` says.
     `tier` names the
     instruction set, "" stands for the best there is; `precision` is one of
-    `packing.PRECISIONS`.
+    `packing.PRECISIONS`, `kv_cache` one of `cache.KINDS`.
     """
 
     def __init__(
-        self, config: ModelConfig, tensors: Tensors, tier: str = "", precision: str = "full"
+        self,
+        config: ModelConfig,
+        tensors: Tensors,
+        tier: str = "",
+        precision: str = "full",
+        kv_cache: str = "f16",
     ) -> None:
         self._library = native.library()
         self._packed = Packed(self._library, config, tensors, precision)
@@ -93,9 +70,16 @@ class CpuNetwork:
         self._engine = Engine(self._library, tier)
         # Scoring has threads and memory of its own: it never makes a step wait.
         self._scoring_engine = Engine(self._library, tier)
+        self._kv_cache = kv_cache
         self._threads = 0
+        self._context_length = config.context_length
         self.kernels_name = f"cpu-{self._engine.tier}"
         self.weight_bytes = self._packed.byte_count
+
+    @property
+    def light(self) -> Sparsity | None:
+        """What a sequence on the light path reads; None where contexts are too short for it."""
+        return LIGHT if self._context_length > LIGHT.dense_below else None
 
     def use_threads(self, count: int) -> None:
         """Compute steps with `count` cores, and torch's own work here with one.
@@ -106,19 +90,26 @@ class CpuNetwork:
         self._threads = count
         torch.set_num_threads(1)
 
+    def fitting_pages(self, step_tokens: int) -> int:  # noqa: ARG002  # a GPU's concern
+        """Return how many pages a cache should have: memory is taken as they are used."""
+        return 1024
+
     def new_cache(self, pages: int) -> CpuCache:
         """Return an empty cache of `pages` pages; memory is taken as pages are written."""
         layers, kv_heads, head_size = self._sizes
-        return CpuCache(layers, pages, kv_heads, head_size)
+        return CpuCache(layers, pages, kv_heads, head_size, self._kv_cache)
 
     def step(self, batch: StepBatch, cache: CpuCache) -> torch.Tensor:
         """Run the new tokens of several sequences and extend the cache by them.
 
-        Returns [sequences, vocabulary] float32: the logits after the last new
-        token of each span, in the order of the spans. Raises InvalidArgument
-        for a batch that does not fit the cache, and changes nothing then.
+        Returns [rows, vocabulary] float32: the logits after the last `logits`
+        new tokens of each span, in the order of the spans. Raises
+        InvalidArgument for a batch that does not fit the cache, and changes
+        nothing then.
         """
-        rows = [span.start + span.count - 1 for span in batch.spans]
+        if any(not 1 <= span.logits <= span.count for span in batch.spans):
+            raise InvalidArgument("logits must be in [1, count] in every span", field="batch")
+        rows = [row for span in batch.spans for row in span.output_rows]
         logits = torch.empty(len(rows), self._vocabulary_size)
         self._run(self._engine, batch, cache, rows, logits)
         return logits
@@ -133,7 +124,7 @@ class CpuNetwork:
         from services.inference.kernels import Span, StepBatch  # noqa: PLC0415  # it imports us
 
         tokens = token_ids.shape[0]
-        pages = tuple(range(-(-tokens // _PAGE_TOKENS)))
+        pages = tuple(range(-(-tokens // PAGE_TOKENS)))
         cache = self.new_cache(max(len(pages), 1))
         logits = torch.empty(tokens, self._vocabulary_size)
         for start in range(0, tokens, _SCORE_CHUNK):
@@ -168,6 +159,9 @@ class CpuNetwork:
             output_rows=output_rows.buffer_info()[0],
             logits=logits.data_ptr(),
             cache=cache.content.data_ptr(),
+            means=cache.means.data_ptr(),
+            mean_scales=cache.mean_scales.data_ptr(),
+            cache_kind=KINDS[cache.kind],
             tokens=len(token_ids),
             span_count=len(batch.spans),
             page_entries=len(pages),
@@ -207,8 +201,25 @@ def _flattened(
         for span in batch.spans:
             table = span.page_table
             spans.extend((span.start, span.count, span.context_length, len(pages), len(table)))
+            spans.extend(_sparsity(span.sparsity))
             pages.extend(table)
         return spans, pages, array.array("i", rows)
     except (OverflowError, TypeError) as error:
         message = "spans and pages must be integers of 32 bits"
         raise InvalidArgument(message, field="batch") from error
+
+
+_DENSE = (2**31 - 1, 0, 1, 0, 1 << 16)
+
+
+def _sparsity(sparsity: Sparsity | None) -> tuple[int, int, int, int, int]:
+    """Return the last members of `ThermeshSpan`."""
+    if sparsity is None:
+        return _DENSE
+    return (
+        sparsity.sparse_from,
+        sparsity.dense_layers,
+        sparsity.budget_tokens,
+        sparsity.share_in_65536ths,
+        sparsity.window_tokens,
+    )

@@ -21,102 +21,112 @@ struct Scratch {
 PagedAttention::PagedAttention(const ThermeshNetwork& network, const ThermeshBatch& batch,
                                const Tier& tier, AttentionMemory& memory, Pool& pool)
     : network_(network), batch_(batch), tier_(tier), memory_(memory), pool_(pool),
-      group_(network.heads / network.kv_heads) {
-  memory.tasks.clear();
-  memory.merges.clear();
+      pages_(network, batch, tier), group_(network.heads / network.kv_heads) {
   memory.span_of_row.resize(batch.tokens);
-  const int most = std::max(1, kTaskRows / group_);
-  int partials = 0;
+  memory.final_pages.clear();
   for (int index = 0; index < batch.span_count; ++index) {
     const ThermeshSpan& span = batch.spans[index];
     std::fill_n(memory.span_of_row.begin() + span.start, span.count, index);
-    for (int first = 0; first < span.count; first += most) {
-      const int queries = std::min(most, span.count - first);
-      const int end = span.context_length - span.count + first + queries;
-      for (int head = 0; head < network.kv_heads; ++head) {
-        plan_task({index, head, first, queries, 0, end, -1}, &partials);
-      }
+    // A page becomes final when kFinalTokens follow it: in one step of those
+    // that extend a context, whether or not anybody chooses by it yet.
+    const int before = span.context_length - span.count;
+    int page = std::max(before - kFinalTokens, 0) / kPageTokens;
+    for (; (page + 1) * kPageTokens + kFinalTokens <= span.context_length; ++page) {
+      memory.final_pages.push_back(batch.pages[span.first_page + page]);
     }
   }
-  if (partials > 0) {
-    partial_rows_ = most * group_;
-    const size_t rows = static_cast<size_t>(partials) * partial_rows_;
-    partial_ = memory.partials.room<float>(rows * (kMaxHeadSize + 2));
-  }
 }
 
-// Where few tasks would leave threads idle, each range of a long context
-// becomes a task of its own. The result is the same, bit for bit: a task over
-// all ranges merges them in the same order.
-void PagedAttention::plan_task(const Task& task, int* partials) {
-  const bool is_few = pool_.threads() > 1 && batch_.tokens < 2 * pool_.threads();
-  if (!is_few || task.end <= kRange) {
-    memory_.tasks.push_back(task);
-    return;
-  }
-  Task whole = task;
-  whole.partial = *partials;
-  memory_.merges.push_back(whole);
-  for (int begin = 0; begin < task.end; begin += kRange) {
-    Task range = task;
-    range.begin = begin;
-    range.end = std::min(begin + kRange, task.end);
-    range.partial = (*partials)++;
-    memory_.tasks.push_back(range);
-  }
-}
-
-// Elements of a page of one head, and of what all layers keep of 16 tokens.
-size_t PagedAttention::page_size() const {
-  return static_cast<size_t>(network_.head_size) * kPageTokens;
-}
-size_t PagedAttention::page_stride() const {
-  return page_size() * 2 * network_.kv_heads * network_.layers;
-}
-
-uint16_t* PagedAttention::keys_of(int layer, int head) const {
-  return batch_.cache + (static_cast<size_t>(layer) * network_.kv_heads + head) * 2 * page_size();
-}
-uint16_t* PagedAttention::values_of(int layer, int head) const {
-  return keys_of(layer, head) + page_size();
+void PagedAttention::plan(int layer) {
+  AttentionPlan& plan = memory_.plan;
+  plan.make(network_, batch_, layer, pool_.threads());
+  const size_t rows = static_cast<size_t>(plan.partials) * plan.partial_rows;
+  partial_ = memory_.partials.room<float>(rows * (kMaxHeadSize + 2));
+  lists_ = memory_.lists.room<int32_t>(static_cast<size_t>(plan.lists) * plan.list_size);
+  scratch_ = memory_.scratch.room<float>(plan.choices.size() * scratch_size());
 }
 
 void PagedAttention::store(int layer, int row, const float* keys, const float* values) {
   const ThermeshSpan& span = batch_.spans[memory_.span_of_row[row]];
   const int index = span.context_length - span.count + row - span.start;
-  const size_t page = batch_.pages[span.first_page + index / kPageTokens] * page_stride();
-  const int slot = index % kPageTokens, size = network_.head_size;
-  uint16_t halves[kMaxHeadSize];
-  for (int head = 0; head < network_.kv_heads; ++head) {
-    uint16_t* key_page = keys_of(layer, head) + page;
-    tier_.to_half(keys + head * size, size, halves);
-    for (int i = 0; i < size; ++i) key_page[i * kPageTokens + slot] = halves[i];
-    uint16_t* value_page = values_of(layer, head) + page;
-    tier_.to_half(values + head * size, size, halves);
-    for (int i = 0; i < size; i += kLanes) {
-      std::memcpy(value_page + (i + slot) * kLanes, halves + i, kLanes * sizeof(uint16_t));
-    }
-  }
+  const int32_t page = batch_.pages[span.first_page + index / kPageTokens];
+  pages_.store(layer, page, index % kPageTokens, keys, values);
 }
 
 void PagedAttention::attend(int layer, const float* joined, size_t stride, float* attended) {
   const Rows rows{joined, stride, attended};
-  const std::vector<Task>& tasks = memory_.tasks;
-  pool_.run(static_cast<int>(tasks.size()),
-            [&](int index) { attend_task(layer, tasks[index], rows); });
-  for (const Task& task : memory_.merges) merge_partials(task, rows);
+  if (AttentionPlan::changes_at(batch_, layer)) plan(layer);
+  summarise_final_pages(layer);
+  const AttentionPlan& plan = memory_.plan;
+  if (!plan.choices.empty()) {
+    pool_.run(static_cast<int>(plan.choices.size()),
+              [&](int index) { choose_pages(layer, plan.choices[index], index, rows); });
+  }
+  pool_.run(static_cast<int>(plan.tasks.size()),
+            [&](int index) { attend_task(layer, plan.tasks[index], rows); });
+  for (const Task& task : plan.merges) merge_partials(task, rows);
+}
+
+void PagedAttention::summarise_final_pages(int layer) {
+  const std::vector<int32_t>& pages = memory_.final_pages;
+  const auto summarise = [&](int index) {
+    for (int head = 0; head < network_.kv_heads; ++head) pages_.summarise(layer, head, pages[index]);
+  };
+  const int count = static_cast<int>(pages.size());
+  if (count > 2) {
+    pool_.run(count, summarise);
+  } else {
+    for (int index = 0; index < count; ++index) summarise(index);  // not worth waking anybody
+  }
+}
+
+// Makes the lists of the task's queries.
+void PagedAttention::choose_pages(int layer, const Task& task, int index, const Rows& rows) {
+  alignas(64) float queries[kMaxTaskRows * kMaxHeadSize];
+  int32_t limits[kMaxTaskRows];
+  gather_queries(task, rows, queries, limits);
+  const ThermeshSpan& span = batch_.spans[task.span];
+  const int32_t* pages = batch_.pages + span.first_page;
+  float* scratch = scratch_ + index * scratch_size();
+  for (int query = 0; query < task.queries; ++query) {
+    const int position = span.context_length - span.count + task.first_query + query;
+    Reading reading;
+    is_sparse(span, layer, position, &reading);
+    int32_t* chosen = list(task.list + query);
+    chosen[0] = pages[0];
+    const PageChoice choice{queries + query * group_ * kMaxHeadSize, group_, network_.head_size,
+                        pages_.means(layer, task.kv_head),
+                        pages_.mean_scales(layer, task.kv_head),
+                        static_cast<size_t>(network_.kv_heads), pages + 1,
+                        reading.candidates - 1, reading.chosen};
+    tier_.choose(choice, scratch, chosen + 1);
+    std::copy_n(pages + reading.candidates, reading.pages - 1 - reading.chosen,
+                chosen + 1 + reading.chosen);
+  }
+}
+
+size_t PagedAttention::scratch_size() const {
+  return 3 * static_cast<size_t>(choice_width(memory_.plan.most_candidates));
+}
+
+int32_t* PagedAttention::list(int index) const {
+  return lists_ + static_cast<size_t>(index) * memory_.plan.list_size;
+}
+
+const int32_t* PagedAttention::pages_of(const Task& task) const {
+  return task.list >= 0 ? list(task.list) : batch_.pages + batch_.spans[task.span].first_page;
 }
 
 void PagedAttention::attend_task(int layer, const Task& task, const Rows& rows) {
+  if (task.list >= 0 && task.queries > 1) return attend_lists(layer, task, rows);
   alignas(64) float queries[kMaxTaskRows * kMaxHeadSize];
   int32_t limits[kMaxTaskRows];
   const int count = gather_queries(task, rows, queries, limits);
-  const int32_t* pages = batch_.pages + batch_.spans[task.span].first_page;
   const Attention attention{queries, limits, count, network_.head_size,
-                            keys_of(layer, task.kv_head), values_of(layer, task.kv_head),
-                            page_stride(), pages, task.begin, task.end};
+                            pages_.units(layer, task.kv_head), pages_.stride(),
+                            pages_.bytes_of_unit(), pages_of(task), task.begin, task.end};
   if (task.partial >= 0) {
-    tier_.attend(attention, partial(task.partial));
+    tier_.attend[batch_.cache_kind](attention, partial(task.partial));
     return;
   }
   Scratch all;
@@ -124,19 +134,36 @@ void PagedAttention::attend_task(int layer, const Task& task, const Rows& rows) 
   scatter(task, all.view(), rows);
 }
 
+// Queries that read pages of their own attend one after the other.
+void PagedAttention::attend_lists(int layer, const Task& task, const Rows& rows) {
+  const ThermeshSpan& span = batch_.spans[task.span];
+  Task one = task;
+  one.queries = 1;
+  for (int query = 0; query < task.queries; ++query) {
+    Reading reading;
+    one.first_query = task.first_query + query;
+    is_sparse(span, layer, span.context_length - span.count + one.first_query, &reading);
+    one.list = task.list + query;
+    one.end = reading.length;
+    attend_task(layer, one, rows);
+  }
+}
+
 void PagedAttention::attend_ranges(Attention attention, int end, const Attended& all) {
+  const auto attend = tier_.attend[batch_.cache_kind];
   attention.end = std::min(kRange, end);
-  tier_.attend(attention, all);
+  attend(attention, all);
   if (end <= kRange) return;
   Scratch part;
   for (attention.begin = kRange; attention.begin < end; attention.begin += kRange) {
     attention.end = std::min(attention.begin + kRange, end);
-    tier_.attend(attention, part.view());
+    attend(attention, part.view());
     tier_.merge(part.view(), attention.rows, network_.head_size, all);
   }
 }
 
-// The query heads that share the task's key-value head, query by query.
+// The query heads that share the task's key-value head, query by query. In a
+// list of its own a query sees all tokens of it.
 int PagedAttention::gather_queries(const Task& task, const Rows& rows, float* queries,
                                    int32_t* limits) {
   const ThermeshSpan& span = batch_.spans[task.span];
@@ -147,7 +174,7 @@ int PagedAttention::gather_queries(const Task& task, const Rows& rows, float* qu
     for (int i = 0; i < group_; ++i, ++count) {
       std::memcpy(queries + count * kMaxHeadSize, vectors + (task.kv_head * group_ + i) * size,
                   size * sizeof(float));
-      limits[count] = span.context_length - span.count + query + 1;
+      limits[count] = task.list >= 0 ? task.end : span.context_length - span.count + query + 1;
     }
   }
   return count;
@@ -168,9 +195,10 @@ void PagedAttention::scatter(const Task& task, const Attended& result, const Row
 }
 
 Attended PagedAttention::partial(int index) const {
-  float* start = partial_ + static_cast<size_t>(index) * partial_rows_ * (kMaxHeadSize + 2);
-  float* top = start + static_cast<size_t>(partial_rows_) * kMaxHeadSize;
-  return {start, top, top + partial_rows_};
+  const int rows = memory_.plan.partial_rows;
+  float* start = partial_ + static_cast<size_t>(index) * rows * (kMaxHeadSize + 2);
+  float* top = start + static_cast<size_t>(rows) * kMaxHeadSize;
+  return {start, top, top + rows};
 }
 
 void PagedAttention::merge_partials(const Task& task, const Rows& rows) {

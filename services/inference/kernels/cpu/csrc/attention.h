@@ -3,6 +3,8 @@
 
 #include <vector>
 
+#include "attention_cache.h"
+#include "attention_plan.h"
 #include "buffer.h"
 #include "network.h"
 #include "pool.h"
@@ -10,28 +12,16 @@
 
 namespace thermesh {
 
-// A part of one layer's attention: some queries of one sequence and one
-// key-value head, over one range of tokens or over all ranges in turn.
-struct Task {
-  int span;
-  int kv_head;
-  int first_query;  // within the span
-  int queries;
-  int begin, end;  // tokens
-  int partial;     // index of the partial result of a range, or -1: over all
-};
-
 // What the attention of steps reuses.
 struct AttentionMemory {
   std::vector<int> span_of_row;
-  std::vector<Task> tasks;
-  std::vector<Task> merges;  // queries whose ranges are computed apart
-  Buffer partials;
+  std::vector<int32_t> final_pages;
+  AttentionPlan plan;
+  Buffer partials, lists, scratch;
 };
 
 class PagedAttention {
  public:
-  // Plans the tasks of a step, which are those of each of its layers.
   PagedAttention(const ThermeshNetwork& network, const ThermeshBatch& batch, const Tier& tier,
                  AttentionMemory& memory, Pool& pool);
 
@@ -39,7 +29,8 @@ class PagedAttention {
   void store(int layer, int row, const float* keys, const float* values);
 
   // attended[row][heads * head_size] from the queries at the start of each row
-  // of joined[row][stride], which are scaled already. All rows are stored.
+  // of joined[row][stride], which are scaled already. All rows are stored, and
+  // layers come in order.
   void attend(int layer, const float* joined, size_t stride, float* attended);
 
  private:
@@ -49,13 +40,15 @@ class PagedAttention {
     float* attended;
   };
 
-  size_t page_size() const;
-  size_t page_stride() const;
-  uint16_t* keys_of(int layer, int head) const;
-  uint16_t* values_of(int layer, int head) const;
-  void plan_task(const Task& task, int* partials);
+  void plan(int layer);
+  void summarise_final_pages(int layer);
+  void choose_pages(int layer, const Task& task, int index, const Rows& rows);
   void attend_task(int layer, const Task& task, const Rows& rows);
+  void attend_lists(int layer, const Task& task, const Rows& rows);
   void attend_ranges(Attention attention, int end, const Attended& all);
+  const int32_t* pages_of(const Task& task) const;
+  int32_t* list(int index) const;
+  size_t scratch_size() const;
   int gather_queries(const Task& task, const Rows& rows, float* queries, int32_t* limits);
   void scatter(const Task& task, const Attended& result, const Rows& rows);
   Attended partial(int index) const;
@@ -66,9 +59,11 @@ class PagedAttention {
   const Tier& tier_;
   AttentionMemory& memory_;
   Pool& pool_;
+  CachePages pages_;
   int group_;  // query heads that share a key-value head
   float* partial_ = nullptr;
-  int partial_rows_ = 0;
+  int32_t* lists_ = nullptr;
+  float* scratch_ = nullptr;
 };
 
 }  // namespace thermesh

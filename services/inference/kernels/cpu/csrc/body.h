@@ -90,157 +90,8 @@ void to_half(const float* x, int size, uint16_t* out) {
   }
 }
 
-// Scores of kRows query rows with the 16 tokens of a page. Four sums hide the
-// latency of the additions where there are few rows.
-template <int kRows>
-void score_page(const float* queries, const uint16_t* page, int head_size, float* scores) {
-  Lanes sums[kRows][4];
-  for (int r = 0; r < kRows; ++r) {
-    for (int u = 0; u < 4; ++u) sums[r][u] = set1(0.0f);
-  }
-  for (int i = 0; i < head_size; i += 4) {
-    for (int u = 0; u < 4; ++u) {
-      const Lanes keys = load_half(page + (i + u) * kPageTokens);
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][u] = fma(set1(queries[r * kMaxHeadSize + i + u]), keys, sums[r][u]);
-      }
-    }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    store(scores + r * kSegment,
-          add(add(sums[r][0], sums[r][1]), add(sums[r][2], sums[r][3])));
-  }
-}
-
-// out[r] = out[r] * factors[r] + the values of `tokens` tokens, 16 channels from
-// `channel` on, weighted by weights[r].
-template <int kRows>
-void add_values(const float* weights, const uint16_t* values, size_t page_stride,
-                const int32_t* pages, int tokens, int channel, const float* factors, float* out) {
-  Lanes sums[kRows][4];
-  for (int r = 0; r < kRows; ++r) {
-    for (int u = 0; u < 4; ++u) sums[r][u] = set1(0.0f);
-  }
-  // Weights beyond `tokens` are 0, so whole groups of four may be added.
-  for (int t = 0; t < tokens; t += 4) {
-    const uint16_t* page = values + pages[t / kPageTokens] * page_stride +
-                           static_cast<size_t>(channel + t % kPageTokens) * kLanes;
-    for (int u = 0; u < 4; ++u) {
-      const Lanes value = load_half(page + u * kLanes);
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][u] = fma(set1(weights[r * kSegment + t + u]), value, sums[r][u]);
-      }
-    }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    float* place = out + r * kMaxHeadSize + channel;
-    const Lanes sum = add(add(sums[r][0], sums[r][1]), add(sums[r][2], sums[r][3]));
-    store(place, fma(load(place), set1(factors[r]), sum));
-  }
-}
-
-// Scores -> weights of one row: masks, keeps top and total, returns the factor
-// by which what was summed before must shrink. Milakov and Gimelshein, 2018,
-// https://arxiv.org/abs/1805.02867.
-inline float weigh(float* scores, int tokens, int seen, float* top, float* total) {
-  if (seen <= 0) {
-    for (int t = 0; t < tokens; t += kLanes) store(scores + t, set1(0.0f));
-    return 1.0f;
-  }
-  Lanes largest = set1(-INFINITY);
-  for (int t = 0; t < tokens; t += kLanes) {
-    const Lanes masked = keep_below(load(scores + t), seen - t, -INFINITY);
-    store(scores + t, masked);
-    largest = max(largest, masked);
-  }
-  const float before = *top;
-  const float after = fmaxf(before, reduce_max(largest));
-  Lanes sum = set1(0.0f);
-  for (int t = 0; t < tokens; t += kLanes) {
-    const Lanes weight = exponential(subtract(load(scores + t), set1(after)));
-    const Lanes kept = keep_below(weight, seen - t, 0.0f);
-    store(scores + t, kept);
-    sum = add(sum, kept);
-  }
-  const float factor = before == -INFINITY ? 0.0f : expf(before - after);
-  *total = *total * factor + reduce_add(sum);
-  *top = after;
-  return factor;
-}
-
-// Pages lie apart, where the processor does not fetch ahead by itself.
-constexpr int kPagesAhead = 4;
-
-template <int kRows>
-void attend_rows(const Attention& task, int first, const Attended& result) {
-  alignas(64) float scores[kRows * kSegment];
-  float factors[kRows];
-  const float* queries = task.queries + first * kMaxHeadSize;
-  float* out = result.out + first * kMaxHeadSize;
-  int limit = 0;
-  for (int r = 0; r < kRows; ++r) {
-    const int row = first + r;
-    if (task.limits[row] > limit) limit = task.limits[row];
-    result.top[row] = -INFINITY;
-    result.total[row] = 0.0f;
-    for (int i = 0; i < task.head_size; i += kLanes) {
-      store(out + r * kMaxHeadSize + i, set1(0.0f));
-    }
-  }
-  if (limit > task.end) limit = task.end;
-  const int page_bytes = task.head_size * kPageTokens * static_cast<int>(sizeof(uint16_t));
-  for (int begin = task.begin; begin < limit; begin += kSegment) {
-    const int seen = limit - begin < kSegment ? limit - begin : kSegment;
-    const int tokens = (seen + kLanes - 1) / kLanes * kLanes;
-    const int32_t* pages = task.pages + begin / kPageTokens;
-    for (int t = 0; t < tokens; t += kPageTokens) {
-      const int32_t* page = pages + t / kPageTokens;
-      fetch(task.values + page[0] * task.page_stride, page_bytes);
-      if (begin + t + kPagesAhead * kPageTokens < limit) {
-        fetch(task.keys + page[kPagesAhead] * task.page_stride, page_bytes);
-      }
-      score_page<kRows>(queries, task.keys + page[0] * task.page_stride, task.head_size, scores + t);
-    }
-    for (int r = 0; r < kRows; ++r) {
-      const int row = first + r;
-      const int own = task.limits[row] - begin < seen ? task.limits[row] - begin : seen;
-      factors[r] = weigh(scores + r * kSegment, tokens, own, result.top + row, result.total + row);
-    }
-    for (int channel = 0; channel < task.head_size; channel += kLanes) {
-      add_values<kRows>(scores, task.values, task.page_stride, pages, seen, channel, factors, out);
-    }
-  }
-}
-
-void attend(const Attention& task, const Attended& result) {
-  int row = 0;
-  for (; row + 6 <= task.rows; row += 6) attend_rows<6>(task, row, result);
-  switch (task.rows - row) {
-    case 1: attend_rows<1>(task, row, result); break;
-    case 2: attend_rows<2>(task, row, result); break;
-    case 3: attend_rows<3>(task, row, result); break;
-    case 4: attend_rows<4>(task, row, result); break;
-    case 5: attend_rows<5>(task, row, result); break;
-    default: break;
-  }
-}
-
-void merge(const Attended& part, int rows, int head_size, const Attended& result) {
-  for (int r = 0; r < rows; ++r) {
-    if (part.total[r] == 0.0f) continue;
-    const float before = result.top[r];
-    const float top = fmaxf(before, part.top[r]);
-    const float kept = before == -INFINITY ? 0.0f : expf(before - top);
-    const float added = expf(part.top[r] - top);
-    float* out = result.out + r * kMaxHeadSize;
-    const float* more = part.out + r * kMaxHeadSize;
-    for (int i = 0; i < head_size; i += kLanes) {
-      store(out + i, fma(load(more + i), set1(added), mul(load(out + i), set1(kept))));
-    }
-    result.total[r] = result.total[r] * kept + part.total[r] * added;
-    result.top[r] = top;
-  }
-}
+#include "attention_body.h"
+#include "selection_body.h"
 
 // Rows of a panel that one pass over a row of tiles multiplies: their sums stay in
 // registers.
@@ -281,5 +132,16 @@ void product_any(const Product& task) {
 }
 
 constexpr Tier make_tier(const char* name) {
-  return {name, product_any, quantise, rms_norm, silu_mul, to_half, attend, merge};
+  return {name,
+          product_any,
+          quantise,
+          rms_norm,
+          silu_mul,
+          to_half,
+          to_int8,
+          {attend<HalfPages>, attend<Int8Pages>},
+          merge,
+          {unpack_keys_half, unpack_keys_int8},
+          summarise,
+          choose};
 }

@@ -34,6 +34,10 @@ const char* problem_of(const ThermeshBatch& batch, const ThermeshSpan& span, int
       static_cast<int64_t>(span.first_page) + span.page_count > batch.page_entries) {
     return "a page table lies outside the pages";
   }
+  if (span.sparse_from < 0 || span.dense_layers < 0 || span.budget < 1 ||
+      span.budget > 1 << 30 || span.share < 0 || span.share > 1 << 16 || span.window < kFinalTokens) {
+    return "the sparsity of a span is impossible";
+  }
   const int64_t needed = (static_cast<int64_t>(span.context_length) + kPageTokens - 1) / kPageTokens;
   if (needed > span.page_count) return "a page table is too short for its context";
   for (int64_t i = 0; i < needed; ++i) {
@@ -75,7 +79,8 @@ const char* problem_of(const ThermeshNetwork& network) {
 
 const char* problem_of(const ThermeshNetwork& network, const ThermeshBatch& batch) {
   if (!batch.token_ids || !batch.positions || !batch.spans || !batch.pages ||
-      !batch.output_rows || !batch.logits || !batch.cache) {
+      !batch.output_rows || !batch.logits || !batch.cache || !batch.means ||
+      !batch.mean_scales || (batch.cache_kind != kHalf && batch.cache_kind != kInt8)) {
     return "a part of the batch is missing";
   }
   if (batch.tokens < 1 || batch.span_count < 1 || batch.outputs < 1 ||

@@ -23,10 +23,17 @@
 // product. Twelve because 16 * code of a Q4 weight is still a byte, so that one
 // product of 64 columns, [codes | fractions] x [16 * weights | weights], is both.
 //
-// Keys and values: a page holds 16 tokens of one key-value head as halves, keys as
-// [head_size][16 tokens], values as [head_size / 16][16 tokens][16]. What all
-// layers and heads keep of the same 16 tokens lies together, so that a cache
+// Keys and values: a unit holds 16 tokens of one key-value head. Of kind kHalf,
+//   keys as [head_size][16 tokens] halves, values as [head_size / 16][16 tokens][16];
+// of kind kInt8, codes plus 128 as the products of four bytes want them,
+//   keys as [head_size / 4][16 tokens][4], values as [head_size / 16][4][16][4 tokens],
+//   then a scale of each token's keys and of each token's values, 32 halves.
+// A page is the units of all layers and heads, [layers][kv_heads], so that a cache
 // becomes resident as it fills, huge page by huge page.
+//
+// Means of keys, for the choice of pages: [layers][pages][kv_heads] records of the
+// mean key of the first and of the last 8 tokens as codes plus 128, each padded to
+// whole vectors with 128; their scales lie in an array of their own.
 #pragma once
 
 #include <cstddef>
@@ -38,6 +45,10 @@ namespace thermesh {
 constexpr int32_t kQ4_0 = 2;
 constexpr int32_t kQ4_1 = 3;
 constexpr int32_t kQ8_0 = 8;
+
+// Kinds of the cache.
+constexpr int32_t kHalf = 0;
+constexpr int32_t kInt8 = 1;
 
 constexpr int kLanes = 16;
 constexpr int kBlock = 32;
@@ -57,6 +68,9 @@ constexpr int kSegment = 128;
 constexpr int kRange = 512;
 // Query rows that attend to the same keys in one task.
 constexpr int kTaskRows = 48;
+// Tokens behind the newest whose page is final: a step may write the newest ones
+// again (drafts that were refused), but never as many.
+constexpr int kFinalTokens = 64;
 
 // Static, as code compiled for one processor must not serve another.
 static constexpr int code_offset(int32_t kind) { return kind == kQ4_1 ? 64 : 32; }
@@ -71,6 +85,15 @@ static inline void fetch(const void* start, int bytes) {
   const char* line = static_cast<const char*>(start);
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch(line + i);
 }
+
+static constexpr int unit_bytes(int32_t kind, int head_size) {
+  return head_size * kPageTokens * (kind == kInt8 ? 2 : 4) + (kind == kInt8 ? 64 : 0);
+}
+// Bytes of the mean of half a page's keys.
+static constexpr int mean_size(int head_size) { return (head_size + 63) / 64 * 64; }
+
+// Numbers that a choice among `count` pages works on at once.
+static constexpr int choice_width(int count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
 // Parts of one block of a panel of `rows` rows.
 constexpr float kFraction = 1.0f / 16.0f;

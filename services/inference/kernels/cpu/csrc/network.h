@@ -48,6 +48,10 @@ struct ThermeshNetwork {
 struct ThermeshSpan {
   int32_t start, count, context_length;
   int32_t first_page, page_count;  // its page table within `pages`
+  // Queries from position `sparse_from` on choose pages in layers from
+  // `dense_layers` on: `budget` tokens or `share` / 65536 of what they see are
+  // read, whichever is more, the last `window` tokens among them.
+  int32_t sparse_from, dense_layers, budget, share, window;
 };
 
 struct ThermeshBatch {
@@ -57,8 +61,10 @@ struct ThermeshBatch {
   const int32_t* pages;
   const int32_t* output_rows;
   float* logits;  // [outputs][vocabulary_size]
-  uint16_t* cache;  // [cache_pages][layers][kv_heads][keys, values] pages; see layout.h
-  int32_t tokens, span_count, page_entries, outputs, cache_pages, threads;
+  uint8_t* cache;   // [cache_pages][layers][kv_heads] units; see layout.h
+  uint8_t* means;  // [layers][cache_pages][kv_heads] records
+  float* mean_scales;
+  int32_t tokens, span_count, page_entries, outputs, cache_pages, threads, cache_kind, reserved;
 };
 
 }  // extern "C"

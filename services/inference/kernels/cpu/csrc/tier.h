@@ -14,9 +14,9 @@ struct Attention {
   const int32_t* limits;
   int rows;
   int head_size;
-  const uint16_t* keys;    // page p starts at keys + p * page_stride
-  const uint16_t* values;
+  const uint8_t* units;  // of page p: units + p * page_stride; see layout.h
   size_t page_stride;
+  int unit_bytes;
   const int32_t* pages;
   int begin, end;
 };
@@ -43,6 +43,20 @@ struct Product {
   bool adds;
 };
 
+// The choice of `chosen` among pages [0, count) by the means of their keys, for
+// queries [rows][kMaxHeadSize]. Page p's means are the record p * stride
+// of `means`, its scale is scales[p * stride].
+struct PageChoice {
+  const float* queries;
+  int rows;
+  int head_size;
+  const uint8_t* means;
+  const float* scales;
+  size_t stride;
+  const int32_t* pages;
+  int count, chosen;
+};
+
 struct Tier {
   const char* name;
   void (*product)(const Product& task);
@@ -55,9 +69,19 @@ struct Tier {
   void (*silu_mul)(float* gate, const float* up, int size);
   // size is a multiple of 16; what is beyond half's range becomes its end.
   void (*to_half)(const float* x, int size, uint16_t* out);
-  void (*attend)(const Attention& task, const Attended& result);
+  // Eight bits plus 128; returns the scale as half precision.
+  uint16_t (*to_int8)(const float* x, int size, uint8_t* codes);
+  // By the kind of the cache, kHalf or kInt8; so is `unpack_keys`.
+  void (*attend[2])(const Attention& task, const Attended& result);
   // Adds `part` to `result`: both of [rows], as if attended in one go.
   void (*merge)(const Attended& part, int rows, int head_size, const Attended& result);
+  // The keys of a page, [head_size][16 tokens].
+  void (*unpack_keys[2])(const uint8_t* unit, int head_size, float* keys);
+  // Writes the means of such keys; returns their scale.
+  float (*summarise)(const float* keys, int head_size, uint8_t* record);
+  // Writes the `chosen` pages of greatest share in the order of the sequence, of
+  // equal ones the earlier. `scratch` has room for 3 * choice_width(choice.count).
+  void (*choose)(const PageChoice& choice, float* scratch, int32_t* chosen);
 };
 
 const Tier& tier_generic();

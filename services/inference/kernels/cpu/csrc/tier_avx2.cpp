@@ -93,6 +93,48 @@ inline Lanes keep_below(Lanes a, int count, float fill) {
   return {_mm256_blendv_ps(other, a.low, low), _mm256_blendv_ps(other, a.high, high)};
 }
 
+// Products of four bytes: the stored codes become signed, and their sign moves
+// to the activations, as `maddubs` wants one side unsigned.
+struct IntLanes {
+  __m256i low, high;
+};
+using Codes = IntLanes;
+using Activations = IntLanes;
+
+inline IntLanes zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+inline Activations activations(const uint8_t* x) {
+  const __m256i* bytes = reinterpret_cast<const __m256i*>(x);
+  return {_mm256_loadu_si256(bytes), _mm256_loadu_si256(bytes + 1)};
+}
+inline Codes load_stored(const uint8_t* x) {
+  const __m256i offset = _mm256_set1_epi8(static_cast<char>(0x80));
+  const Activations stored = activations(x);
+  return {_mm256_xor_si256(stored.low, offset), _mm256_xor_si256(stored.high, offset)};
+}
+inline Activations spread(const uint8_t* x) {
+  int32_t together;
+  __builtin_memcpy(&together, x, sizeof together);
+  return {_mm256_set1_epi32(together), _mm256_set1_epi32(together)};
+}
+inline __m256i dot4(__m256i sum, __m256i codes, __m256i x) {
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+inline IntLanes dot4(IntLanes sum, Codes codes, Activations x) {
+  return {dot4(sum.low, codes.low, x.low), dot4(sum.high, codes.high, x.high)};
+}
+inline Lanes in_256ths(IntLanes whole, IntLanes rest, int32_t) {
+  const __m256i low = _mm256_add_epi32(_mm256_slli_epi32(whole.low, 8), rest.low);
+  const __m256i high = _mm256_add_epi32(_mm256_slli_epi32(whole.high, 8), rest.high);
+  return {_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)};
+}
+inline int32_t reduce(IntLanes dots, int32_t) {
+  const __m256i eight = _mm256_add_epi32(dots.low, dots.high);
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
+}
+
 inline __m256i load_codes(const uint8_t* x) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
 }

@@ -47,6 +47,32 @@ inline Lanes keep_below(Lanes a, int count, float fill) {
 
 inline __m512i load_codes(const uint8_t* x) { return _mm512_loadu_si512(x); }
 
+// Products of four bytes: stored codes are signed plus 128, which is taken off
+// their sum with the activations'.
+using IntLanes = __m512i;
+using Codes = __m512i;
+using Activations = __m512i;
+
+inline IntLanes zero_int() { return _mm512_setzero_si512(); }
+inline Codes load_stored(const uint8_t* x) { return _mm512_loadu_si512(x); }
+inline Activations activations(const uint8_t* x) { return _mm512_loadu_si512(x); }
+inline Activations spread(const uint8_t* x) {
+  int32_t together;
+  __builtin_memcpy(&together, x, sizeof together);
+  return _mm512_set1_epi32(together);
+}
+inline IntLanes dot4(IntLanes sum, Codes codes, Activations x) {
+  return _mm512_dpbusd_epi32(sum, codes, x);
+}
+// whole + rest / 256 in 256ths; the activations' sum is in 256ths too.
+inline Lanes in_256ths(IntLanes whole, IntLanes rest, int32_t sum) {
+  const IntLanes both = _mm512_add_epi32(_mm512_slli_epi32(whole, 8), rest);
+  return _mm512_cvtepi32_ps(_mm512_sub_epi32(both, _mm512_set1_epi32(128 * sum)));
+}
+inline int32_t reduce(IntLanes dots, int32_t sum) {
+  return _mm512_reduce_add_epi32(dots) - 128 * sum;
+}
+
 // Four consecutive activations in every lane.
 inline __m512i four(const uint8_t* codes) {
   int32_t together;

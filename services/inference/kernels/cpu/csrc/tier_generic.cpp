@@ -88,6 +88,44 @@ inline Lanes keep_below(const Lanes& a, int count, float fill) {
   return each([&](int i) { return i < count ? a.at[i] : fill; });
 }
 
+// Products of four bytes, plainly.
+struct IntLanes {
+  int32_t at[kLanes];
+};
+struct Codes {
+  int16_t at[4 * kLanes];
+};
+using Activations = Codes;
+
+inline IntLanes zero_int() { return IntLanes{}; }
+inline Codes load_stored(const uint8_t* x) {
+  Codes codes;
+  for (int i = 0; i < 4 * kLanes; ++i) codes.at[i] = static_cast<int16_t>(x[i] - 128);
+  return codes;
+}
+inline Activations activations(const uint8_t* x) {
+  Activations codes;
+  for (int i = 0; i < 4 * kLanes; ++i) codes.at[i] = static_cast<int8_t>(x[i]);
+  return codes;
+}
+inline Activations spread(const uint8_t* x) {
+  Activations codes;
+  for (int i = 0; i < 4 * kLanes; ++i) codes.at[i] = static_cast<int8_t>(x[i % 4]);
+  return codes;
+}
+inline IntLanes dot4(IntLanes sum, const Codes& codes, const Activations& x) {
+  for (int i = 0; i < 4 * kLanes; ++i) sum.at[i / 4] += codes.at[i] * x.at[i];
+  return sum;
+}
+inline Lanes in_256ths(const IntLanes& whole, const IntLanes& rest, int32_t) {
+  return each([&](int i) { return static_cast<float>(256 * whole.at[i] + rest.at[i]); });
+}
+inline int32_t reduce(const IntLanes& dots, int32_t) {
+  int32_t sum = 0;
+  for (int i = 0; i < kLanes; ++i) sum += dots.at[i];
+  return sum;
+}
+
 // The codes of a tile as 8 vectors of 64: 16 lanes of 4 columns.
 template <int32_t kKind>
 inline void expand(const uint8_t* stored, int16_t codes[8][64]) {

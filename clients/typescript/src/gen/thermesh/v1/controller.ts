@@ -43,6 +43,23 @@ export const protobufFileName = "thermesh/v1/controller.proto";
  * streams, and keeps the policies it decides by.
  */
 
+/** RolloutStage is how far a candidate is. */
+export enum RolloutStage {
+  /** ROLLOUT_STAGE_UNSPECIFIED - ROLLOUT_STAGE_UNSPECIFIED is never sent and is refused. */
+  ROLLOUT_STAGE_UNSPECIFIED = 0,
+  /** ROLLOUT_STAGE_SHADOW - ROLLOUT_STAGE_SHADOW: it decides nothing; what it would do is logged. */
+  ROLLOUT_STAGE_SHADOW = 1,
+  /** ROLLOUT_STAGE_CANARY - ROLLOUT_STAGE_CANARY: it decides a share of sessions. */
+  ROLLOUT_STAGE_CANARY = 2,
+  /** ROLLOUT_STAGE_PROMOTED - ROLLOUT_STAGE_PROMOTED: it won and became the live policy. */
+  ROLLOUT_STAGE_PROMOTED = 3,
+  /** ROLLOUT_STAGE_ROLLED_BACK - ROLLOUT_STAGE_ROLLED_BACK: a drop was found; it decides nothing any more. */
+  ROLLOUT_STAGE_ROLLED_BACK = 4,
+  /** ROLLOUT_STAGE_STOPPED - ROLLOUT_STAGE_STOPPED: a person ended the trial. */
+  ROLLOUT_STAGE_STOPPED = 5,
+  UNRECOGNIZED = -1,
+}
+
 /** TemperatureRange narrows the envelope of a scenario. */
 export interface TemperatureRange {
   /** minimum in [0.1, 2.0]. */
@@ -165,6 +182,16 @@ export interface SequenceTelemetry {
   pinned: boolean;
   /** traceparent of the request. */
   traceparent: string;
+  /**
+   * drafted_tokens were computed on a guess, before they were drawn; 0 where
+   * speculation is off or found nothing to go by. Counted from the start.
+   */
+  draftedTokens: number;
+  /**
+   * accepted_tokens of them were then drawn: each saved a step. The share tells
+   * what speculation gains at this temperature. Counted from the start.
+   */
+  acceptedTokens: number;
 }
 
 /** SequenceEnded tells that a request is over; its state can be dropped. */
@@ -259,6 +286,10 @@ export interface ReportOutcomeRequest {
    * replay; at most 8192.
    */
   temperatures: number[];
+  /** drafted_tokens were computed on a guess, as in SequenceTelemetry. */
+  draftedTokens: number;
+  /** accepted_tokens of them were then drawn. */
+  acceptedTokens: number;
 }
 
 /** ReportOutcomeResponse acknowledges that the outcome is stored. */
@@ -277,7 +308,8 @@ export interface PolicySummary {
   createdUnixMs: bigint;
   /**
    * reason it was published: `prior`, `learned`, `promoted`,
-   * `rolled_back`, or `guarded` (the guardrail rolled back by itself).
+   * `rolled_back`, `imported`, or `guarded` (the guardrail rolled back by
+   * itself).
    */
   reason: string;
   /** parent_version it was derived from; 0 for the prior. */
@@ -368,6 +400,112 @@ export interface SetModeResponse {
 export interface SetModeResponse_ModesEntry {
   key: string;
   value: Mode;
+}
+
+/**
+ * Rollout is the state of one trial. Rewards are centred on the mean of their
+ * task.
+ */
+export interface Rollout {
+  /** number of the trial, from 1. */
+  number: bigint;
+  /** candidate_version on trial. */
+  candidateVersion: bigint;
+  /** stage it is in. */
+  stage: RolloutStage;
+  /** share of sessions that a canary decides, in [0.01, 0.5]. */
+  share: number;
+  /** promotes is true where it may become live without a person. */
+  promotes: boolean;
+  /** began_unix_ms is when this stage began. */
+  beganUnixMs: bigint;
+  /** live_count of rewards of the live policy in this stage. */
+  liveCount: bigint;
+  /**
+   * candidate_count of rewards of the candidate in the sequential test; it
+   * ends at 500.
+   */
+  candidateCount: bigint;
+  /** live_value is the mean reward of the live policy. */
+  liveValue: number;
+  /** candidate_value is the SNIPS estimate of the candidate's mean reward. */
+  candidateValue: number;
+  /** candidate_lower is the lower end of its 95 % interval. */
+  candidateLower: number;
+  /** candidate_upper is the upper end of its 95 % interval. */
+  candidateUpper: number;
+  /** effective_count is how many rewards the estimate is worth. */
+  effectiveCount: number;
+  /**
+   * agreement in [0, 1] is the share of decisions that the candidate would
+   * have made alike.
+   */
+  agreement: number;
+  /**
+   * is_better is true where candidate_lower beats live_value on enough
+   * evidence.
+   */
+  isBetter: boolean;
+}
+
+/** StartRolloutRequest puts a version on trial. */
+export interface StartRolloutRequest {
+  /** version to try; not the live one. */
+  version: bigint;
+  /** stage to begin: shadow or canary. */
+  stage: RolloutStage;
+  /** share of sessions of a canary, in [0.01, 0.5]; 0 is read as 0.1. */
+  share: number;
+  /**
+   * promotes lets a canary without a drop become live as soon as the lower
+   * bound of its estimate beats what the live policy earns.
+   */
+  promotes: boolean;
+}
+
+/** StartRolloutResponse is the trial that began. */
+export interface StartRolloutResponse {
+  /** rollout that began. */
+  rollout: Rollout | undefined;
+}
+
+/** GetRolloutRequest asks for the newest trial. */
+export interface GetRolloutRequest {
+}
+
+/** GetRolloutResponse is the newest trial. */
+export interface GetRolloutResponse {
+  /** rollout, running or over. */
+  rollout: Rollout | undefined;
+}
+
+/** StopRolloutRequest ends the running trial. */
+export interface StopRolloutRequest {
+}
+
+/** StopRolloutResponse is the trial that ended. */
+export interface StopRolloutResponse {
+  /** rollout as it was when it ended. */
+  rollout: Rollout | undefined;
+}
+
+/** ImportPolicyRequest brings parameters from elsewhere. */
+export interface ImportPolicyRequest {
+  /** kind of policy, `squashed_gaussian` or `thompson`. */
+  kind: string;
+  /** parameters_json as in GetPolicyResponse, at most 4 MiB. */
+  parametersJson: string;
+  /** feedback_count that was learned from. */
+  feedbackCount: bigint;
+}
+
+/** ImportPolicyResponse is the stored version. */
+export interface ImportPolicyResponse {
+  /**
+   * policy that was stored; imported versions are numbered from
+   * 1,000,000,000,001 on, and the newest 64 are kept.
+   */
+  policy: PolicySummary | undefined;
 }
 
 function createBaseTemperatureRange(): TemperatureRange {
@@ -946,6 +1084,8 @@ function createBaseSequenceTelemetry(): SequenceTelemetry {
     deadlineUnixMs: 0n,
     pinned: false,
     traceparent: "",
+    draftedTokens: 0,
+    acceptedTokens: 0,
   };
 }
 
@@ -992,6 +1132,12 @@ export const SequenceTelemetry: MessageFns<SequenceTelemetry> = {
     }
     if (message.traceparent !== "") {
       writer.uint32(106).string(message.traceparent);
+    }
+    if (message.draftedTokens !== 0) {
+      writer.uint32(112).uint32(message.draftedTokens);
+    }
+    if (message.acceptedTokens !== 0) {
+      writer.uint32(120).uint32(message.acceptedTokens);
     }
     return writer;
   },
@@ -1113,6 +1259,22 @@ export const SequenceTelemetry: MessageFns<SequenceTelemetry> = {
             message.traceparent = reader.string();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.draftedTokens = reader.uint32();
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.acceptedTokens = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1145,6 +1307,8 @@ export const SequenceTelemetry: MessageFns<SequenceTelemetry> = {
       : 0n;
     message.pinned = object.pinned ?? false;
     message.traceparent = object.traceparent ?? "";
+    message.draftedTokens = object.draftedTokens ?? 0;
+    message.acceptedTokens = object.acceptedTokens ?? 0;
     return message;
   },
 };
@@ -1595,6 +1759,8 @@ function createBaseReportOutcomeRequest(): ReportOutcomeRequest {
     meanLogProbability: 0,
     repetition: 0,
     temperatures: [],
+    draftedTokens: 0,
+    acceptedTokens: 0,
   };
 }
 
@@ -1633,6 +1799,12 @@ export const ReportOutcomeRequest: MessageFns<ReportOutcomeRequest> = {
         writer.float(v);
       }
       writer.join();
+    }
+    if (message.draftedTokens !== 0) {
+      writer.uint32(88).uint32(message.draftedTokens);
+    }
+    if (message.acceptedTokens !== 0) {
+      writer.uint32(96).uint32(message.acceptedTokens);
     }
     return writer;
   },
@@ -1740,6 +1912,22 @@ export const ReportOutcomeRequest: MessageFns<ReportOutcomeRequest> = {
 
             break;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.draftedTokens = reader.uint32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.acceptedTokens = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1769,6 +1957,8 @@ export const ReportOutcomeRequest: MessageFns<ReportOutcomeRequest> = {
     message.meanLogProbability = object.meanLogProbability ?? 0;
     message.repetition = object.repetition ?? 0;
     message.temperatures = object.temperatures?.map((e) => e) || [];
+    message.draftedTokens = object.draftedTokens ?? 0;
+    message.acceptedTokens = object.acceptedTokens ?? 0;
     return message;
   },
 };
@@ -2766,6 +2956,758 @@ export const SetModeResponse_ModesEntry: MessageFns<SetModeResponse_ModesEntry> 
   },
 };
 
+function createBaseRollout(): Rollout {
+  return {
+    number: 0n,
+    candidateVersion: 0n,
+    stage: 0,
+    share: 0,
+    promotes: false,
+    beganUnixMs: 0n,
+    liveCount: 0n,
+    candidateCount: 0n,
+    liveValue: 0,
+    candidateValue: 0,
+    candidateLower: 0,
+    candidateUpper: 0,
+    effectiveCount: 0,
+    agreement: 0,
+    isBetter: false,
+  };
+}
+
+export const Rollout: MessageFns<Rollout> = {
+  encode(message: Rollout, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.number !== 0n) {
+      if (BigInt.asUintN(64, message.number) !== message.number) {
+        throw new globalThis.Error("value provided for field message.number of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.number);
+    }
+    if (message.candidateVersion !== 0n) {
+      if (BigInt.asUintN(64, message.candidateVersion) !== message.candidateVersion) {
+        throw new globalThis.Error("value provided for field message.candidateVersion of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.candidateVersion);
+    }
+    if (message.stage !== 0) {
+      writer.uint32(24).int32(message.stage);
+    }
+    if (message.share !== 0) {
+      writer.uint32(33).double(message.share);
+    }
+    if (message.promotes !== false) {
+      writer.uint32(40).bool(message.promotes);
+    }
+    if (message.beganUnixMs !== 0n) {
+      if (BigInt.asIntN(64, message.beganUnixMs) !== message.beganUnixMs) {
+        throw new globalThis.Error("value provided for field message.beganUnixMs of type int64 too large");
+      }
+      writer.uint32(48).int64(message.beganUnixMs);
+    }
+    if (message.liveCount !== 0n) {
+      if (BigInt.asUintN(64, message.liveCount) !== message.liveCount) {
+        throw new globalThis.Error("value provided for field message.liveCount of type uint64 too large");
+      }
+      writer.uint32(56).uint64(message.liveCount);
+    }
+    if (message.candidateCount !== 0n) {
+      if (BigInt.asUintN(64, message.candidateCount) !== message.candidateCount) {
+        throw new globalThis.Error("value provided for field message.candidateCount of type uint64 too large");
+      }
+      writer.uint32(64).uint64(message.candidateCount);
+    }
+    if (message.liveValue !== 0) {
+      writer.uint32(73).double(message.liveValue);
+    }
+    if (message.candidateValue !== 0) {
+      writer.uint32(81).double(message.candidateValue);
+    }
+    if (message.candidateLower !== 0) {
+      writer.uint32(89).double(message.candidateLower);
+    }
+    if (message.candidateUpper !== 0) {
+      writer.uint32(97).double(message.candidateUpper);
+    }
+    if (message.effectiveCount !== 0) {
+      writer.uint32(105).double(message.effectiveCount);
+    }
+    if (message.agreement !== 0) {
+      writer.uint32(113).double(message.agreement);
+    }
+    if (message.isBetter !== false) {
+      writer.uint32(120).bool(message.isBetter);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Rollout {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRollout();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.number = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.candidateVersion = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.stage = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.share = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.promotes = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.beganUnixMs = reader.int64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.liveCount = reader.uint64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.candidateCount = reader.uint64() as bigint;
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.liveValue = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.candidateValue = reader.double();
+            continue;
+          }
+          case 11: {
+            if (tag !== 89) {
+              break;
+            }
+
+            message.candidateLower = reader.double();
+            continue;
+          }
+          case 12: {
+            if (tag !== 97) {
+              break;
+            }
+
+            message.candidateUpper = reader.double();
+            continue;
+          }
+          case 13: {
+            if (tag !== 105) {
+              break;
+            }
+
+            message.effectiveCount = reader.double();
+            continue;
+          }
+          case 14: {
+            if (tag !== 113) {
+              break;
+            }
+
+            message.agreement = reader.double();
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.isBetter = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Rollout>): Rollout {
+    return Rollout.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Rollout>): Rollout {
+    const message = createBaseRollout();
+    message.number = (object.number !== undefined && object.number !== null) ? BigInt(object.number) : 0n;
+    message.candidateVersion = (object.candidateVersion !== undefined && object.candidateVersion !== null)
+      ? BigInt(object.candidateVersion)
+      : 0n;
+    message.stage = object.stage ?? 0;
+    message.share = object.share ?? 0;
+    message.promotes = object.promotes ?? false;
+    message.beganUnixMs = (object.beganUnixMs !== undefined && object.beganUnixMs !== null)
+      ? BigInt(object.beganUnixMs)
+      : 0n;
+    message.liveCount = (object.liveCount !== undefined && object.liveCount !== null) ? BigInt(object.liveCount) : 0n;
+    message.candidateCount = (object.candidateCount !== undefined && object.candidateCount !== null)
+      ? BigInt(object.candidateCount)
+      : 0n;
+    message.liveValue = object.liveValue ?? 0;
+    message.candidateValue = object.candidateValue ?? 0;
+    message.candidateLower = object.candidateLower ?? 0;
+    message.candidateUpper = object.candidateUpper ?? 0;
+    message.effectiveCount = object.effectiveCount ?? 0;
+    message.agreement = object.agreement ?? 0;
+    message.isBetter = object.isBetter ?? false;
+    return message;
+  },
+};
+
+function createBaseStartRolloutRequest(): StartRolloutRequest {
+  return { version: 0n, stage: 0, share: 0, promotes: false };
+}
+
+export const StartRolloutRequest: MessageFns<StartRolloutRequest> = {
+  encode(message: StartRolloutRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.version !== 0n) {
+      if (BigInt.asUintN(64, message.version) !== message.version) {
+        throw new globalThis.Error("value provided for field message.version of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.version);
+    }
+    if (message.stage !== 0) {
+      writer.uint32(16).int32(message.stage);
+    }
+    if (message.share !== 0) {
+      writer.uint32(25).double(message.share);
+    }
+    if (message.promotes !== false) {
+      writer.uint32(32).bool(message.promotes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartRolloutRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartRolloutRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.version = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.stage = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.share = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.promotes = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StartRolloutRequest>): StartRolloutRequest {
+    return StartRolloutRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StartRolloutRequest>): StartRolloutRequest {
+    const message = createBaseStartRolloutRequest();
+    message.version = (object.version !== undefined && object.version !== null) ? BigInt(object.version) : 0n;
+    message.stage = object.stage ?? 0;
+    message.share = object.share ?? 0;
+    message.promotes = object.promotes ?? false;
+    return message;
+  },
+};
+
+function createBaseStartRolloutResponse(): StartRolloutResponse {
+  return { rollout: undefined };
+}
+
+export const StartRolloutResponse: MessageFns<StartRolloutResponse> = {
+  encode(message: StartRolloutResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rollout !== undefined) {
+      Rollout.encode(message.rollout, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartRolloutResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartRolloutResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.rollout = Rollout.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StartRolloutResponse>): StartRolloutResponse {
+    return StartRolloutResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StartRolloutResponse>): StartRolloutResponse {
+    const message = createBaseStartRolloutResponse();
+    message.rollout = (object.rollout !== undefined && object.rollout !== null)
+      ? Rollout.fromPartial(object.rollout)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseGetRolloutRequest(): GetRolloutRequest {
+  return {};
+}
+
+export const GetRolloutRequest: MessageFns<GetRolloutRequest> = {
+  encode(_: GetRolloutRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetRolloutRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetRolloutRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetRolloutRequest>): GetRolloutRequest {
+    return GetRolloutRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<GetRolloutRequest>): GetRolloutRequest {
+    const message = createBaseGetRolloutRequest();
+    return message;
+  },
+};
+
+function createBaseGetRolloutResponse(): GetRolloutResponse {
+  return { rollout: undefined };
+}
+
+export const GetRolloutResponse: MessageFns<GetRolloutResponse> = {
+  encode(message: GetRolloutResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rollout !== undefined) {
+      Rollout.encode(message.rollout, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetRolloutResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetRolloutResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.rollout = Rollout.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetRolloutResponse>): GetRolloutResponse {
+    return GetRolloutResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetRolloutResponse>): GetRolloutResponse {
+    const message = createBaseGetRolloutResponse();
+    message.rollout = (object.rollout !== undefined && object.rollout !== null)
+      ? Rollout.fromPartial(object.rollout)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseStopRolloutRequest(): StopRolloutRequest {
+  return {};
+}
+
+export const StopRolloutRequest: MessageFns<StopRolloutRequest> = {
+  encode(_: StopRolloutRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StopRolloutRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStopRolloutRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StopRolloutRequest>): StopRolloutRequest {
+    return StopRolloutRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<StopRolloutRequest>): StopRolloutRequest {
+    const message = createBaseStopRolloutRequest();
+    return message;
+  },
+};
+
+function createBaseStopRolloutResponse(): StopRolloutResponse {
+  return { rollout: undefined };
+}
+
+export const StopRolloutResponse: MessageFns<StopRolloutResponse> = {
+  encode(message: StopRolloutResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rollout !== undefined) {
+      Rollout.encode(message.rollout, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StopRolloutResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStopRolloutResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.rollout = Rollout.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StopRolloutResponse>): StopRolloutResponse {
+    return StopRolloutResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StopRolloutResponse>): StopRolloutResponse {
+    const message = createBaseStopRolloutResponse();
+    message.rollout = (object.rollout !== undefined && object.rollout !== null)
+      ? Rollout.fromPartial(object.rollout)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseImportPolicyRequest(): ImportPolicyRequest {
+  return { kind: "", parametersJson: "", feedbackCount: 0n };
+}
+
+export const ImportPolicyRequest: MessageFns<ImportPolicyRequest> = {
+  encode(message: ImportPolicyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== "") {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.parametersJson !== "") {
+      writer.uint32(18).string(message.parametersJson);
+    }
+    if (message.feedbackCount !== 0n) {
+      if (BigInt.asUintN(64, message.feedbackCount) !== message.feedbackCount) {
+        throw new globalThis.Error("value provided for field message.feedbackCount of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.feedbackCount);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportPolicyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportPolicyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.parametersJson = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.feedbackCount = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ImportPolicyRequest>): ImportPolicyRequest {
+    return ImportPolicyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImportPolicyRequest>): ImportPolicyRequest {
+    const message = createBaseImportPolicyRequest();
+    message.kind = object.kind ?? "";
+    message.parametersJson = object.parametersJson ?? "";
+    message.feedbackCount = (object.feedbackCount !== undefined && object.feedbackCount !== null)
+      ? BigInt(object.feedbackCount)
+      : 0n;
+    return message;
+  },
+};
+
+function createBaseImportPolicyResponse(): ImportPolicyResponse {
+  return { policy: undefined };
+}
+
+export const ImportPolicyResponse: MessageFns<ImportPolicyResponse> = {
+  encode(message: ImportPolicyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policy !== undefined) {
+      PolicySummary.encode(message.policy, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImportPolicyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImportPolicyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.policy = PolicySummary.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ImportPolicyResponse>): ImportPolicyResponse {
+    return ImportPolicyResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImportPolicyResponse>): ImportPolicyResponse {
+    const message = createBaseImportPolicyResponse();
+    message.policy = (object.policy !== undefined && object.policy !== null)
+      ? PolicySummary.fromPartial(object.policy)
+      : undefined;
+    return message;
+  },
+};
+
 /** ControllerService decides, steers and administers policies. */
 export type ControllerServiceService = typeof ControllerServiceService;
 export const ControllerServiceService = {
@@ -2878,6 +3820,65 @@ export const ControllerServiceService = {
     responseSerialize: (value: SetModeResponse): Buffer => Buffer.from(SetModeResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): SetModeResponse => SetModeResponse.decode(value),
   },
+  /**
+   * StartRollout puts a stored version on trial beside the live policy: in
+   * shadow it decides nothing and what it would do is logged; as a canary it
+   * decides a share of sessions while a sequential test compares what both
+   * earn and ends the trial at a drop. Errors: INVALID_ARGUMENT; NOT_FOUND;
+   * FAILED_PRECONDITION (it is live, or another candidate is on trial);
+   * ABORTED where somebody else was faster.
+   */
+  startRollout: {
+    path: "/thermesh.v1.ControllerService/StartRollout" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StartRolloutRequest): Buffer => Buffer.from(StartRolloutRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StartRolloutRequest => StartRolloutRequest.decode(value),
+    responseSerialize: (value: StartRolloutResponse): Buffer =>
+      Buffer.from(StartRolloutResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): StartRolloutResponse => StartRolloutResponse.decode(value),
+  },
+  /**
+   * GetRollout returns the newest trial, running or over. Errors: NOT_FOUND
+   * where there never was one.
+   */
+  getRollout: {
+    path: "/thermesh.v1.ControllerService/GetRollout" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetRolloutRequest): Buffer => Buffer.from(GetRolloutRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetRolloutRequest => GetRolloutRequest.decode(value),
+    responseSerialize: (value: GetRolloutResponse): Buffer => Buffer.from(GetRolloutResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetRolloutResponse => GetRolloutResponse.decode(value),
+  },
+  /**
+   * StopRollout ends the running trial; the live policy decides all sessions
+   * again. Errors: FAILED_PRECONDITION where none is running.
+   */
+  stopRollout: {
+    path: "/thermesh.v1.ControllerService/StopRollout" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StopRolloutRequest): Buffer => Buffer.from(StopRolloutRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StopRolloutRequest => StopRolloutRequest.decode(value),
+    responseSerialize: (value: StopRolloutResponse): Buffer => Buffer.from(StopRolloutResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): StopRolloutResponse => StopRolloutResponse.decode(value),
+  },
+  /**
+   * ImportPolicy stores parameters from elsewhere as a version that is not
+   * live, to be tried by StartRollout or made live by PromotePolicy. Errors:
+   * INVALID_ARGUMENT where they are not the parameters of a known kind.
+   */
+  importPolicy: {
+    path: "/thermesh.v1.ControllerService/ImportPolicy" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ImportPolicyRequest): Buffer => Buffer.from(ImportPolicyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ImportPolicyRequest => ImportPolicyRequest.decode(value),
+    responseSerialize: (value: ImportPolicyResponse): Buffer =>
+      Buffer.from(ImportPolicyResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ImportPolicyResponse => ImportPolicyResponse.decode(value),
+  },
 } as const;
 
 export interface ControllerServiceServer extends UntypedServiceImplementation {
@@ -2921,6 +3922,31 @@ export interface ControllerServiceServer extends UntypedServiceImplementation {
   rollbackPolicy: handleUnaryCall<RollbackPolicyRequest, RollbackPolicyResponse>;
   /** SetMode says how far the policy is trusted on a route. */
   setMode: handleUnaryCall<SetModeRequest, SetModeResponse>;
+  /**
+   * StartRollout puts a stored version on trial beside the live policy: in
+   * shadow it decides nothing and what it would do is logged; as a canary it
+   * decides a share of sessions while a sequential test compares what both
+   * earn and ends the trial at a drop. Errors: INVALID_ARGUMENT; NOT_FOUND;
+   * FAILED_PRECONDITION (it is live, or another candidate is on trial);
+   * ABORTED where somebody else was faster.
+   */
+  startRollout: handleUnaryCall<StartRolloutRequest, StartRolloutResponse>;
+  /**
+   * GetRollout returns the newest trial, running or over. Errors: NOT_FOUND
+   * where there never was one.
+   */
+  getRollout: handleUnaryCall<GetRolloutRequest, GetRolloutResponse>;
+  /**
+   * StopRollout ends the running trial; the live policy decides all sessions
+   * again. Errors: FAILED_PRECONDITION where none is running.
+   */
+  stopRollout: handleUnaryCall<StopRolloutRequest, StopRolloutResponse>;
+  /**
+   * ImportPolicy stores parameters from elsewhere as a version that is not
+   * live, to be tried by StartRollout or made live by PromotePolicy. Errors:
+   * INVALID_ARGUMENT where they are not the parameters of a known kind.
+   */
+  importPolicy: handleUnaryCall<ImportPolicyRequest, ImportPolicyResponse>;
 }
 
 export interface ControllerServiceClient extends Client {
@@ -3063,6 +4089,87 @@ export interface ControllerServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: SetModeResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * StartRollout puts a stored version on trial beside the live policy: in
+   * shadow it decides nothing and what it would do is logged; as a canary it
+   * decides a share of sessions while a sequential test compares what both
+   * earn and ends the trial at a drop. Errors: INVALID_ARGUMENT; NOT_FOUND;
+   * FAILED_PRECONDITION (it is live, or another candidate is on trial);
+   * ABORTED where somebody else was faster.
+   */
+  startRollout(
+    request: StartRolloutRequest,
+    callback: (error: ServiceError | null, response: StartRolloutResponse) => void,
+  ): ClientUnaryCall;
+  startRollout(
+    request: StartRolloutRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: StartRolloutResponse) => void,
+  ): ClientUnaryCall;
+  startRollout(
+    request: StartRolloutRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: StartRolloutResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * GetRollout returns the newest trial, running or over. Errors: NOT_FOUND
+   * where there never was one.
+   */
+  getRollout(
+    request: GetRolloutRequest,
+    callback: (error: ServiceError | null, response: GetRolloutResponse) => void,
+  ): ClientUnaryCall;
+  getRollout(
+    request: GetRolloutRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetRolloutResponse) => void,
+  ): ClientUnaryCall;
+  getRollout(
+    request: GetRolloutRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetRolloutResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * StopRollout ends the running trial; the live policy decides all sessions
+   * again. Errors: FAILED_PRECONDITION where none is running.
+   */
+  stopRollout(
+    request: StopRolloutRequest,
+    callback: (error: ServiceError | null, response: StopRolloutResponse) => void,
+  ): ClientUnaryCall;
+  stopRollout(
+    request: StopRolloutRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: StopRolloutResponse) => void,
+  ): ClientUnaryCall;
+  stopRollout(
+    request: StopRolloutRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: StopRolloutResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * ImportPolicy stores parameters from elsewhere as a version that is not
+   * live, to be tried by StartRollout or made live by PromotePolicy. Errors:
+   * INVALID_ARGUMENT where they are not the parameters of a known kind.
+   */
+  importPolicy(
+    request: ImportPolicyRequest,
+    callback: (error: ServiceError | null, response: ImportPolicyResponse) => void,
+  ): ClientUnaryCall;
+  importPolicy(
+    request: ImportPolicyRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ImportPolicyResponse) => void,
+  ): ClientUnaryCall;
+  importPolicy(
+    request: ImportPolicyRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ImportPolicyResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -464,7 +464,8 @@ export const FeedbackServiceService = {
    * afterwards. It counts exactly once: repeating a feedback_id with the same
    * content is answered as a duplicate. Errors: INVALID_ARGUMENT; NOT_FOUND
    * (unknown or expired decision); ALREADY_EXISTS (same id, other content);
-   * UNAVAILABLE with RetryInfo while the store cannot be reached.
+   * RESOURCE_EXHAUSTED, with RetryInfo where waiting helps (the tenant sends
+   * too much, or too much waits for the learner); UNAVAILABLE with RetryInfo while the store cannot be reached.
    */
   submitFeedback: {
     path: "/thermesh.v1.FeedbackService/SubmitFeedback" as const,
@@ -498,7 +499,8 @@ export interface FeedbackServiceServer extends UntypedServiceImplementation {
    * afterwards. It counts exactly once: repeating a feedback_id with the same
    * content is answered as a duplicate. Errors: INVALID_ARGUMENT; NOT_FOUND
    * (unknown or expired decision); ALREADY_EXISTS (same id, other content);
-   * UNAVAILABLE with RetryInfo while the store cannot be reached.
+   * RESOURCE_EXHAUSTED, with RetryInfo where waiting helps (the tenant sends
+   * too much, or too much waits for the learner); UNAVAILABLE with RetryInfo while the store cannot be reached.
    */
   submitFeedback: handleUnaryCall<SubmitFeedbackRequest, SubmitFeedbackResponse>;
   /**
@@ -514,7 +516,8 @@ export interface FeedbackServiceClient extends Client {
    * afterwards. It counts exactly once: repeating a feedback_id with the same
    * content is answered as a duplicate. Errors: INVALID_ARGUMENT; NOT_FOUND
    * (unknown or expired decision); ALREADY_EXISTS (same id, other content);
-   * UNAVAILABLE with RetryInfo while the store cannot be reached.
+   * RESOURCE_EXHAUSTED, with RetryInfo where waiting helps (the tenant sends
+   * too much, or too much waits for the learner); UNAVAILABLE with RetryInfo while the store cannot be reached.
    */
   submitFeedback(
     request: SubmitFeedbackRequest,

@@ -1,0 +1,68 @@
+"""Measures what the control loop withstands, and writes the tables of docs/trust.md.
+
+python -m benchmarks.trust attacks              # turned-round feedback, 20 seeds
+python -m benchmarks.trust canary               # trials with and without a drop
+python -m benchmarks.trust delivery --count 25000 --folder F   # again with F: goes on
+python -m benchmarks.trust costs                # feedback to policy, and one decision
+python -m benchmarks.trust report               # only the tables, from what is stored
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import time
+from collections.abc import Callable
+
+from benchmarks import machine
+from benchmarks.trust import attacks, canary, costs, delivery, report
+
+
+def _delivered(options: argparse.Namespace) -> dict[str, object]:
+    """Run one slice on top of those that `folder` holds; their figures come along."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    path = options.folder / "slices.json"
+    slices = json.loads(path.read_text()) if path.exists() else []
+    kills = max(1, options.count * 2 // 256 // 10)
+    load = delivery.Load(options.count, kills=kills, restarts=2, seed=len(slices) + 1)
+    slices.append(delivery.measured(load, options.folder))
+    path.write_text(json.dumps(slices))
+    return {"slices": slices}
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, object]]] = {
+    "attacks": lambda options: attacks.measured(range(options.seeds)),
+    "canary": lambda options: canary.measured(15 * options.seeds),
+    "delivery": _delivered,
+    "costs": lambda options: {
+        "decision": costs.decisions(),
+        "freshness": costs.freshness(options.samples, others_per_second=20.0),
+    },
+}
+
+
+def main() -> None:
+    """Run one part, store it as JSON, and write the tables anew."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=[*PARTS, "report"])
+    parser.add_argument("--seeds", type=int, default=20, help="runs of each simulation")
+    parser.add_argument("--count", type=int, default=10_000, help="feedback of a delivery")
+    parser.add_argument("--samples", type=int, default=200, help="of feedback to policy")
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("delivery"))
+    parser.add_argument("--dry-run", action="store_true", help="print, write nothing")
+    options = parser.parse_args()
+    if options.part != "report":
+        began = time.monotonic()
+        found = PARTS[options.part](options)
+        result = {"machine": machine.describe(), **found}
+        result["seconds"] = round(time.monotonic() - began, 1)
+        if options.dry_run:
+            print(json.dumps(result, indent=1))
+            return
+        report.save(options.part, result)
+    report.publish()
+
+
+if __name__ == "__main__":
+    main()

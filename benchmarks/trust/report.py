@@ -1,0 +1,131 @@
+"""The results as JSON below benchmarks/results, and as the tables of docs/trust.md."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "trust.md"
+RESULTS = ROOT / "benchmarks" / "results"
+Rows = list[tuple[str, str, str, bool]]
+
+
+def save(part: str, result: dict[str, Any]) -> None:
+    """Write the result of one part."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"trust-{part}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def publish() -> None:
+    """Put each stored result between the markers of its part on the page."""
+    page = PAGE.read_text()
+    for part, rows in TABLES.items():
+        path = RESULTS / f"trust-{part}.json"
+        begin, end = f"<!-- {part}: begin -->\n", f"<!-- {part}: end -->\n"
+        if path.exists() and begin in page:
+            before, _, rest = page.partition(begin)
+            text = table(rows(result := json.loads(path.read_text())), result, path.name)
+            page = f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
+    PAGE.write_text(page)
+
+
+def table(rows: Rows, result: dict[str, Any], name: str) -> str:
+    """Return a Markdown table of figure, bar, what was found, and whether it was met."""
+    lines = ["| figure | bar | found | met |", "| --- | --- | --- | :---: |"]
+    lines += [
+        f"| {figure} | {bar} | {found} | {'yes' if met else '**no**'} |"
+        for figure, bar, found, met in rows
+    ]
+    machine = result["machine"]
+    lines += [
+        "",
+        f"{machine['processor']}, commit `{machine['commit']}`, {result['seconds']} s.",
+        f"All figures: [`{name}`](../benchmarks/results/{name}).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def attacks(result: dict[str, Any]) -> Rows:
+    """Row 13."""
+    return [
+        (
+            f"{name}: worst mean of 200 against the best static",
+            "at least -0.020",
+            (
+                f"{each['worst_of_200']:+.3f}, median {each['median_worst_of_200']:+.3f};"
+                f" holds in {each['held']} of {each['runs']} runs"
+            ),
+            each["held"] == each["runs"],
+        )
+        for name, each in result.items()
+        if isinstance(each, dict) and "worst_of_200" in each
+    ]
+
+
+def canary(result: dict[str, Any]) -> Rows:
+    """Row 14."""
+    false, true = result["no change"], result["drop of 0.05"]
+    return [
+        (
+            "candidate without change: rolled back",
+            "at most 5 %",
+            f"{false['rolled_back']:.1%} of {false['runs']}",
+            false["rolled_back"] <= 0.05,
+        ),
+        (
+            "candidate that earns 0.05 less: found within 500 of its requests",
+            "at least 95 %",
+            f"{true['rolled_back']:.1%} of {true['runs']}, median after {true['median_requests']}",
+            true["rolled_back"] >= 0.95,
+        ),
+        (
+            "candidate without change: promoted by itself",
+            "at most 5 %",
+            f"{false['promoted']:.1%}",
+            false["promoted"] <= 0.05,
+        ),
+    ]
+
+
+def delivery(result: dict[str, Any]) -> Rows:
+    """Row 15."""
+    slices = result["slices"]
+    total = {name: sum(each[name] for each in slices) for name in ("feedback", "lost", "double")}
+    kills, restarts = (sum(each[n] for each in slices) for n in ("kills", "redis_restarts"))
+    equal = all(each["bit_equal"] for each in slices)
+    seconds = sum(each["applied_seconds"] for each in slices)
+    what = f"{total['feedback']:,} pieces, {kills} kills of the worker, {restarts} of Redis"
+    rate = f"{total['feedback'] / seconds:,.0f} a second, outcomes and kills included"
+    return [
+        (f"{what}: lost", "0", f"{total['lost']}", total["lost"] == 0),
+        ("counted twice", "0", f"{total['double']}", total["double"] == 0),
+        ("state against single delivery", "bit-equal", "equal" if equal else "not equal", equal),
+        ("sent, learned and published", "", rate, True),
+    ]
+
+
+def costs(result: dict[str, Any]) -> Rows:
+    """Rows 10 and 11."""
+    fresh = result["freshness"]
+    rows: Rows = [
+        (
+            "feedback accepted to new policy serving",
+            "p50 200 ms, p99 1,000 ms",
+            (
+                f"p50 {fresh['p50_ms']:.0f} ms, p99 {fresh['p99_ms']:.0f} ms,"
+                f" worst {fresh['worst_ms']:.0f} ms of {fresh['samples']}"
+            ),
+            fresh["p50_ms"] <= 200 and fresh["p99_ms"] <= 1000,
+        )
+    ]
+    for kind, each in result["decision"].items():
+        asked, plain = each["apply"], each["bypass"]
+        spread = f"{min(asked['rounds_us']):.0f} to {max(asked['rounds_us']):.0f}"
+        found = f"{asked['median_us']:.0f} us ({spread}); {plain['median_us']:.0f} us in bypass"
+        rows.append((f"decision from features: {kind}", "50 us", found, asked["median_us"] <= 50))
+    return rows
+
+
+TABLES = {"costs": costs, "attacks": attacks, "canary": canary, "delivery": delivery}

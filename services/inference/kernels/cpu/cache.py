@@ -1,0 +1,66 @@
+"""The paged cache of the C++ kernels; `csrc/layout.h` tells how a page lies in memory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from services.inference.kernels.cpu import memory
+from thermesh.errors import InvalidArgument
+
+KINDS = {"f16": 0, "int8": 1}
+"""What keys and values are kept as, by their numbers in the library."""
+
+PAGE_TOKENS = 16
+_VECTOR_BYTES = 64
+
+
+class CpuCache:
+    """Keys, values and means of keys of all sequences, in pages of 16 tokens.
+
+    `content` is [pages, layers, kv_heads, bytes] uint8, `means` [layers, pages,
+    kv_heads, 2, head_size rounded up to 64] uint8, `mean_scales` [layers,
+    pages, kv_heads] float32. Memory is taken as it is written to.
+    """
+
+    def __init__(
+        self, layers: int, pages: int, kv_heads: int, head_size: int, kind: str = "f16"
+    ) -> None:
+        if pages < 1:
+            raise InvalidArgument(f"a cache of {pages} pages, at least 1 is needed", field="pages")
+        width = -(-head_size // _VECTOR_BYTES) * _VECTOR_BYTES
+        self.content = _zeros(pages, layers, kv_heads, _unit_bytes(kind, head_size))
+        self.means = _zeros(layers, pages, kv_heads, 2, width)
+        self.mean_scales = torch.from_numpy(np.zeros((layers, pages, kv_heads), dtype=np.float32))
+        self.kind = kind
+        self.pages = pages
+        self.sizes = (layers, kv_heads, head_size)
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy all layers of a page, and what is known of its keys."""
+        self.content[target] = self.content[source]
+        self.means[:, target] = self.means[:, source]
+        self.mean_scales[:, target] = self.mean_scales[:, source]
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes that one token takes over all layers, keys and values together."""
+        layers, kv_heads, head_size = self.sizes
+        return layers * kv_heads * _unit_bytes(self.kind, head_size) / PAGE_TOKENS
+
+    @property
+    def mean_bytes_per_token(self) -> float:
+        """Bytes that the means of keys add to that."""
+        return (self.means.nbytes + self.mean_scales.nbytes) / (self.pages * PAGE_TOKENS)
+
+
+def _unit_bytes(kind: str, head_size: int) -> int:
+    """Bytes of a page of one head: two codes, or two codes and two scales a token."""
+    size = 2 * head_size * PAGE_TOKENS
+    return size + 4 * PAGE_TOKENS if kind == "int8" else 2 * size
+
+
+def _zeros(*shape: int) -> torch.Tensor:
+    return torch.from_numpy(memory.anonymous(math.prod(shape)).reshape(shape))

@@ -1,0 +1,318 @@
+// Attention of a tier over pages of keys and values, in half precision or in
+// eight bits; included by body.h, whose rules hold here too.
+
+// Scores -> weights of one row: masks, keeps top and total, returns the factor
+// by which what was summed before must shrink. Milakov and Gimelshein, 2018,
+// https://arxiv.org/abs/1805.02867.
+inline float weigh(float* scores, int tokens, int seen, float* top, float* total) {
+  if (seen <= 0) {
+    for (int t = 0; t < tokens; t += kLanes) store(scores + t, set1(0.0f));
+    return 1.0f;
+  }
+  Lanes largest = set1(-INFINITY);
+  for (int t = 0; t < tokens; t += kLanes) {
+    const Lanes masked = keep_below(load(scores + t), seen - t, -INFINITY);
+    store(scores + t, masked);
+    largest = max(largest, masked);
+  }
+  const float before = *top;
+  const float after = fmaxf(before, reduce_max(largest));
+  Lanes sum = set1(0.0f);
+  for (int t = 0; t < tokens; t += kLanes) {
+    const Lanes weight = exponential(subtract(load(scores + t), set1(after)));
+    const Lanes kept = keep_below(weight, seen - t, 0.0f);
+    store(scores + t, kept);
+    sum = add(sum, kept);
+  }
+  const float factor = before == -INFINITY ? 0.0f : expf(before - after);
+  *total = *total * factor + reduce_add(sum);
+  *top = after;
+  return factor;
+}
+
+// Pages lie apart, where the processor does not fetch ahead by itself. So with
+// each line that is read the same line of a later page is fetched: of keys some
+// pages ahead, of values a segment ahead.
+constexpr int kPagesAhead = 4;
+constexpr int kSegmentPages = kSegment / kPageTokens;
+
+// The work with pages in half precision; `kRows` rows share what is loaded.
+template <int kRows>
+struct HalfPages {
+  const Attention& task;
+  const float* queries;
+
+  HalfPages(const Attention& task, const float* queries) : task(task), queries(queries) {}
+
+  const uint16_t* values(int32_t page) const {
+    return reinterpret_cast<const uint16_t*>(task.units + page * task.page_stride) +
+           task.head_size * kPageTokens;
+  }
+
+  // Scores with the 16 tokens of a page. Four sums hide the latency of the
+  // additions where there are few rows.
+  void score(const uint8_t* unit, const uint8_t* later, float* scores) const {
+    const uint16_t* keys = reinterpret_cast<const uint16_t*>(unit);
+    Lanes sums[kRows][4];
+    for (int r = 0; r < kRows; ++r) {
+      for (int u = 0; u < 4; ++u) sums[r][u] = set1(0.0f);
+    }
+    for (int i = 0; i < task.head_size; i += 4) {
+      fetch(later + i * kPageTokens * 2, 4 * kPageTokens * 2);
+      for (int u = 0; u < 4; ++u) {
+        const Lanes channel = load_half(keys + (i + u) * kPageTokens);
+        for (int r = 0; r < kRows; ++r) {
+          sums[r][u] = fma(set1(queries[r * kMaxHeadSize + i + u]), channel, sums[r][u]);
+        }
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      store(scores + r * kSegment,
+            add(add(sums[r][0], sums[r][1]), add(sums[r][2], sums[r][3])));
+    }
+  }
+
+  // out[r] = out[r] * factors[r] + the values weighted by weights[r].
+  void add_values(const float* weights, const int32_t* pages, int tokens, int later,
+                  const float* factors, float* out) const {
+    for (int channel = 0; channel < task.head_size; channel += kLanes) {
+      add_channels(weights, pages, tokens, later, channel, factors, out);
+    }
+  }
+
+  void add_channels(const float* weights, const int32_t* pages, int tokens, int later, int channel,
+                    const float* factors, float* out) const {
+    Lanes sums[kRows][4];
+    for (int r = 0; r < kRows; ++r) {
+      for (int u = 0; u < 4; ++u) sums[r][u] = set1(0.0f);
+    }
+    for (int t = 0; t < tokens; t += 4) {
+      const int page = t / kPageTokens;
+      const size_t place = static_cast<size_t>(channel + t % kPageTokens) * kLanes;
+      const uint16_t* value = values(pages[page]) + place;
+      fetch(values(pages[page < later ? page + kSegmentPages : page]) + place, 128);
+      for (int u = 0; u < 4; ++u) {
+        const Lanes channels = load_half(value + u * kLanes);
+        for (int r = 0; r < kRows; ++r) {
+          sums[r][u] = fma(set1(weights[r * kSegment + t + u]), channels, sums[r][u]);
+        }
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      float* place = out + r * kMaxHeadSize + channel;
+      const Lanes sum = add(add(sums[r][0], sums[r][1]), add(sums[r][2], sums[r][3]));
+      store(place, fma(load(place), set1(factors[r]), sum));
+    }
+  }
+};
+
+// The largest magnitude of `size` numbers.
+inline float largest_of(const float* x, int size) {
+  Lanes largest = set1(0.0f);
+  for (int i = 0; i < size; i += kLanes) largest = max(largest, absolute(load(x + i)));
+  return reduce_max(largest);
+}
+
+// Numbers as codes and 256ths of codes, of one scale.
+template <int kSize>
+struct Fine {
+  alignas(64) uint8_t codes[kSize], fractions[kSize];
+  float scale;  // of a 256th
+  int32_t sum;  // of all, in 256ths
+
+  void set(const float* x, int size) {
+    const float largest = largest_of(x, size);
+    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    Lanes total = set1(0.0f);
+    for (int i = 0; i < size; i += kLanes) {
+      total = add(total, quantise_half(load(x + i), inverse, true, codes + i, fractions + i));
+    }
+    scale = largest / (127.0f * 256.0f);
+    sum = static_cast<int32_t>(reduce_add(total));  // exact: below 2^24
+  }
+};
+
+// The work with pages in eight bits. Queries and weights have sixteen, so that
+// what is lost is lost by the cache alone; sums of integers are exact.
+template <int kRows>
+struct Int8Pages {
+  const Attention& task;
+  Fine<kMaxHeadSize> queries[kRows];
+
+  Int8Pages(const Attention& task, const float* vectors) : task(task) {
+    for (int r = 0; r < kRows; ++r) queries[r].set(vectors + r * kMaxHeadSize, task.head_size);
+  }
+
+  const uint8_t* unit_of(int32_t page) const { return task.units + page * task.page_stride; }
+  // The scales of a page's keys; those of its values follow.
+  const uint16_t* scales(const uint8_t* unit) const {
+    return reinterpret_cast<const uint16_t*>(unit + 2 * task.head_size * kPageTokens);
+  }
+
+  void score(const uint8_t* unit, const uint8_t* later, float* scores) const {
+    IntLanes whole[kRows], rest[kRows];
+    for (int r = 0; r < kRows; ++r) whole[r] = rest[r] = zero_int();
+    for (int i = 0; i < task.head_size; i += 4) {
+      const Codes keys = load_stored(unit + i * kPageTokens);
+      fetch(later + i * kPageTokens, 4 * kPageTokens);
+      for (int r = 0; r < kRows; ++r) {
+        whole[r] = dot4(whole[r], keys, spread(queries[r].codes + i));
+        rest[r] = dot4(rest[r], keys, spread(queries[r].fractions + i));
+      }
+    }
+    fetch(scales(later), 64);
+    const Lanes key_scales = load_half(scales(unit));
+    for (int r = 0; r < kRows; ++r) {
+      const Lanes dots = in_256ths(whole[r], rest[r], queries[r].sum);
+      store(scores + r * kSegment, mul(dots, mul(key_scales, set1(queries[r].scale))));
+    }
+  }
+
+  void add_values(const float* weights, const int32_t* pages, int tokens, int later,
+                  const float* factors, float* out) const {
+    const int whole_pages = (tokens + kPageTokens - 1) / kPageTokens;
+    alignas(64) float scaled[kSegment];
+    Fine<kSegment> shares[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      for (int page = 0; page < whole_pages; ++page) {
+        const Lanes value_scales = load_half(scales(unit_of(pages[page])) + kPageTokens);
+        const int t = page * kPageTokens;
+        store(scaled + t, mul(load(weights + r * kSegment + t), value_scales));
+      }
+      shares[r].set(scaled, whole_pages * kPageTokens);
+    }
+    int channel = 0;
+    for (; channel + 2 * kLanes <= task.head_size; channel += 2 * kLanes) {
+      add_channels<2>(shares, pages, whole_pages, later, channel, factors, out);
+    }
+    if (channel < task.head_size) {
+      add_channels<1>(shares, pages, whole_pages, later, channel, factors, out);
+    }
+  }
+
+  template <int kBlocks>
+  void add_channels(const Fine<kSegment>* shares, const int32_t* pages, int whole_pages,
+                    int later, int channel, const float* factors, float* out) const {
+    IntLanes whole[kRows][kBlocks], rest[kRows][kBlocks];
+    for (int r = 0; r < kRows; ++r) {
+      for (int b = 0; b < kBlocks; ++b) whole[r][b] = rest[r][b] = zero_int();
+    }
+    for (int page = 0; page < whole_pages; ++page) {
+      const size_t place = static_cast<size_t>(task.head_size + channel) * kPageTokens;
+      const uint8_t* values = unit_of(pages[page]) + place;
+      const uint8_t* next = unit_of(pages[page < later ? page + kSegmentPages : page]) + place;
+      for (int t = 0; t < kPageTokens; t += 4) {
+        Codes codes[kBlocks];
+        for (int b = 0; b < kBlocks; ++b) {
+          codes[b] = load_stored(values + b * kLanes * kPageTokens + t * kLanes);
+          fetch(next + b * kLanes * kPageTokens + t * kLanes, 4 * kLanes);
+        }
+        for (int r = 0; r < kRows; ++r) {
+          const Activations share = spread(shares[r].codes + page * kPageTokens + t);
+          const Activations fraction = spread(shares[r].fractions + page * kPageTokens + t);
+          for (int b = 0; b < kBlocks; ++b) {
+            whole[r][b] = dot4(whole[r][b], codes[b], share);
+            rest[r][b] = dot4(rest[r][b], codes[b], fraction);
+          }
+        }
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int b = 0; b < kBlocks; ++b) {
+        float* place = out + r * kMaxHeadSize + channel + b * kLanes;
+        const Lanes sum = in_256ths(whole[r][b], rest[r][b], shares[r].sum);
+        store(place, fma(load(place), set1(factors[r]), mul(sum, set1(shares[r].scale))));
+      }
+    }
+  }
+};
+
+template <int kRows, template <int> class Pages>
+void attend_rows(const Attention& task, int first, const Attended& result) {
+  alignas(64) float scores[kRows * kSegment];
+  float factors[kRows];
+  const Pages<kRows> work(task, task.queries + first * kMaxHeadSize);
+  float* out = result.out + first * kMaxHeadSize;
+  int limit = 0;
+  for (int r = 0; r < kRows; ++r) {
+    const int row = first + r;
+    if (task.limits[row] > limit) limit = task.limits[row];
+    result.top[row] = -INFINITY;
+    result.total[row] = 0.0f;
+    for (int i = 0; i < task.head_size; i += kLanes) {
+      store(out + r * kMaxHeadSize + i, set1(0.0f));
+    }
+  }
+  if (limit > task.end) limit = task.end;
+  for (int begin = task.begin; begin < limit; begin += kSegment) {
+    const int seen = limit - begin < kSegment ? limit - begin : kSegment;
+    const int tokens = (seen + kLanes - 1) / kLanes * kLanes;
+    const int32_t* pages = task.pages + begin / kPageTokens;
+    for (int t = 0; t < tokens; t += kPageTokens) {
+      const int32_t* page = pages + t / kPageTokens;
+      const int ahead = begin + t + kPagesAhead * kPageTokens < limit ? kPagesAhead : 0;
+      work.score(task.units + page[0] * task.page_stride,
+                 task.units + page[ahead] * task.page_stride, scores + t);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const int row = first + r;
+      const int own = task.limits[row] - begin < seen ? task.limits[row] - begin : seen;
+      factors[r] = weigh(scores + r * kSegment, tokens, own, result.top + row, result.total + row);
+    }
+    // Weights beyond what a row sees are 0.
+    const int later = (limit - begin + kPageTokens - 1) / kPageTokens - kSegmentPages;
+    work.add_values(scores, pages, seen, later, factors, out);
+  }
+}
+
+template <template <int> class Pages>
+void attend(const Attention& task, const Attended& result) {
+  for (int i = 0; i < kSegmentPages && task.begin + i * kPageTokens < task.end; ++i) {
+    const uint8_t* unit =
+        task.units + task.pages[task.begin / kPageTokens + i] * task.page_stride;
+    const int key_bytes = task.unit_bytes / 2 / 64 * 64;
+    fetch(i < kPagesAhead ? unit : unit + key_bytes, i < kPagesAhead ? task.unit_bytes : key_bytes);
+  }
+  int row = 0;
+  for (; row + 6 <= task.rows; row += 6) attend_rows<6, Pages>(task, row, result);
+  switch (task.rows - row) {
+    case 1: attend_rows<1, Pages>(task, row, result); break;
+    case 2: attend_rows<2, Pages>(task, row, result); break;
+    case 3: attend_rows<3, Pages>(task, row, result); break;
+    case 4: attend_rows<4, Pages>(task, row, result); break;
+    case 5: attend_rows<5, Pages>(task, row, result); break;
+    default: break;
+  }
+}
+
+void merge(const Attended& part, int rows, int head_size, const Attended& result) {
+  for (int r = 0; r < rows; ++r) {
+    if (part.total[r] == 0.0f) continue;
+    const float before = result.top[r];
+    const float top = fmaxf(before, part.top[r]);
+    const float kept = before == -INFINITY ? 0.0f : expf(before - top);
+    const float added = expf(part.top[r] - top);
+    float* out = result.out + r * kMaxHeadSize;
+    const float* more = part.out + r * kMaxHeadSize;
+    for (int i = 0; i < head_size; i += kLanes) {
+      store(out + i, fma(load(more + i), set1(added), mul(load(out + i), set1(kept))));
+    }
+    result.total[r] = result.total[r] * kept + part.total[r] * added;
+    result.top[r] = top;
+  }
+}
+
+// Eight bits with a scale in half precision, which is returned.
+uint16_t to_int8(const float* x, int size, uint8_t* codes) {
+  alignas(64) uint16_t halves[kLanes];
+  const float largest = largest_of(x, size);
+  store_half(halves, min(set1(largest / 127.0f), set1(65504.0f)));
+  const float scale = reduce_max(load_half(halves));
+  const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  for (int i = 0; i < size; i += kLanes) {
+    const Lanes code = round(mul(load(x + i), set1(inverse)));
+    store_int8(codes + i, min(max(code, set1(-127.0f)), set1(127.0f)));
+  }
+  for (int i = 0; i < size; ++i) codes[i] ^= 0x80;
+  return halves[0];
+}

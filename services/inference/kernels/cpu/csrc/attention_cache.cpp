@@ -1,0 +1,59 @@
+#include "attention_cache.h"
+
+#include <cstring>
+
+namespace thermesh {
+
+void CachePages::store(int layer, int32_t page, int slot, const float* keys,
+                       const float* values) const {
+  const int size = network_.head_size;
+  for (int head = 0; head < network_.kv_heads; ++head) {
+    uint8_t* unit = units(layer, head) + page * stride();
+    if (batch_.cache_kind == kInt8) {
+      store_int8(unit, slot, keys + head * size, values + head * size);
+    } else {
+      store_half(unit, slot, keys + head * size, values + head * size);
+    }
+  }
+}
+
+void CachePages::store_half(uint8_t* unit, int slot, const float* keys,
+                            const float* values) const {
+  const int size = network_.head_size;
+  uint16_t* key_unit = reinterpret_cast<uint16_t*>(unit);
+  uint16_t* value_unit = key_unit + size * kPageTokens;
+  uint16_t halves[kMaxHeadSize];
+  tier_.to_half(keys, size, halves);
+  for (int i = 0; i < size; ++i) key_unit[i * kPageTokens + slot] = halves[i];
+  tier_.to_half(values, size, halves);
+  for (int i = 0; i < size; i += kLanes) {
+    std::memcpy(value_unit + (i + slot) * kLanes, halves + i, kLanes * sizeof(uint16_t));
+  }
+}
+
+void CachePages::store_int8(uint8_t* unit, int slot, const float* keys,
+                            const float* values) const {
+  const int size = network_.head_size;
+  uint8_t* value_unit = unit + size * kPageTokens;
+  uint16_t* scales = reinterpret_cast<uint16_t*>(unit + 2 * size * kPageTokens);
+  uint8_t codes[kMaxHeadSize];
+  scales[slot] = tier_.to_int8(keys, size, codes);
+  for (int i = 0; i < size; i += 4) std::memcpy(unit + i * kPageTokens + 4 * slot, codes + i, 4);
+  scales[kPageTokens + slot] = tier_.to_int8(values, size, codes);
+  uint8_t* four = value_unit + slot / 4 * 4 * kLanes + slot % 4;
+  for (int i = 0; i < size; ++i) {
+    four[i / kLanes * kLanes * kPageTokens + i % kLanes * 4] = codes[i];
+  }
+}
+
+void CachePages::summarise(int layer, int head, int32_t page) const {
+  alignas(64) float keys[kMaxHeadSize * kPageTokens];
+  const size_t place = static_cast<size_t>(page) * network_.kv_heads;
+  tier_.unpack_keys[batch_.cache_kind](units(layer, head) + page * stride(), network_.head_size,
+                                       keys);
+  mean_scales(layer, head)[place] =
+      tier_.summarise(keys, network_.head_size,
+                      means(layer, head) + place * 2 * mean_size(network_.head_size));
+}
+
+}  // namespace thermesh
