@@ -21,7 +21,7 @@ INPUTS += $(wildcard services/inference/kernels/cpu/csrc/*)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv up models test fast test-all check lint proto docs bench gpu-check picture compose-test constraints clean
+.PHONY: help venv up models test fast test-all check lint proto clients client-stubs docs bench gpu-check picture compose-test constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,15 @@ lint: $(VENV)/dev.stamp  ## check style, types, layers, the contract and its stu
 proto: $(VENV)/dev.stamp  ## write thermesh/v1 from protos/
 	$(BIN)/python scripts/gen_protos.py
 
+clients:  ## fetch what the TypeScript client needs, where npm is at hand
+	if command -v npm >/dev/null; then \
+	  npm ci --prefix clients/typescript --ignore-scripts --no-audit --no-fund --loglevel=error; \
+	else echo "no npm: tests of the TypeScript client will be skipped"; fi
+
+client-stubs: $(VENV)/dev.stamp clients  ## write the stubs of clients/ from protos/; needs npm and protoc-gen-go
+	$(BIN)/python scripts/gen_client_stubs.py typescript
+	$(BIN)/python scripts/gen_client_stubs.py go
+
 docs: $(VENV)/dev.stamp  ## write the table of settings in docs/operations.md
 	$(BIN)/python scripts/settings_table.py
 
@@ -96,5 +105,6 @@ constraints: $(VENV)/dev.stamp  ## resolve the newest allowed versions into cons
 	$(BIN)/python scripts/pin_constraints.py
 
 clean:  ## remove what these targets made in this folder
+	rm -rf clients/typescript/node_modules clients/typescript/dist
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

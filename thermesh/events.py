@@ -69,7 +69,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Options:
-    """How to answer; everything left out is decided by the mesh."""
+    """How to answer; everything left out is decided by the mesh.
+
+    `resumable`: the answer outlives a broken connection for some seconds, and
+    the client goes on with it by itself.
+    """
 
     model: str = ""
     temperature: float | None = None
@@ -86,15 +90,17 @@ class Options:
     session_id: str = ""
     request_id: str = ""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    resumable: bool = False
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The model begins: comes first."""
+    """The model begins: comes first. `resume_seconds` 0: it ends with its connection."""
 
     request_id: str
     model: str
     prompt_tokens: int
+    resume_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ from thermesh import errors, semconv
 log = logging.getLogger(__name__)
 
 STATUS_DETAILS = "grpc-status-details-bin"
+CALL_BROKE = "CALL_BROKE"
+"""Reason of an INTERNAL that no handler sent, e.g. of a write that met a tearing connection."""
+
 _STATUS_CODES = {code: getattr(grpc.StatusCode, code.name) for code in errors.Code}
 _CODES = {status: code for code, status in _STATUS_CODES.items()}
 _NANOS = 1_000_000_000
@@ -80,6 +83,8 @@ def from_rpc_error(call: grpc.aio.AioRpcError) -> errors.MeshError:
     message = call.details() or code.name.replace("_", " ").lower()
     if code is errors.Code.UNAVAILABLE:
         details.setdefault("retry_after", 1.0)
+    if code is errors.Code.INTERNAL:
+        details.setdefault("reason", CALL_BROKE)
     return errors.ERRORS[code](message, **details)
 
 

@@ -17,7 +17,8 @@ def event(response: chat_pb2.ConverseResponse) -> events.Event | None:
     kind = response.WhichOneof("message")
     if kind == "accepted":
         accepted = response.accepted
-        return events.Accepted(response.request_id, accepted.model, accepted.prompt_tokens)
+        seconds = accepted.resume_grace_ms / 1000
+        return events.Accepted(response.request_id, accepted.model, accepted.prompt_tokens, seconds)
     return _EVENTS[kind](getattr(response, kind)) if kind in _EVENTS else None
 
 

@@ -62,6 +62,21 @@ class Config:
         between(1, 3600),
         "longest wait for the complete input of a Converse call",
     )
+    resume_grace_s: float = setting(
+        "THERMESH_GATEWAY_RESUME_GRACE_S",
+        10.0,
+        between(0, 600),
+        "longest that a Converse turn may ask to outlive its connection; 0: none can be resumed",
+    )
+    resume_events: int = setting(
+        "THERMESH_GATEWAY_RESUME_EVENTS",
+        512,
+        between(16, 65_536),
+        "messages of a resumable turn kept after they were sent, and as many made ahead",
+    )
+    max_resumable: int = setting(
+        "THERMESH_GATEWAY_MAX_RESUMABLE", 128, between(1, 100_000), "resumable turns kept at once"
+    )
     max_requests: int = setting(
         "THERMESH_GATEWAY_MAX_REQUESTS", 256, between(1, 100_000), "requests at once"
     )

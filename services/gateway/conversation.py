@@ -4,7 +4,8 @@
     start(awaiting_input) --> listening: append* --> append(is_final) --> decoding
     decoding: update, credit; interrupt or cancel --> ending --> end
 
-Any other order is FailedPrecondition. While listening, the words heard so far
+Any other order is FailedPrecondition, but for a repetition of the final
+append, which a client that resumed may send. While listening, the words heard so far
 are read by the feature service, so that the features of the final text are
 ready when decoding begins.
 """
@@ -36,6 +37,16 @@ class Start:
 
     ask: Ask
     awaiting_input: bool
+    resume_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The client goes on reading a turn after message `last_number`; see `resuming`."""
+
+    request_id: str
+    last_number: int
+    tenant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class Cancel:
     """The client ends the turn."""
 
 
-Said = Start | Append | Update | BadUpdate | Credit | Interrupt | Cancel
+Said = Start | Resume | Append | Update | BadUpdate | Credit | Interrupt | Cancel
 
 
 class Hearing(Protocol):
@@ -111,6 +122,7 @@ class Conversation:
         self._pieces: list[str] = []
         self._heard_tokens: int | None = None
         self._is_ending = False
+        self._final: Append | None = None
 
     @property
     def text(self) -> str:
@@ -183,6 +195,7 @@ class Conversation:
                 limits.check_ask(complete)
             hearing.hear(message.text, message.voice, message.is_final)
             if message.is_final:
+                self._final = message
                 return complete, hearing.features
         raise FailedPrecondition("the stream ended before append with is_final", field="append")
 
@@ -203,7 +216,7 @@ class Conversation:
             turn.credit(message.tokens)
         elif isinstance(message, Interrupt | Cancel):
             self._end_turn(turn, message)
-        else:
+        elif message != self._final:
             raise _out_of_order(message, "decoding has begun")
 
     def _end_turn(self, turn: Turn, message: Interrupt | Cancel) -> None:

@@ -50,10 +50,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The request is in the engine."""
+    """The request is in the engine; `resume_seconds` 0: it ends with its connection."""
 
     model: str
     prompt_tokens: int
+    resume_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

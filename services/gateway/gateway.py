@@ -10,7 +10,9 @@ from opentelemetry.metrics import Meter
 from starlette.types import ASGIApp
 
 from services.gateway.admission import Admission
+from services.gateway.callers import Caller
 from services.gateway.config import Config
+from services.gateway.conversation import Conversation
 from services.gateway.gate import Gate
 from services.gateway.http_server import HttpServer
 from services.gateway.instruments import Instruments
@@ -25,11 +27,13 @@ from services.gateway.quotas import Quotas
 from services.gateway.realtime.session import Surroundings
 from services.gateway.rest.app import create_app
 from services.gateway.rest.doors import Doors
+from services.gateway.resuming import Bounds, ResumableTurns
 from services.gateway.server import ChatService, FeedbackService, add_services
 from services.gateway.speech.config import VoiceConfig
 from services.gateway.speech.links import SpeechSource
 from services.gateway.speech.process import Processes
 from services.gateway.store import RedisStore
+from services.gateway.talks import Talks
 from thermesh import rpc, telemetry, tls
 from thermesh.clock import Clock, SystemClock
 from thermesh.keys import Allowance
@@ -100,7 +104,8 @@ class Gateway:
         )
         self.app = create_app(doors)
         self._http, self._grpc = _servers(config, self.app)
-        chat = ChatService(pipeline, inference, feature.listen, config.max_listening_s, gate)
+        self._talks = _talks(config, pipeline, feature)
+        chat = ChatService(self._talks, inference, gate, clock)
         add_services(self._grpc, chat, FeedbackService(controller, gate))
 
     async def start(self) -> tuple[int, int]:
@@ -117,6 +122,7 @@ class Gateway:
         self._sessions.close()
         await self._grpc.set_serving(False)
         await asyncio.gather(self._http.drain(), self._grpc.drain())
+        await self._talks.close()
         await self.close_peers()
 
     async def close_peers(self) -> None:
@@ -137,6 +143,16 @@ class Gateway:
     async def _ask_peers(self) -> dict[str, bool]:
         asked = (peer.is_serving(HEALTH_TIMEOUT_SECONDS) for peer in self._peers.values())
         return dict(zip(self._peers, await asyncio.gather(*asked), strict=True))
+
+
+def _talks(config: Config, pipeline: Pipeline, feature: FeatureClient) -> Talks:
+    seconds = config.max_listening_s
+
+    def converse(caller: Caller) -> Conversation:
+        return Conversation(pipeline, feature.listen, seconds, caller)
+
+    bounds = Bounds(config.max_resumable, config.resume_events, config.resume_grace_s)
+    return Talks(converse, ResumableTurns(converse, bounds), seconds)
 
 
 def _servers(config: Config, app: ASGIApp) -> tuple[HttpServer, rpc.Server]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from services.gateway import limits
-from services.gateway.asking import Ask
 from services.gateway.callers import Caller
-from services.gateway.conversation import Conversation, Hearing
 from services.gateway.gate import Gate
 from services.gateway.mesh.controller import ControllerClient
 from services.gateway.mesh.inference import InferenceClient
-from services.gateway.pipeline import Pipeline
+from services.gateway.talks import Talks
 from services.gateway.wire import catalog, chat
+from thermesh.clock import Clock
 from thermesh.rpc import Server, remaining_seconds
 from thermesh.telemetry import current_traceparent
 from thermesh.v1 import chat_pb2, chat_pb2_grpc, feedback_pb2, feedback_pb2_grpc
@@ -25,34 +24,27 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        talks: Talks,
         inference: InferenceClient,
-        listen: Callable[[Ask], Hearing],
-        max_listening_seconds: float,
         gate: Gate,
+        clock: Clock,
     ) -> None:
-        self._gate = gate
-        self._pipeline = pipeline
+        self._talks = talks
         self._inference = inference
-        self._listen = listen
-        self._max_listening_seconds = max_listening_seconds
+        self._gate = gate
+        self._clock = clock
 
     async def Converse(  # named by the contract
         self,
         request_iterator: AsyncIterator[chat_pb2.ConverseRequest],
         context: Any,
     ) -> AsyncIterator[chat_pb2.ConverseResponse]:
-        """Decode one answer."""
+        """Decode one answer, or go on with one."""
         caller = await _caller(self._gate, context)
         said = chat.said(request_iterator, self._deadline_unix_ms(), current_traceparent())
-        conversation = Conversation(
-            self._pipeline, self._listen, self._max_listening_seconds, caller
-        )
-        number = 0
-        async with contextlib.aclosing(conversation.events(said)) as events:  # type: ignore[type-var]
-            async for event in events:
-                number += 1
-                yield chat.response(event, conversation.request_id, number, conversation.text)
+        async with contextlib.aclosing(self._talks.events(said, caller)) as events:  # type: ignore[type-var]
+            async for one in events:
+                yield chat.response(one.event, one.request_id, one.number, one.text)
 
     async def ListModels(  # named by the contract
         self,
@@ -67,7 +59,7 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
         remaining = remaining_seconds()
         if remaining is None:
             return 0
-        return self._pipeline.clock.unix_ms() + int(remaining * 1000)
+        return self._clock.unix_ms() + int(remaining * 1000)
 
 
 class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):

@@ -171,7 +171,7 @@ def end_line(end: End) -> str:
 
 
 async def _connect(server: str, api_key: str, trust: Trust | None) -> MeshClient:
-    return MeshClient(server, api_key=api_key, trust=trust)
+    return MeshClient(server, api_key=api_key, trust=trust, retries=0)
 
 
 def _read() -> str | None:

@@ -27,7 +27,7 @@ from thermesh.v1 import controller_pb2 as thermesh_dot_v1_dot_controller__pb2
 from thermesh.v1 import feature_pb2 as thermesh_dot_v1_dot_feature__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16thermesh/v1/chat.proto\x12\x0bthermesh.v1\x1a\x18thermesh/v1/common.proto\x1a\x1cthermesh/v1/controller.proto\x1a\x19thermesh/v1/feature.proto\"\xda\x02\n\rConverseStart\x12,\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.RequestContext\x12\r\n\x05model\x18\x02 \x01(\t\x12*\n\x08messages\x18\x03 \x03(\x0b\x32\x18.thermesh.v1.ChatMessage\x12-\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x18.thermesh.v1.Constraints\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\x06 \x01(\r\x12\x16\n\x0einitial_credit\x18\x07 \x01(\r\x12\x16\n\x0e\x61waiting_input\x18\x08 \x01(\x08\x12\'\n\x05voice\x18\t \x01(\x0b\x32\x18.thermesh.v1.VoiceSignal\x12\x31\n\nconstraint\x18\n \x01(\x0b\x32\x1d.thermesh.v1.OutputConstraint\"V\n\x0b\x41ppendInput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\'\n\x05voice\x18\x03 \x01(\x0b\x32\x18.thermesh.v1.VoiceSignal\"!\n\tInterrupt\x12\x14\n\x0cheard_tokens\x18\x01 \x01(\r\"\x14\n\x12\x43\x61ncelConversation\"\xac\x02\n\x0f\x43onverseRequest\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.thermesh.v1.ConverseStartH\x00\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x18.thermesh.v1.AppendInputH\x00\x12.\n\x06update\x18\x03 \x01(\x0b\x32\x1c.thermesh.v1.ParameterUpdateH\x00\x12%\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x13.thermesh.v1.CreditH\x00\x12+\n\tinterrupt\x18\x05 \x01(\x0b\x32\x16.thermesh.v1.InterruptH\x00\x12\x31\n\x06\x63\x61ncel\x18\x06 \x01(\x0b\x32\x1f.thermesh.v1.CancelConversationH\x00\x42\t\n\x07message\"<\n\x14\x43onversationAccepted\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\"O\n\x0f\x43onversationEnd\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.thermesh.v1.GenerationEnd\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xe8\x02\n\x10\x43onverseResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0fsequence_number\x18\x02 \x01(\x04\x12\x35\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x0b\x32!.thermesh.v1.ConversationAcceptedH\x00\x12)\n\x04plan\x18\x04 \x01(\x0b\x32\x19.thermesh.v1.DecodingPlanH\x00\x12)\n\x06tokens\x18\x05 \x01(\x0b\x32\x17.thermesh.v1.TokenChunkH\x00\x12\x31\n\x07\x61pplied\x18\x06 \x01(\x0b\x32\x1e.thermesh.v1.ParametersAppliedH\x00\x12/\n\x08rejected\x18\x07 \x01(\x0b\x32\x1b.thermesh.v1.UpdateRejectedH\x00\x12+\n\x03\x65nd\x18\x08 \x01(\x0b\x32\x1c.thermesh.v1.ConversationEndH\x00\x42\t\n\x07message\"\x13\n\x11ListModelsRequest\"C\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x02 \x01(\r\x12\x16\n\x0e\x63reated_unix_s\x18\x03 \x01(\x03\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.thermesh.v1.Model2\xa9\x01\n\x0b\x43hatService\x12K\n\x08\x43onverse\x12\x1c.thermesh.v1.ConverseRequest\x1a\x1d.thermesh.v1.ConverseResponse(\x01\x30\x01\x12M\n\nListModels\x12\x1e.thermesh.v1.ListModelsRequest\x1a\x1f.thermesh.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16thermesh/v1/chat.proto\x12\x0bthermesh.v1\x1a\x18thermesh/v1/common.proto\x1a\x1cthermesh/v1/controller.proto\x1a\x19thermesh/v1/feature.proto\"\xf3\x02\n\rConverseStart\x12,\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.RequestContext\x12\r\n\x05model\x18\x02 \x01(\t\x12*\n\x08messages\x18\x03 \x03(\x0b\x32\x18.thermesh.v1.ChatMessage\x12-\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x18.thermesh.v1.Constraints\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\x06 \x01(\r\x12\x16\n\x0einitial_credit\x18\x07 \x01(\r\x12\x16\n\x0e\x61waiting_input\x18\x08 \x01(\x08\x12\'\n\x05voice\x18\t \x01(\x0b\x32\x18.thermesh.v1.VoiceSignal\x12\x31\n\nconstraint\x18\n \x01(\x0b\x32\x1d.thermesh.v1.OutputConstraint\x12\x17\n\x0fresume_grace_ms\x18\x0b \x01(\r\"R\n\x0e\x43onverseResume\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1c\n\x14last_sequence_number\x18\x02 \x01(\x04\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"V\n\x0b\x41ppendInput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\'\n\x05voice\x18\x03 \x01(\x0b\x32\x18.thermesh.v1.VoiceSignal\"!\n\tInterrupt\x12\x14\n\x0cheard_tokens\x18\x01 \x01(\r\"\x14\n\x12\x43\x61ncelConversation\"\xdb\x02\n\x0f\x43onverseRequest\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.thermesh.v1.ConverseStartH\x00\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x18.thermesh.v1.AppendInputH\x00\x12.\n\x06update\x18\x03 \x01(\x0b\x32\x1c.thermesh.v1.ParameterUpdateH\x00\x12%\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x13.thermesh.v1.CreditH\x00\x12+\n\tinterrupt\x18\x05 \x01(\x0b\x32\x16.thermesh.v1.InterruptH\x00\x12\x31\n\x06\x63\x61ncel\x18\x06 \x01(\x0b\x32\x1f.thermesh.v1.CancelConversationH\x00\x12-\n\x06resume\x18\x07 \x01(\x0b\x32\x1b.thermesh.v1.ConverseResumeH\x00\x42\t\n\x07message\"U\n\x14\x43onversationAccepted\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x17\n\x0fresume_grace_ms\x18\x03 \x01(\r\"O\n\x0f\x43onversationEnd\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.thermesh.v1.GenerationEnd\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xe8\x02\n\x10\x43onverseResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0fsequence_number\x18\x02 \x01(\x04\x12\x35\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x0b\x32!.thermesh.v1.ConversationAcceptedH\x00\x12)\n\x04plan\x18\x04 \x01(\x0b\x32\x19.thermesh.v1.DecodingPlanH\x00\x12)\n\x06tokens\x18\x05 \x01(\x0b\x32\x17.thermesh.v1.TokenChunkH\x00\x12\x31\n\x07\x61pplied\x18\x06 \x01(\x0b\x32\x1e.thermesh.v1.ParametersAppliedH\x00\x12/\n\x08rejected\x18\x07 \x01(\x0b\x32\x1b.thermesh.v1.UpdateRejectedH\x00\x12+\n\x03\x65nd\x18\x08 \x01(\x0b\x32\x1c.thermesh.v1.ConversationEndH\x00\x42\t\n\x07message\"\x13\n\x11ListModelsRequest\"C\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x02 \x01(\r\x12\x16\n\x0e\x63reated_unix_s\x18\x03 \x01(\x03\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.thermesh.v1.Model2\xa9\x01\n\x0b\x43hatService\x12K\n\x08\x43onverse\x12\x1c.thermesh.v1.ConverseRequest\x1a\x1d.thermesh.v1.ConverseResponse(\x01\x30\x01\x12M\n\nListModels\x12\x1e.thermesh.v1.ListModelsRequest\x1a\x1f.thermesh.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,27 +35,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'thermesh.v1.chat_pb2', _glo
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONVERSESTART']._serialized_start=123
-  _globals['_CONVERSESTART']._serialized_end=469
-  _globals['_APPENDINPUT']._serialized_start=471
-  _globals['_APPENDINPUT']._serialized_end=557
-  _globals['_INTERRUPT']._serialized_start=559
-  _globals['_INTERRUPT']._serialized_end=592
-  _globals['_CANCELCONVERSATION']._serialized_start=594
-  _globals['_CANCELCONVERSATION']._serialized_end=614
-  _globals['_CONVERSEREQUEST']._serialized_start=617
-  _globals['_CONVERSEREQUEST']._serialized_end=917
-  _globals['_CONVERSATIONACCEPTED']._serialized_start=919
-  _globals['_CONVERSATIONACCEPTED']._serialized_end=979
-  _globals['_CONVERSATIONEND']._serialized_start=981
-  _globals['_CONVERSATIONEND']._serialized_end=1060
-  _globals['_CONVERSERESPONSE']._serialized_start=1063
-  _globals['_CONVERSERESPONSE']._serialized_end=1423
-  _globals['_LISTMODELSREQUEST']._serialized_start=1425
-  _globals['_LISTMODELSREQUEST']._serialized_end=1444
-  _globals['_MODEL']._serialized_start=1446
-  _globals['_MODEL']._serialized_end=1513
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1515
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1571
-  _globals['_CHATSERVICE']._serialized_start=1574
-  _globals['_CHATSERVICE']._serialized_end=1743
+  _globals['_CONVERSESTART']._serialized_end=494
+  _globals['_CONVERSERESUME']._serialized_start=496
+  _globals['_CONVERSERESUME']._serialized_end=578
+  _globals['_APPENDINPUT']._serialized_start=580
+  _globals['_APPENDINPUT']._serialized_end=666
+  _globals['_INTERRUPT']._serialized_start=668
+  _globals['_INTERRUPT']._serialized_end=701
+  _globals['_CANCELCONVERSATION']._serialized_start=703
+  _globals['_CANCELCONVERSATION']._serialized_end=723
+  _globals['_CONVERSEREQUEST']._serialized_start=726
+  _globals['_CONVERSEREQUEST']._serialized_end=1073
+  _globals['_CONVERSATIONACCEPTED']._serialized_start=1075
+  _globals['_CONVERSATIONACCEPTED']._serialized_end=1160
+  _globals['_CONVERSATIONEND']._serialized_start=1162
+  _globals['_CONVERSATIONEND']._serialized_end=1241
+  _globals['_CONVERSERESPONSE']._serialized_start=1244
+  _globals['_CONVERSERESPONSE']._serialized_end=1604
+  _globals['_LISTMODELSREQUEST']._serialized_start=1606
+  _globals['_LISTMODELSREQUEST']._serialized_end=1625
+  _globals['_MODEL']._serialized_start=1627
+  _globals['_MODEL']._serialized_end=1694
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1696
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1752
+  _globals['_CHATSERVICE']._serialized_start=1755
+  _globals['_CHATSERVICE']._serialized_end=1924
 # @@protoc_insertion_point(module_scope)

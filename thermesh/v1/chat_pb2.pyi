@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ConverseStart(_message.Message):
-    __slots__ = ("context", "model", "messages", "constraints", "stop", "candidate_count", "initial_credit", "awaiting_input", "voice", "constraint")
+    __slots__ = ("context", "model", "messages", "constraints", "stop", "candidate_count", "initial_credit", "awaiting_input", "voice", "constraint", "resume_grace_ms")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class ConverseStart(_message.Message):
     AWAITING_INPUT_FIELD_NUMBER: _ClassVar[int]
     VOICE_FIELD_NUMBER: _ClassVar[int]
     CONSTRAINT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_GRACE_MS_FIELD_NUMBER: _ClassVar[int]
     context: _common_pb2.RequestContext
     model: str
     messages: _containers.RepeatedCompositeFieldContainer[_common_pb2.ChatMessage]
@@ -31,7 +32,18 @@ class ConverseStart(_message.Message):
     awaiting_input: bool
     voice: _feature_pb2.VoiceSignal
     constraint: _common_pb2.OutputConstraint
-    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_common_pb2.ChatMessage, _Mapping]]] = ..., constraints: _Optional[_Union[_controller_pb2.Constraints, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., candidate_count: _Optional[int] = ..., initial_credit: _Optional[int] = ..., awaiting_input: bool = ..., voice: _Optional[_Union[_feature_pb2.VoiceSignal, _Mapping]] = ..., constraint: _Optional[_Union[_common_pb2.OutputConstraint, _Mapping]] = ...) -> None: ...
+    resume_grace_ms: int
+    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., model: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[_common_pb2.ChatMessage, _Mapping]]] = ..., constraints: _Optional[_Union[_controller_pb2.Constraints, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., candidate_count: _Optional[int] = ..., initial_credit: _Optional[int] = ..., awaiting_input: bool = ..., voice: _Optional[_Union[_feature_pb2.VoiceSignal, _Mapping]] = ..., constraint: _Optional[_Union[_common_pb2.OutputConstraint, _Mapping]] = ..., resume_grace_ms: _Optional[int] = ...) -> None: ...
+
+class ConverseResume(_message.Message):
+    __slots__ = ("request_id", "last_sequence_number", "tenant")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    last_sequence_number: int
+    tenant: str
+    def __init__(self, request_id: _Optional[str] = ..., last_sequence_number: _Optional[int] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class AppendInput(_message.Message):
     __slots__ = ("text", "is_final", "voice")
@@ -54,28 +66,32 @@ class CancelConversation(_message.Message):
     def __init__(self) -> None: ...
 
 class ConverseRequest(_message.Message):
-    __slots__ = ("start", "append", "update", "credit", "interrupt", "cancel")
+    __slots__ = ("start", "append", "update", "credit", "interrupt", "cancel", "resume")
     START_FIELD_NUMBER: _ClassVar[int]
     APPEND_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     INTERRUPT_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     start: ConverseStart
     append: AppendInput
     update: _common_pb2.ParameterUpdate
     credit: _common_pb2.Credit
     interrupt: Interrupt
     cancel: CancelConversation
-    def __init__(self, start: _Optional[_Union[ConverseStart, _Mapping]] = ..., append: _Optional[_Union[AppendInput, _Mapping]] = ..., update: _Optional[_Union[_common_pb2.ParameterUpdate, _Mapping]] = ..., credit: _Optional[_Union[_common_pb2.Credit, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., cancel: _Optional[_Union[CancelConversation, _Mapping]] = ...) -> None: ...
+    resume: ConverseResume
+    def __init__(self, start: _Optional[_Union[ConverseStart, _Mapping]] = ..., append: _Optional[_Union[AppendInput, _Mapping]] = ..., update: _Optional[_Union[_common_pb2.ParameterUpdate, _Mapping]] = ..., credit: _Optional[_Union[_common_pb2.Credit, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ..., cancel: _Optional[_Union[CancelConversation, _Mapping]] = ..., resume: _Optional[_Union[ConverseResume, _Mapping]] = ...) -> None: ...
 
 class ConversationAccepted(_message.Message):
-    __slots__ = ("model", "prompt_tokens")
+    __slots__ = ("model", "prompt_tokens", "resume_grace_ms")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_GRACE_MS_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt_tokens: int
-    def __init__(self, model: _Optional[str] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
+    resume_grace_ms: int
+    def __init__(self, model: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., resume_grace_ms: _Optional[int] = ...) -> None: ...
 
 class ConversationEnd(_message.Message):
     __slots__ = ("generation", "text")

@@ -59,6 +59,18 @@ class ChatServiceServicer(object):
         `end`. The client may `update`, `credit`, `interrupt` or `cancel` any
         time. Errors end the call with a status, as in InferenceService.Generate;
         a second `start` is FAILED_PRECONDITION.
+
+        A turn whose start asks for `resume_grace_ms` outlives its connection: a
+        new call whose first message is `resume` goes on with the message after
+        the last one seen, numbered as before, and may say all that the first call
+        might. It takes the turn over: a call that still reads it ends with
+        ABORTED. What the broken connection did not deliver of the client's words
+        may be lost, so after resuming a client says again what was not answered:
+        updates (ids seen before are dropped), `interrupt`, `cancel`, and while the
+        input is awaited the newest `append`; repeating any of them is harmless.
+        Credit is added each time, so grant only what is still wanted. Tokens made
+        before an `interrupt` or `cancel` still come. Half-closing such a call ends
+        nothing, for a broken connection looks the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

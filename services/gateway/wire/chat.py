@@ -21,6 +21,7 @@ from services.gateway.conversation import (
     Cancel,
     Credit,
     Interrupt,
+    Resume,
     Said,
     Start,
 )
@@ -72,6 +73,7 @@ def response(event: Event, request_id: str, number: int, text: str) -> chat_pb2.
     elif isinstance(event, Accepted):
         message.accepted.model = event.model
         message.accepted.prompt_tokens = event.prompt_tokens
+        message.accepted.resume_grace_ms = round(event.resume_seconds * 1000)
     elif isinstance(event, Ended):
         message.end.generation.CopyFrom(ended_to_wire(event))
         message.end.text = text
@@ -120,11 +122,22 @@ def _said(
 ) -> Said:
     kind = message.WhichOneof("message")
     if kind == "start":
-        ask = _ask(message.start, call_deadline_unix_ms, traceparent)
-        return Start(ask, message.start.awaiting_input)
+        return _start(message.start, call_deadline_unix_ms, traceparent)
     if kind == "append":
         append = message.append
         return Append(append.text, append.is_final, _voice(append))
+    return _steering(message, kind)
+
+
+def _start(start: chat_pb2.ConverseStart, deadline: int, traceparent: str) -> Start:
+    seconds = start.resume_grace_ms / 1000
+    return Start(_ask(start, deadline, traceparent), start.awaiting_input, seconds)
+
+
+def _steering(message: chat_pb2.ConverseRequest, kind: str | None) -> Said:
+    if kind == "resume":
+        resume = message.resume
+        return Resume(resume.request_id, resume.last_sequence_number, resume.tenant)
     if kind == "update":
         return _update(message.update)
     if kind == "credit":
@@ -134,7 +147,7 @@ def _said(
     if kind == "cancel":
         return Cancel()
     raise InvalidArgument(
-        "message must set one of start, append, update, credit, interrupt, cancel",
+        "message must set one of start, resume, append, update, credit, interrupt, cancel",
         field="message",
     )
 

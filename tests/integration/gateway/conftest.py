@@ -170,19 +170,27 @@ async def app(serve_app) -> Served:
     return await serve_app()
 
 
-@pytest.fixture
-async def native(neighbours) -> AsyncIterator[Served]:
+@contextlib.asynccontextmanager
+async def native_door(neighbours, **options) -> AsyncIterator[Served]:
     """A gateway with its gRPC door only: uvicorn takes its time to stop."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
-    gateway = Gateway(config_of(neighbours), provider.get_meter("test"))
+    gateway = Gateway(config_of(neighbours, **options), provider.get_meter("test"))
     grpc_port = await gateway._grpc.start()
     transport = httpx.ASGITransport(gateway.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield Served(gateway, neighbours, client, reader, grpc_port=grpc_port)
     await gateway._grpc.drain()
+    await gateway._talks.close()
     await gateway.close_peers()
     provider.shutdown()
+
+
+@pytest.fixture
+async def native(neighbours) -> AsyncIterator[Served]:
+    """A gateway with its gRPC door only, with the usual settings."""
+    async with native_door(neighbours) as served:
+        yield served
 
 
 @pytest.fixture

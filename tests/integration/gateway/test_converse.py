@@ -17,9 +17,9 @@ from thermesh.v1 import chat_pb2, common_pb2, feedback_pb2
 class Client:
     """One Converse call, spoken by hand."""
 
-    def __init__(self, stub, timeout=10):
+    def __init__(self, stub, timeout=10, metadata=()):
         self._queue = asyncio.Queue()
-        self.call = stub.Converse(self._requests(), timeout=timeout)
+        self.call = stub.Converse(self._requests(), timeout=timeout, metadata=lowered(metadata))
         self.responses = []
 
     async def _requests(self):
@@ -42,6 +42,13 @@ class Client:
                 return getattr(response, kind)
         raise AssertionError(f"no {kind} among {self.kinds}")
 
+    async def rest(self):
+        """Kinds of the messages that still come."""
+        before = len(self.responses)
+        async for response in self.call:
+            self.responses.append(response)
+        return self.kinds[before:]
+
     async def error(self) -> MeshError:
         """The error that ends the call."""
         try:
@@ -55,6 +62,11 @@ class Client:
     def kinds(self):
         """Kinds of the messages that came."""
         return [response.WhichOneof("message") for response in self.responses]
+
+
+def lowered(metadata):
+    """Headers as gRPC spells them; None for none."""
+    return tuple((name.lower(), value) for name, value in metadata) or None
 
 
 @pytest.fixture

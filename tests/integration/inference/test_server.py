@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from fake_model import END_ID, VOCABULARY_SIZE
+from lines import Line
 
 from services.inference.stream import Stream
 from thermesh import errors
@@ -18,7 +19,7 @@ from thermesh.rpc import translated
 from thermesh.testing import eventually
 from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
-from .conftest import Call, Line, Served, fixed, start_message
+from .conftest import Call, Served, fixed, start_message
 
 pytestmark = pytest.mark.timeout(30)
 

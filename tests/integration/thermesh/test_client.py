@@ -19,7 +19,13 @@ from thermesh.client import (
     Rejected,
     Tokens,
 )
-from thermesh.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Unavailable
+from thermesh.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
 from thermesh.events import Dynatemp, Edt, Fixed, Guard, Penalties
 from thermesh.testing import eventually
 from thermesh.v1 import (
@@ -48,13 +54,15 @@ class Gateway(
         self.open_streams = 0
         self.endless = False
         self.failure = None
+        self.failures_left = None
 
     async def Converse(self, requests, context):
         self.open_streams += 1
         try:
             self.metadata.append(dict(context.invocation_metadata()))
             self.starts.append((await anext(requests)).start)
-            if self.failure:
+            if self.failure and self.failures_left != 0:
+                self.failures_left = (self.failures_left or 0) - 1
                 raise self.failure
             async for response in self.answer(requests):
                 yield response
@@ -300,9 +308,50 @@ async def test_errors_are_ours(mesh, gateway):
     assert caught.value.field == "constraints.temperature"
 
 
+@pytest.mark.parametrize(
+    "failure", [Unavailable("away", retry_after=0.0), ResourceExhausted("full", retry_after=0.0)]
+)
+async def test_what_failed_before_its_first_event_is_tried_again(mesh, gateway, failure):
+    """Twice by default, and with the words that were said meanwhile."""
+    gateway.failure, gateway.failures_left = failure, 2
+    conversation = mesh.converse("Hi")
+    async for event in conversation:
+        if isinstance(event, Plan):
+            await conversation.cancel()
+    assert len(gateway.starts) == 3
+    assert gateway.starts[0] == gateway.starts[2]
+
+
+async def test_patience_ends(mesh, gateway):
+    """The third failure is raised; a mistake is raised at once."""
+    gateway.failure = Unavailable("away", retry_after=0.0)
+    with pytest.raises(Unavailable, match="away"):
+        await anext(aiter(mesh.converse("Hi")))
+    assert len(gateway.starts) == 3
+    gateway.failure = ResourceExhausted("too large to ever fit")
+    with pytest.raises(ResourceExhausted):
+        await anext(aiter(mesh.converse("Hi")))
+    assert len(gateway.starts) == 4
+
+
+async def test_a_stream_that_began_is_not_tried_again(mesh, gateway, monkeypatch):
+    """Its tokens may have been shown."""
+    monkeypatch.setattr(Gateway, "answer", broken)
+    with pytest.raises(Unavailable, match="gone"):
+        async for _ in mesh.converse("Hi"):
+            pass
+    assert len(gateway.starts) == 1
+
+
+async def broken(self, requests):
+    """An answer that fails after its first token."""
+    yield chat_pb2.ConverseResponse(tokens=chunk(0, "Par"))
+    raise Unavailable("gone", retry_after=0.0)
+
+
 async def test_an_absent_mesh_is_unavailable():
     """Nobody listening is Unavailable, at once."""
-    async with MeshClient("127.0.0.1:1") as mesh:
+    async with MeshClient("127.0.0.1:1", retries=0) as mesh:
         with pytest.raises(Unavailable):
             await mesh.models()
         with pytest.raises(Unavailable):
@@ -369,13 +418,17 @@ async def test_the_terminal_prints_plan_and_answer(gateway, capsys, monkeypatch)
     assert "stop: 2 tokens" in printed
 
 
-@pytest.mark.parametrize("name", ["client", "steer"])
+@pytest.mark.parametrize("name", ["client", "steer", "blocking"])
 async def test_the_examples_run(gateway, capsys, monkeypatch, name):
     """What the examples show is what the client does."""
     monkeypatch.setattr(sys, "argv", [name, gateway.target])
     monkeypatch.setattr(Gateway, "answer", steered if name == "steer" else unsteered)
     await asyncio.to_thread(runpy.run_path, str(EXAMPLES / f"{name}.py"))
-    expected = {"client": "chosen by policy\nParis", "steer": "holds from token 1 on"}
+    expected = {
+        "client": "chosen by policy\nParis",
+        "steer": "holds from token 1 on",
+        "blocking": "Paris\nfeedback fb-",
+    }
     assert expected[name] in capsys.readouterr().out
 
 

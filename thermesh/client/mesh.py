@@ -1,45 +1,20 @@
-"""The asyncio client of a mesh.
-
-    async with MeshClient("127.0.0.1:50050") as mesh:
-        async for event in mesh.converse("What is the capital of France?"):
-            if isinstance(event, Tokens):
-                print(event.text, end="")
-
-A temperature that is not given is decided by the controller and may change
-from token to token. A conversation can be steered while it streams: `update`,
-`credit`, `interrupt`, `cancel`. Errors are those of `thermesh.errors`.
-Leaving the loop early, or the client's block, cancels the call.
-"""
+"""The asyncio client: unary calls, and the start of conversations."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from thermesh import rpc, wire
-from thermesh.errors import FailedPrecondition
-from thermesh.events import (
-    Accepted,
-    Applied,
-    End,
-    Event,
-    FeedbackReceipt,
-    Guard,
-    Model,
-    Options,
-    Penalties,
-    Plan,
-    Program,
-    Rejected,
-    Token,
-    Tokens,
-)
+from thermesh.client.conversation import Conversation
+from thermesh.client.patience import Patience
+from thermesh.errors import MeshError
+from thermesh.events import FeedbackReceipt, Model, Options
 from thermesh.tls import Trust
 from thermesh.v1 import (
     chat_pb2,
@@ -49,103 +24,10 @@ from thermesh.v1 import (
     feedback_pb2_grpc,
 )
 
-__all__ = [
-    "Accepted",
-    "Applied",
-    "Conversation",
-    "End",
-    "Event",
-    "MeshClient",
-    "Options",
-    "Plan",
-    "Rejected",
-    "Token",
-    "Tokens",
-    "Trust",
-]
-
 UNARY_SECONDS = 10.0
 
-
-class Conversation:
-    """One turn: iterate over it for its events, once; steer it meanwhile.
-
-    The call is opened when iteration begins and cancelled when it ends.
-    """
-
-    def __init__(self, open_call: Callable[[], Any], start: chat_pb2.ConverseStart) -> None:
-        self._open_call = open_call
-        self._start = start
-        self._call: Any = None
-        self._updates = 0
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        """Yield the events of the turn; raise a MeshError where it failed."""
-        if self._call is not None:
-            raise FailedPrecondition("a conversation can be iterated over only once")
-        self._call = self._open_call()
-        try:
-            with contextlib.suppress(FailedPrecondition):  # it failed: reading tells why
-                await self._send(start=self._start)
-            with rpc.translated():
-                async for response in self._call:
-                    if (event := wire.event(response)) is not None:
-                        yield event
-        finally:
-            self.close()
-
-    async def update(
-        self,
-        *,
-        program: Program | None = None,
-        guard: Guard | None = None,
-        penalties: Penalties | None = None,
-        token_budget: int | None = None,
-    ) -> int:
-        """Change parameters at the next token; return the update's id.
-
-        `Applied` with that id tells from which token on, `Rejected` why not.
-        """
-        self._updates += 1
-        update = common_pb2.ParameterUpdate(
-            update_id=self._updates,
-            program=wire.program_message(program),
-            guard=wire.guard_message(guard),
-            penalties=wire.penalties_message(penalties),
-            token_budget=token_budget,
-        )
-        await self._send(update=update)
-        return self._updates
-
-    async def append(self, text: str, *, is_final: bool) -> None:
-        """Bring the user's words so far, where the turn began with `awaiting_input`."""
-        await self._send(append=chat_pb2.AppendInput(text=text, is_final=is_final))
-
-    async def credit(self, tokens: int) -> None:
-        """Allow `tokens` more, in [1, 65536]."""
-        await self._send(credit=common_pb2.Credit(tokens=tokens))
-
-    async def interrupt(self, heard_tokens: int) -> None:
-        """End the answer because the user spoke: only `heard_tokens` of it count."""
-        await self._send(interrupt=chat_pb2.Interrupt(heard_tokens=heard_tokens))
-
-    async def cancel(self) -> None:
-        """End the answer; `End` with finish_reason `cancelled` follows."""
-        await self._send(cancel=chat_pb2.CancelConversation())
-
-    def close(self) -> None:
-        """Drop the call at once, without waiting for its end."""
-        if self._call is not None:
-            self._call.cancel()
-
-    async def _send(self, **message: Any) -> None:
-        if self._call is None:
-            raise FailedPrecondition("the conversation begins when it is iterated over")
-        with rpc.translated():
-            try:
-                await self._call.write(chat_pb2.ConverseRequest(**message))
-            except asyncio.InvalidStateError as error:
-                raise FailedPrecondition("the conversation is over") from error
+RESUME_GRACE_MS = 10_000
+"""What a resumable conversation asks for; the gateway may grant less."""
 
 
 class MeshClient:
@@ -153,7 +35,9 @@ class MeshClient:
 
     `api_key` goes as a bearer token, `tenant` into every request. `timeout` in
     seconds bounds a whole conversation; None: no deadline. `trust` is what the
-    gateway's certificate is checked by; None: plaintext.
+    gateway's certificate is checked by; None: plaintext. `retries` is how often
+    what failed before its first event is tried again while the mesh is away or
+    full; 0: never. Feedback counts once however often it is sent.
     """
 
     def __init__(
@@ -164,6 +48,7 @@ class MeshClient:
         tenant: str = "",
         timeout: float | None = None,
         trust: Trust | None = None,
+        retries: int = 2,
     ) -> None:
         self._channel = rpc.connect_with(target, trust)
         self._chat = chat_pb2_grpc.ChatServiceStub(self._channel)
@@ -171,6 +56,7 @@ class MeshClient:
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._tenant = tenant
         self._timeout = timeout
+        self._patience = Patience(retries)
         self._open: weakref.WeakSet[Conversation] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
@@ -195,15 +81,17 @@ class MeshClient:
     ) -> Conversation:
         """Ask for an answer to `messages`: a text, or turns of `role` and `content`.
 
-        `more` are fields of `Options`, e.g. `temperature=0.7`.
+        `more` are fields of `Options`, e.g. `temperature=0.7`, `resumable=True`.
         """
-        chosen = options or Options(**more)
+        chosen = replace(options or Options(), **more)
         start = self._start(wire.chat_messages(messages), chosen)
+        ends_at = None if self._timeout is None else time.monotonic() + self._timeout
 
         def open_call() -> Any:
-            return self._chat.Converse(timeout=self._timeout, metadata=self._metadata or None)
+            left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+            return self._chat.Converse(timeout=left, metadata=self._metadata or None)
 
-        conversation = Conversation(open_call, start)
+        conversation = Conversation(open_call, start, self._patience)
         self._open.add(conversation)
         return conversation
 
@@ -246,6 +134,17 @@ class MeshClient:
         return _receipt(feedback_id, answer, duplicate=False)
 
     async def _ask(self, method: Any, request: Any) -> Any:
+        failures = 0
+        while True:
+            try:
+                return await self._ask_once(method, request)
+            except MeshError as error:
+                failures += 1
+                if not self._patience.allows(error, failures):
+                    raise
+                await asyncio.sleep(self._patience.wait(error, failures))
+
+    async def _ask_once(self, method: Any, request: Any) -> Any:
         call = method(request, timeout=UNARY_SECONDS, metadata=self._metadata or None)
         try:
             with rpc.translated():
@@ -259,7 +158,7 @@ class MeshClient:
         deadline = int((time.time() + self._timeout) * 1000) if self._timeout else 0
         return chat_pb2.ConverseStart(
             context=common_pb2.RequestContext(
-                request_id=chosen.request_id,
+                request_id=_request_id(chosen),
                 session_id=chosen.session_id,
                 tenant=self._tenant,
                 deadline_unix_ms=deadline,
@@ -271,7 +170,13 @@ class MeshClient:
             candidate_count=chosen.candidate_count,
             initial_credit=chosen.initial_credit,
             awaiting_input=chosen.awaiting_input,
+            resume_grace_ms=RESUME_GRACE_MS if chosen.resumable else 0,
         )
+
+
+def _request_id(chosen: Options) -> str:
+    """A turn that is to be resumed needs a name before the server gives it one."""
+    return chosen.request_id or (f"req-{uuid.uuid4().hex}" if chosen.resumable else "")
 
 
 def _receipt(feedback_id: str, answer: Any, *, duplicate: bool) -> FeedbackReceipt:
