@@ -21,6 +21,7 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import {
+  Capabilities,
   DecodingPlan,
   FinishReason,
   Guard,
@@ -132,6 +133,12 @@ export interface DecideRequest {
   model: string;
   /** route the request came by, e.g. `/v1/chat/completions`; selects the mode. */
   route: string;
+  /**
+   * capabilities of the engine that will decode, as DescribeModel tells them;
+   * the plan stays within them. Absent: every program and guard, and
+   * COMPUTE_PATH_STANDARD.
+   */
+  capabilities: Capabilities | undefined;
 }
 
 /** DecideResponse is the plan. */
@@ -837,7 +844,14 @@ export const Constraints_LogitBiasEntry: MessageFns<Constraints_LogitBiasEntry> 
 };
 
 function createBaseDecideRequest(): DecideRequest {
-  return { context: undefined, features: undefined, constraints: undefined, model: "", route: "" };
+  return {
+    context: undefined,
+    features: undefined,
+    constraints: undefined,
+    model: "",
+    route: "",
+    capabilities: undefined,
+  };
 }
 
 export const DecideRequest: MessageFns<DecideRequest> = {
@@ -856,6 +870,9 @@ export const DecideRequest: MessageFns<DecideRequest> = {
     }
     if (message.route !== "") {
       writer.uint32(42).string(message.route);
+    }
+    if (message.capabilities !== undefined) {
+      Capabilities.encode(message.capabilities, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -913,6 +930,14 @@ export const DecideRequest: MessageFns<DecideRequest> = {
             message.route = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.capabilities = Capabilities.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -941,6 +966,9 @@ export const DecideRequest: MessageFns<DecideRequest> = {
       : undefined;
     message.model = object.model ?? "";
     message.route = object.route ?? "";
+    message.capabilities = (object.capabilities !== undefined && object.capabilities !== null)
+      ? Capabilities.fromPartial(object.capabilities)
+      : undefined;
     return message;
   },
 };
