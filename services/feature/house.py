@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from services.feature import head
 from services.feature.breaker import Breaker, GuardedStore
 from services.feature.cache import EncodingCache, MemoryStore
 from services.feature.config import NO_ENCODER, Config
@@ -56,9 +57,7 @@ def build(config: Config) -> House:
     worker = EncoderWorker(encoder.encode, config.waiting_limit) if encoder else None
     reader = Reader(
         worker=worker,
-        classifier=TaskClassifier(
-            (lambda text: encoder.encode(text).embedding) if encoder else None
-        ),
+        classifier=classifier(encoder),
         cache=cache,
         sessions=Sessions(local_sessions, shared, dimensions, config.session_ttl_seconds),
         tally=tally,
@@ -66,6 +65,14 @@ def build(config: Config) -> House:
     )
     embedder = Embedder(name, worker, cache, encoder.count) if encoder and worker else None
     return House(reader, embedder, Metrics(tally), store)
+
+
+def classifier(encoder: Encoder | None) -> TaskClassifier:
+    """Return the best classifier of tasks there is for `encoder`."""
+    if encoder is None:
+        return TaskClassifier()
+    trained = head.load(encoder.name, encoder.dimensions)
+    return TaskClassifier(lambda text: encoder.encode(text).embedding, trained)
 
 
 def load_encoder(config: Config) -> Encoder | None:

@@ -1,0 +1,70 @@
+"""The results as JSON below benchmarks/results, and as the tables of docs/features.md."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from thermesh.features import TASKS
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "features.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def save(part: str, result: dict[str, Any]) -> None:
+    """Write the result of one part."""
+    (RESULTS / f"features-{part}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def publish() -> None:
+    """Put each stored result between the markers of its part on the page."""
+    page = PAGE.read_text()
+    for part, table in TABLES.items():
+        path = RESULTS / f"features-{part}.json"
+        begin, end = f"<!-- {part}: begin -->\n", f"<!-- {part}: end -->\n"
+        if path.exists() and begin in page:
+            before, _, rest = page.partition(begin)
+            result = json.loads(path.read_text())
+            text = table(result) + _origin(result, path.name)
+            page = f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
+    PAGE.write_text(page)
+
+
+def tasks(result: dict[str, Any]) -> str:
+    """Return the table of accuracy and the confusion matrix with the encoder."""
+    found = result["parts"]
+    lines = [
+        "| prompts | n | path | right | abstained | wrong | right when named | ECE |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, paths in found.items():
+        lines += [_accuracy_row(name, path, each) for path, each in paths.items()]
+    lines += ["", "Confusion with the encoder, English held-out (rows: meant; columns: named):", ""]
+    short = [task.replace("question_answering", "QA") for task in TASKS]
+    lines += [f"| | {' | '.join(short)} | abstained |", "| --- |" + " ---: |" * (len(TASKS) + 1)]
+    for task, row in zip(short, found["held-out"]["encoder"]["confusion"], strict=True):
+        lines.append(f"| {task} | {' | '.join(map(str, row))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy_row(name: str, path: str, each: dict[str, Any]) -> str:
+    named = each["right_when_named"]
+    return (
+        f"| {name} | {each['prompts']} | {path} | {each['accuracy']:.1%} | {each['abstained']:.1%}"
+        f" | {each['wrong']:.1%} | {'-' if named is None else f'{named:.1%}'}"
+        f" | {each['calibration_error']:.3f} |"
+    )
+
+
+def _origin(result: dict[str, Any], name: str) -> str:
+    machine = result["machine"]
+    return (
+        f"\n{machine['processor']}, commit `{machine['commit']}`.\n"
+        f"All figures: [`{name}`](../benchmarks/results/{name}).\n"
+    )
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"tasks": tasks}
