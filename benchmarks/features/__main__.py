@@ -2,6 +2,7 @@
 
 python -m benchmarks.features train     # the head of the task classifier; writes it
 python -m benchmarks.features tasks     # how well tasks are named on held-out prompts
+python -m benchmarks.features cost      # what one vector costs
 python -m benchmarks.features report    # only the tables, from what is stored
 """
 
@@ -14,12 +15,16 @@ from typing import Any
 import torch
 
 from benchmarks import machine
-from benchmarks.features import corpus, learn, report, tasks
+from benchmarks.features import corpus, costs, learn, report, tasks
 from services.feature import head
-from services.feature.encoder import Encoder
+from services.feature.encoder import Encoder, product_type
 from thermesh.models import locate
 
 ENCODER = "all-minilm-l6-v2"
+
+
+def _served() -> Encoder:
+    return Encoder(locate(ENCODER), product_type())
 
 
 def _train() -> None:
@@ -29,10 +34,13 @@ def _train() -> None:
 
 
 def _tasks() -> dict[str, Any]:
-    return {"trained_on": len(corpus.training()), "parts": tasks.measured(Encoder(locate(ENCODER)))}
+    return {"trained_on": len(corpus.training()), "parts": tasks.measured(_served())}
 
 
-PARTS: dict[str, Callable[[], dict[str, Any]]] = {"tasks": _tasks}
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "tasks": _tasks,
+    "cost": lambda: costs.measured(ENCODER),
+}
 
 
 def main() -> None:

@@ -50,6 +50,34 @@ def tasks(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def cost(result: dict[str, Any]) -> str:
+    """Return the table of what one vector costs."""
+    bars = {"lexical": 2.0, "encoder, as served": 15.0}
+    lines = [
+        "| path | median, ms | quartiles | p95 | n | bar |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for name, each in result["milliseconds"].items():
+        lines.append(
+            f"| {name} | {each['median']:.2f} | {each['low']:.2f} to {each['high']:.2f}"
+            f" | {each['p95']:.2f} | {each['count']} | {_bar(each['median'], bars.get(name))} |"
+        )
+    lines += [
+        "",
+        (
+            f"Served with products of {result['served_type']}; cosine to float32"
+            f" {result['cosine']:.5f}."
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _bar(found: float, bar: float | None) -> str:
+    if bar is None:
+        return ""
+    return f"<= {bar:g}: {'met' if found <= bar else '**missed**'}"
+
+
 def _accuracy_row(name: str, path: str, each: dict[str, Any]) -> str:
     named = each["right_when_named"]
     return (
@@ -67,4 +95,4 @@ def _origin(result: dict[str, Any], name: str) -> str:
     )
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"tasks": tasks}
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"tasks": tasks, "cost": cost}

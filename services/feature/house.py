@@ -11,7 +11,7 @@ from services.feature.breaker import Breaker, GuardedStore
 from services.feature.cache import EncodingCache, MemoryStore
 from services.feature.config import NO_ENCODER, Config
 from services.feature.embed import Embedder
-from services.feature.encoder import Encoder
+from services.feature.encoder import Encoder, product_type
 from services.feature.metrics import Metrics
 from services.feature.reader import Reader
 from services.feature.session import Sessions
@@ -78,4 +78,6 @@ def classifier(encoder: Encoder | None) -> TaskClassifier:
 def load_encoder(config: Config) -> Encoder | None:
     """Return the encoder of the settings, None where they want none."""
     torch.set_num_threads(config.threads)
-    return None if config.encoder == NO_ENCODER else Encoder(locate(config.encoder))
+    if config.encoder == NO_ENCODER:
+        return None
+    return Encoder(locate(config.encoder), product_type())
