@@ -75,12 +75,12 @@ def surprise(logits: Floats, y: Floats) -> float:
     return float(torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(y)))
 
 
-def fitted(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+def fitted(x: Floats, y: Floats, classes: int = len(CLASSES)) -> tuple[Floats, Floats]:
     """Return weight [classes, inputs] and bias [classes]."""
     rows, labels = torch.from_numpy(x).double(), torch.from_numpy(y)
-    weight = torch.zeros(len(CLASSES), x.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(len(CLASSES), dtype=torch.float64, requires_grad=True)
-    balance = 1.0 / torch.bincount(labels, minlength=len(CLASSES)).double()
+    weight = torch.zeros(classes, x.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    balance = 1.0 / torch.bincount(labels, minlength=classes).double()
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=300, line_search_fn="strong_wolfe")
 
     def loss() -> Any:

@@ -50,6 +50,17 @@ def tasks(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ablation(result: dict[str, Any]) -> str:
+    """Return the table of what each group of features tells of the task."""
+    whole = result["all_but_task"]
+    lines = ["| features | alone | all others but the task's |", "| --- | ---: | ---: |"]
+    for name, each in result["groups"].items():
+        rest = f"{each['without']:.1%}" if "without" in each else f"{whole:.1%}"
+        lines.append(f"| {name} | {each['alone']:.1%} | {rest} |")
+    lines += ["", f"{result['prompts']} prompts; the most frequent task: {result['majority']:.1%}."]
+    return "\n".join(lines) + "\n"
+
+
 def cost(result: dict[str, Any]) -> str:
     """Return the table of what one vector costs."""
     bars = {"lexical": 2.0, "encoder, as served": 15.0}
@@ -95,4 +106,8 @@ def _origin(result: dict[str, Any], name: str) -> str:
     )
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"tasks": tasks, "cost": cost}
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "tasks": tasks,
+    "ablation": ablation,
+    "cost": cost,
+}

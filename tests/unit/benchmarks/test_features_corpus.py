@@ -6,9 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from benchmarks.features import corpus, tasks
+from benchmarks.features import ablation, corpus, tasks
 from services.feature.task import TaskGuess
-from thermesh.features import TASKS
+from thermesh.features import INDEX, TASKS
 
 HELD_OUT = json.loads(pathlib.Path(corpus.__file__).with_name("held_out_prompts.json").read_text())
 TRAINING = json.loads(pathlib.Path(corpus.__file__).with_name("training_prompts.json").read_text())
@@ -58,3 +58,11 @@ def test_figures_count_abstentions_apart():
     assert found["right_when_named"] == 0.5
     row = found["confusion"][TASKS.index("chat")]
     assert (row[TASKS.index("chat")], row[TASKS.index("code")], row[-1]) == (1, 1, 1)
+
+
+def test_ablation_groups_share_no_feature_and_leave_out_only_what_is_constant():
+    """First typed turns differ in every feature but these."""
+    names = [name for group in ablation.GROUPS.values() for name in group]
+    assert len(names) == len(set(names))
+    constant = {"turn_count", "topic_shift", "urgency", "speech_rate", "voice", "encoder"}
+    assert set(INDEX) - set(names) == constant
