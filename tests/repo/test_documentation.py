@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from benchmarks.engine import report
 from thermesh import semconv
 
 
@@ -22,3 +23,8 @@ def test_every_telemetry_name_is_documented(texts):
     names = [value for value in constants.values() if str(value).startswith(prefixes)]
     page = texts["docs/operations.md"]
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_the_table_of_the_engine_is_that_of_its_samples(texts):
+    """No figure on docs/benchmarks.md was typed by hand."""
+    assert report.table(report.read(report.PUBLISHED)) in texts["docs/benchmarks.md"]

@@ -11,6 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from benchmarks.engine.peers.catalogue import PEERS
+
 
 @pytest.fixture(scope="module")
 def project(texts) -> dict:
@@ -65,3 +67,9 @@ def test_each_room_has_its_extra(project, root):
     """Each folder of services has an extra of its name, which its image installs."""
     rooms = {path.parent.name for path in root.glob("services/*/__init__.py")}
     assert rooms <= set(project["project"]["optional-dependencies"])
+
+
+def test_the_extra_of_the_benchmark_names_what_it_installs(project):
+    """Each peer's requirements are those of `bench-peers`, whichever way they are installed."""
+    installed = {need for peer in PEERS.values() for need in peer.requirements}
+    assert installed == set(project["project"]["optional-dependencies"]["bench-peers"])

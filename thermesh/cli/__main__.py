@@ -7,12 +7,13 @@ import sys
 from types import ModuleType
 
 from thermesh import __version__
-from thermesh.cli import chat, console, doctor, keys, models, policy, up
+from thermesh.cli import bench, chat, console, doctor, keys, models, policy, up
 from thermesh.errors import MeshError
 from thermesh.settings import BadSetting
 
 COMMANDS: dict[str, ModuleType] = {
     "up": up,
+    "bench": bench,
     "chat": chat,
     "doctor": doctor,
     "keys": keys,

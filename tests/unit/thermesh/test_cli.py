@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from thermesh import models
-from thermesh.cli import chat, console, heat, logs, mesh, ports, settings_probe, up
+from thermesh.cli import bench, chat, console, heat, logs, mesh, ports, settings_probe, up
 from thermesh.cli.__main__ import main
 from thermesh.cli.config import UpConfig
 from thermesh.errors import AlreadyExists, InvalidArgument
@@ -267,3 +267,16 @@ def test_children_are_found_in_a_source_tree():
     """Started with -P, a child finds the tree on PYTHONPATH in front of the user's own."""
     root = str(pathlib.Path(models.__file__).parent.parent)
     assert mesh.with_source_tree({"PYTHONPATH": "own"})["PYTHONPATH"] == f"{root}:own"
+
+
+def test_a_bench_gets_its_arguments_as_they_are(monkeypatch):
+    """The command becomes the bench's own process, options and --help included."""
+    became = []
+    monkeypatch.setattr(bench.os, "execve", lambda *how: became.append(how))
+    for arguments in (["--rows", "1", "2", "--peers", "all"], ["--help"], []):
+        with pytest.raises(TypeError):  # the fake comes back, the real one never does
+            main(["bench", "engine", *arguments])
+        path, command, environ = became.pop()
+        assert path == sys.executable
+        assert command[1:] == ["-P", "-m", "benchmarks.engine", *arguments]
+        assert "PYTHONPATH" in environ

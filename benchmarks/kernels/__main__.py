@@ -1,7 +1,7 @@
-"""Measure the engine's arithmetic alone: prompts, single streams, batches.
+"""Measure the kernels alone, side by side: prompts, single streams, batches.
 
-    python -m benchmarks.engine                     # the packaged model
-    python -m benchmarks.engine --rounds 9 --json benchmarks/results/engine.json
+    python -m benchmarks.kernels                     # the packaged model
+    python -m benchmarks.kernels --rounds 9 --json benchmarks/results/kernels.json
 
 Contenders are the implementations of the kernels on one model in one process.
 Every figure of every contender is taken once a round, in a new order each

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.spread import added, median_interval, summary
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- mesh: begin -->\n", "<!-- mesh: end -->\n"

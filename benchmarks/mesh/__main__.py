@@ -1,7 +1,7 @@
 """Measure a running mesh: time to first token, tokens per second, what each hop adds.
 
-    python -m benchmarks.run                       # the mesh of `make up`
-    python -m benchmarks.run --rounds 30 --publish # and write docs/benchmarks.md
+    python -m benchmarks.mesh                       # the mesh of `make up`
+    python -m benchmarks.mesh --rounds 30 --publish # and write docs/benchmarks.md
 
 Every contender is asked once a round, in a new order each round, so that all
 share the machine's moods; medians are reported with their spread. The samples
@@ -21,7 +21,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import grpc
 import httpx
 
-from benchmarks import doors, machine, report
+from benchmarks import machine
+from benchmarks.mesh import doors, report
 from benchmarks.spread import decode_rate, interleaved
 from thermesh import rpc
 from thermesh.v1 import inference_pb2, inference_pb2_grpc
@@ -134,7 +135,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser; the targets' defaults are those of `make up`."""
-    made = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    made = argparse.ArgumentParser(prog="python -m benchmarks.mesh", description=__doc__)
     made.add_argument("--rest", default="http://127.0.0.1:8080", help="URL of the gateway")
     made.add_argument("--gateway", default="127.0.0.1:50050", help="gRPC door of the gateway")
     made.add_argument("--feature", default="127.0.0.1:50051")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import report
+from benchmarks.mesh import report
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Thermesh's engine as a contender, and what only it is asked."""

@@ -1,0 +1,176 @@
+"""Our engine as a contender: scheduler, sampler and network, stepped by hand.
+
+What the service's engine thread runs, without gRPC around it. The peers are
+measured likewise or with less: llama.cpp by its bare decode call.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import random
+import time
+from collections.abc import Sequence as Many
+from typing import Any
+
+from benchmarks.engine.contender import ARRIVALS, STREAM_CONTEXT, during_a_step, random_prompt
+from services.inference.config import Config
+from services.inference.cores import physical_cores
+from services.inference.decoder import Decoder
+from services.inference.events import Token
+from services.inference.kernels import PAGE_SIZE
+from services.inference.limits import Limits
+from services.inference.models import load
+from services.inference.request import Context, Request
+from services.inference.sampling import Fixed, Sampling
+from services.inference.sequence import Sequence
+from thermesh.clock import SystemClock
+from thermesh.settings import from_env
+
+PAGES = 2048
+"""Of the cache: 16 streams and a prompt of 8K fit. Memory is taken as used."""
+OPEN_END = 4096
+
+
+class Stream:
+    """One request, and the times at which its tokens came, perf_counter."""
+
+    taken = 0
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+
+class Thermesh:
+    """The decoder of the service, at its default settings and the environment's."""
+
+    def __init__(self, model: str) -> None:
+        config = from_env(Config)
+        self.path = pathlib.Path(model)
+        self.model = load(self.path, self.path.stem)
+        limits = Limits(
+            max_running=config.max_running,
+            max_waiting=config.max_waiting,
+            step_tokens=config.step_tokens,
+            prefill_chunk=config.prefill_chunk,
+            page_size=PAGE_SIZE,
+            stretch=config.step_stretch,
+            prefix_cache=config.prefix_cache,
+        )
+        pages, clock = max(config.kv_pages, PAGES), SystemClock()
+        self.decoder = Decoder(self.model.network, self.model.tokenizer, limits, pages, clock)
+        self._threads = config.threads or physical_cores()
+        self.decoder.use_threads(self._threads)
+        self.draw = random.Random(1)
+        self._streams: dict[Stream, None] = {}
+        self._prompts: dict[tuple[int, int], list[int]] = {}
+
+    def describe(self) -> dict[str, str]:
+        """Return kernels and threads."""
+        return {
+            "engine": "thermesh",
+            "kernels": self.model.network.kernels_name,
+            "weights": self.model.weight_format,
+            "threads": str(self._threads),
+        }
+
+    def prefill(self, tokens: int) -> float:
+        """Return the rate of a new prompt, up to its first token."""
+        began = time.perf_counter()
+        stream = self.open(random_prompt(self.draw, tokens), max_tokens=1)
+        self.until_begun([stream])
+        self.close()
+        return tokens / (stream.times[0] - began)
+
+    def decode(self, context: int, steps: int, streams: int = 1) -> float:
+        """Return the rate over all streams; from the second time on, the
+        prefix cache has their prompts.
+        """
+        self.begin(context, streams)
+        began = time.perf_counter()
+        tokens = sum(self.step() for _ in range(steps))
+        seconds = time.perf_counter() - began
+        self.close()
+        return tokens / seconds
+
+    def first_token(self, prompt: int, streams: int) -> list[float]:
+        """Return what each new prompt took to its first token, milliseconds."""
+        self.begin(STREAM_CONTEXT, streams)
+        prompts = [random_prompt(self.draw, prompt) for _ in range(ARRIVALS)]
+        taken = [self._arrival(one, beside=streams) for one in prompts]
+        self.close()
+        return taken
+
+    def first_token_again(self, prompt: int) -> list[float]:
+        """Return what prompts took that were answered before, milliseconds."""
+        prompts = [random_prompt(self.draw, prompt) for _ in range(ARRIVALS)]
+        for one in prompts:
+            self._arrival(one)
+        taken = [self._arrival(one) for one in prompts]
+        self.close()
+        return taken
+
+    def run(self, function: str, **arguments: Any) -> Any:
+        """Return what `module:function` of this folder says of this contender."""
+        module, _, name = function.partition(":")
+        found = importlib.import_module(f"benchmarks.engine.ours.{module}")
+        return getattr(found, name)(self, **arguments)
+
+    def begin(self, context: int, streams: int) -> list[Stream]:
+        """Open streams behind `context` tokens each and step until all decode."""
+        numbers = range(streams)
+        opened = [self.open(self._prompt(context, number), OPEN_END) for number in numbers]
+        self.until_begun(opened)
+        return opened
+
+    def open(self, prompt: Many[int], max_tokens: int) -> Stream:
+        """Submit a greedy request that no end-of-turn token ends."""
+        request = Request(
+            context=Context(request_id=f"stream-{len(self._streams)}"),
+            prompt_ids=tuple(prompt),
+            sampling=Sampling(Fixed(0)),
+            seed=0,
+            max_tokens=max_tokens,
+            ignore_end_of_sequence=True,
+        )
+        stream = Stream()
+        size = self.model.config.vocabulary_size
+        limit = self.model.config.context_length - len(prompt)
+        self.decoder.submit(Sequence(request, stream, size, limit, time.monotonic()))
+        self._streams[stream] = None
+        return stream
+
+    def step(self) -> int:
+        """Take a step; return how many tokens came of it."""
+        result = self.decoder.step()
+        now = time.perf_counter()
+        tokens = [reader for reader, event in result.events if isinstance(event, Token)]
+        for reader in tokens:
+            assert isinstance(reader, Stream)
+            reader.times.append(now)
+            reader.taken += 1
+        return len(tokens)
+
+    def until_begun(self, streams: list[Stream]) -> None:
+        """Step until each has its first token."""
+        while not all(stream.times for stream in streams):
+            self.step()
+
+    def close(self) -> None:
+        """End every request."""
+        for stream in self._streams:
+            self.decoder.cancel(stream)
+        self._streams.clear()
+        self.decoder.take_result()
+
+    def _arrival(self, prompt: Many[int], beside: int = 0) -> float:
+        arrived = during_a_step(self.draw, self.step) if beside else time.perf_counter()
+        stream = self.open(prompt, max_tokens=1)
+        self.until_begun([stream])
+        return 1000 * (stream.times[0] - arrived)
+
+    def _prompt(self, context: int, number: int) -> list[int]:
+        key = (context, number)
+        if key not in self._prompts:
+            self._prompts[key] = random_prompt(self.draw, context)
+        return self._prompts[key]

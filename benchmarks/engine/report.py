@@ -1,0 +1,83 @@
+"""The table of docs/benchmarks.md, made from a file of samples.
+
+python -m benchmarks.engine.report run.json   # keep it as the published run
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+from typing import Any
+
+from benchmarks.engine.plan import Row, Verdict
+from benchmarks.engine.rows import ROWS
+from benchmarks.engine.verdicts import NOT_MEASURED
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "benchmarks.md"
+PUBLISHED = ROOT / "benchmarks" / "results" / "engine.json"
+BEGIN, END = "<!-- engine: begin -->\n", "<!-- engine: end -->\n"
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """Return the content of a file of samples."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return conditions, verdicts and what failed, as Markdown."""
+    lines = [
+        conditions(result),
+        "| row | figure | Thermesh | beside it | bar | met |",
+        "| ---: | --- | --- | --- | --- | :---: |",
+    ]
+    for row in ROWS.values():
+        told = [each for each in row.verdicts(result["samples"]) if each.found != NOT_MEASURED]
+        lines += [_line(row, verdict) for verdict in told]
+    return "\n".join([*lines, "", *_notes(result)])
+
+
+def conditions(result: dict[str, Any]) -> str:
+    """Return the sentences that say where and how it was measured."""
+    machine, slices = result["machine"], result["slices"]
+    loads = [each["load_average"][0] for each in slices]
+    changed = f" with {machine['changed_files']} changed files" if machine["changed_files"] else ""
+    spent = sum(each["seconds"] for each in slices) / 60
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB;"
+        f" commit `{machine['commit']}`{changed}; {result['model']}; {spent:.0f} minutes in"
+        f" {len(slices)} slices from {machine['at']} on, load average before a slice"
+        f" {min(loads)} to {max(loads)}. Medians with quartiles.\n"
+    )
+
+
+def publish(path: pathlib.Path) -> None:
+    """Keep a file as the published run and put its table on the page."""
+    result = read(path)
+    PUBLISHED.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{after}", encoding="utf-8")
+
+
+def _line(row: Row, verdict: Verdict) -> str:
+    met = "" if verdict.is_met is None else "yes" if verdict.is_met else "**no**"
+    cells = (str(row.number), verdict.figure, verdict.found, verdict.beside, verdict.bar, met)
+    return f"| {' | '.join(cells)} |"
+
+
+def _notes(result: dict[str, Any]) -> list[str]:
+    engines = sorted({each["engine"] for each in result["contenders"].values()})
+    notes = [f"Engines: {', '.join(engines)}."] if engines else []
+    figures = {figure.name for row in ROWS.values() for figure in row.figures}
+    if missing := sorted(figures - set(result["samples"])):
+        notes.append(f"Not measured in this run: {', '.join(missing)}.")
+    for figure, failed in result["failures"].items():
+        notes += [f"{name} took no part in “{figure}”: it failed." for name in failed]
+    return [*notes, ""]
+
+
+if __name__ == "__main__":
+    publish(pathlib.Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Implementations of the kernels beside each other, in one process."""

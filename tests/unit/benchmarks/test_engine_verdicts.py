@@ -1,0 +1,113 @@
+"""Bars of the engine's benchmark, the rows that hold them, and the table."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.engine import report
+from benchmarks.engine.plan import Figure, best_peer, values
+from benchmarks.engine.rows import ROWS
+from benchmarks.engine.verdicts import ahead_of_own, ahead_of_peers, at_most
+
+RATE = Figure("decode", "decode")
+TIME = Figure("first token", "first_token", unit="ms")
+RATES = st.lists(st.floats(1, 1000), min_size=1, max_size=9)
+
+
+@given(RATES, RATES)
+def test_the_best_peer_has_the_best_median(one, other):
+    """More is better of rates, less of times; ours is never its own peer."""
+    samples = {"decode": {"thermesh": [1e6], "a": one, "b": other}}
+    medians = {name: sorted(values(samples, "decode", name)) for name in ("a", "b")}
+    medians = {
+        name: (each[(len(each) - 1) // 2] + each[len(each) // 2]) / 2
+        for name, each in medians.items()
+    }
+    fastest = best_peer(samples, "decode", is_rate=True)
+    slowest = best_peer(samples, "decode", is_rate=False)
+    assert medians[fastest] == max(medians.values())
+    assert medians[slowest] == min(medians.values())
+
+
+@pytest.mark.parametrize(("mine", "is_met"), [(200.0, True), (179.0, False)])
+def test_a_rate_is_judged_by_the_best_peer(mine, is_met):
+    """At 1.8 times the best peer the bar is met, below it is not."""
+    samples = {"decode": {"thermesh": [mine] * 5, "a": [50.0] * 5, "b": [100.0] * 5}}
+    verdict = ahead_of_peers(samples, RATE, 1.8)
+    assert verdict.is_met is is_met
+    assert f"**{mine / 100:.2f}x**" in verdict.found
+    assert verdict.beside.endswith(", b")
+
+
+@pytest.mark.parametrize("samples", [{}, {"decode": {"a": [1.0]}}, {"decode": {"thermesh": [1.0]}}])
+def test_what_was_not_measured_is_neither_met_nor_missed(samples):
+    """A verdict needs both sides."""
+    assert ahead_of_peers(samples, RATE, 1.0).is_met is None
+    assert ahead_of_own(samples, "decode", "elsewhere", 1.0).is_met is None
+
+
+def test_few_samples_are_told_and_not_judged():
+    """A run that was stopped claims nothing of what it began."""
+    samples = {"decode": {"thermesh": [300.0] * 4, "a": [100.0] * 5}}
+    verdict = ahead_of_peers(samples, RATE, 1.8)
+    assert verdict.is_met is None
+    assert "n = 4" in verdict.found
+
+
+def test_own_settings_are_compared_with_each_other():
+    """A variant of ours is judged by another variant of the same figure."""
+    samples = {"decode": {"thermesh: sparse": [30.0] * 5, "thermesh: dense": [20.0] * 5}}
+    verdict = ahead_of_own(samples, "decode", "decode", 1.5, setting="sparse", before="dense")
+    assert verdict.is_met is True
+    assert best_peer(samples, "decode", is_rate=True) is None
+
+
+def test_times_are_judged_by_their_median_and_tell_their_tail():
+    """One slow sample of many misses no bar, and is not hidden either."""
+    samples = {"first token": {"thermesh": [[50.0] * 19, [500.0]]}}
+    verdict = at_most(samples, TIME, 75)
+    assert verdict.is_met is True
+    assert "p95" in verdict.found
+
+
+def test_named_values_are_told_apart():
+    """A sample may hold several values; a verdict asks for one."""
+    samples = {"load": {"thermesh": [{"seconds": 1.0, "mib": 300.0}, {"seconds": 2, "mib": 301}]}}
+    assert values(samples, "load", "thermesh", "mib") == [300.0, 301]
+
+
+def test_figures_of_one_name_are_one_measurement():
+    """Rows may share a figure, so what shares a name must be the same."""
+    figures = [figure for row in ROWS.values() for figure in row.figures]
+    by_name = {figure.name: figure for figure in figures}
+    assert all(by_name[figure.name] == figure for figure in figures)
+    assert all(figure.rounds >= 5 for figure in figures if figure.name != "fidelity")
+
+
+def test_nothing_is_claimed_of_what_was_not_measured():
+    """An empty file makes a table without rows, and a list of what is missing."""
+    text = report.table(
+        {
+            "machine": {
+                "processor": "P",
+                "cores": 2,
+                "memory_gib": 8,
+                "commit": "abc",
+                "changed_files": 0,
+                "at": "2026-11-22T00:00:00Z",
+            },
+            "slices": [{"load_average": [0.1, 0, 0], "seconds": 60}],
+            "model": "m",
+            "contenders": {"a": {"engine": "e 1"}},
+            "samples": {},
+            "failures": {"decode": {"a": "it crashed"}},
+        }
+    )
+    assert "| yes |" not in text
+    assert "| **no** |" not in text
+    assert "Not measured in this run: 1 stream, 16 streams," in text
+    assert "commit `abc`" in text
+    assert "Engines: e 1." in text
+    assert "a took no part in “decode”" in text
