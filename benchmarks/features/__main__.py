@@ -3,6 +3,7 @@
 python -m benchmarks.features train     # the head of the task classifier; writes it
 python -m benchmarks.features tasks     # how well tasks are named on held-out prompts
 python -m benchmarks.features ablation  # what each group of features tells of the task
+python -m benchmarks.features reward    # what they are worth in reward, replayed
 python -m benchmarks.features cost      # what one vector costs
 python -m benchmarks.features report    # only the tables, from what is stored
 """
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks import machine
-from benchmarks.features import ablation, corpus, costs, learn, report, tasks
+from benchmarks.features import ablation, corpus, costs, learn, report, reward, tasks
 from services.feature import head
 from services.feature.encoder import Encoder, product_type
 from thermesh.models import locate
@@ -41,6 +42,7 @@ def _tasks() -> dict[str, Any]:
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "tasks": _tasks,
     "ablation": lambda: ablation.measured(_served()),
+    "reward": lambda: reward.measured(_served()),
     "cost": lambda: costs.measured(ENCODER),
 }
 

@@ -53,7 +53,7 @@ def measured(encoder: Encoder) -> dict[str, Any]:
 def vectors(encoder: Encoder, prompts: Sequence[Prompt]) -> Floats:
     """Return the feature vectors of first turns: float64 [prompts, features]."""
     named = classifier(encoder)
-    return np.array([_vector(encoder, named, each.text) for each in prompts])
+    return np.array([vector(encoder, named, each.text) for each in prompts])
 
 
 def labels(prompts: Sequence[Prompt]) -> Floats:
@@ -70,7 +70,8 @@ def accuracy(x: Floats, y: Floats, held_out: tuple[Floats, Floats], groups: list
     return float((logits.argmax(axis=1) == held_out[1]).mean())
 
 
-def _vector(encoder: Encoder, named: Any, text: str) -> tuple[float, ...]:
+def vector(encoder: Encoder, named: Any, text: str) -> tuple[float, ...]:
+    """Return the values of a typed first turn, classified by `named`."""
     encoding = encoder.encode(text)
     return assemble(
         Reading(text),

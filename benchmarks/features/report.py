@@ -61,6 +61,18 @@ def ablation(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def reward(result: dict[str, Any]) -> str:
+    """Return the table of what each group of features earns over the best static."""
+    lines = ["| known | gain over best static | 95 % interval |", "| --- | ---: | ---: |"]
+    for name, each in result["gain"].items():
+        lines.append(
+            f"| {name} | {each['mean']:+.4f} | {each['low']:+.4f} to {each['high']:+.4f} |"
+        )
+    static = result["static_reward"]
+    lines += ["", f"{result['prompts']} held-out prompts; best static earns {static:.4f}."]
+    return "\n".join(lines) + "\n"
+
+
 def cost(result: dict[str, Any]) -> str:
     """Return the table of what one vector costs."""
     bars = {"lexical": 2.0, "encoder, as served": 15.0}
@@ -109,5 +121,6 @@ def _origin(result: dict[str, Any], name: str) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "tasks": tasks,
     "ablation": ablation,
+    "reward": reward,
     "cost": cost,
 }
