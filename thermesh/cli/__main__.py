@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 
 from thermesh import __version__
-from thermesh.cli import bench, chat, console, doctor, keys, models, policy, up
+from thermesh.cli import bench, chat, console, doctor, keys, models, policy, quantize, up
 from thermesh.errors import MeshError
 from thermesh.settings import BadSetting
 
@@ -19,6 +19,7 @@ COMMANDS: dict[str, ModuleType] = {
     "keys": keys,
     "models": models,
     "policy": policy,
+    "quantize": quantize,
 }
 
 

@@ -5,6 +5,7 @@ Key names are those of the GGUF specification.
 
 from __future__ import annotations
 
+import math
 import pathlib
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ def load(path: pathlib.Path, name: str) -> LoadedModel:
     """Load the GGUF file `path` and call the model `name`."""
     file = GgufFile(path)
     config = read_config(file)
-    _check_shapes(file, config)
+    check_shapes(file, config)
     tokenizer = read_tokenizer(file)
     if tokenizer.vocabulary_size > config.vocabulary_size:
         raise malformed(file.path, "the tokenizer holds more tokens than the network")
@@ -119,7 +120,7 @@ def _rope_scaling(file: GgufFile, architecture: str) -> RopeScaling | None:
     return RopeScaling("linear", file.require(f"{prefix}.factor", float))
 
 
-def _check_shapes(file: GgufFile, config: ModelConfig) -> None:
+def check_shapes(file: GgufFile, config: ModelConfig) -> None:
     """Refuse a file whose tensors are not exactly those the network has.
 
     A tensor we do not know would be a part of the network that we leave out.
@@ -141,17 +142,28 @@ def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork | GpuN
     whole = on_device(config, tensors) or whole_network(config, tensors)
     if whole is not None:
         return whole
+    weights = read_weights(tensors, config)
+    return on_device(config, weights) or Network(config, weights)
+
+
+def read_weights(tensors: GgufTensors, config: ModelConfig) -> Weights:
+    """Return the weights of a file as float32."""
     weights = Weights.allocate(config)
     for name, view in weights.destinations(config).items():
         for first, rows in tensors.pieces(name):
             target = view[first : first + len(rows)] if view.dim() > 1 else view
             target.copy_(torch.from_numpy(np.require(rows, requirements="W")))
     weights.inverse_frequencies.copy_(torch.from_numpy(tensors.inverse_frequencies()))
-    return on_device(config, weights) or Network(config, weights)
+    return weights
 
 
 def _weight_format(file: GgufFile) -> str:
-    """Return the format by its name in llama.cpp, e.g. `Q4_1`."""
+    """Return the format by its name in llama.cpp, e.g. `Q4_1`; that of a mix by its
+    bits per weight, e.g. `MIX_4.00`.
+    """
+    if mixed := [tensor for tensor in file.tensors.values() if tensor.mix]:
+        bits = 8 * sum(tensor.byte_count for tensor in mixed)
+        return f"MIX_{bits / sum(math.prod(tensor.shape) for tensor in mixed):.2f}"
     number = file.optional("general.file_type", int, -1)
     try:
         name = gguf.LlamaFileType(number).name

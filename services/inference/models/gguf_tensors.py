@@ -38,13 +38,13 @@ class GgufTensors:
     def kinds(self) -> Mapping[str, str]:
         """Return the format of each matrix by its name."""
         tensors = self._file.tensors.items()
-        return {name: tensor.kind.name for name, tensor in tensors if len(tensor.shape) > 1}
+        return {name: tensor.format for name, tensor in tensors if len(tensor.shape) > 1}
 
     def matrix(self, name: str) -> Blocks:
         """Return a matrix as it is stored."""
         tensor = self._file.tensors[name]
         stored = self._in_halves(name, self._file.stored(name))
-        return Blocks(tensor.kind.name, stored, columns=tensor.shape[-1])
+        return Blocks(tensor.format, stored, columns=tensor.shape[-1])
 
     def vector(self, name: str) -> npt.NDArray[np.float32] | None:
         """Return a vector, None where the file lacks it."""
@@ -74,3 +74,10 @@ class GgufTensors:
             return rows
         pairs = rows.reshape(-1, self._config.head_size // 2, 2, *rows.shape[1:])
         return pairs.swapaxes(1, 2).reshape(rows.shape)
+
+    def in_pairs(self, name: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return rows of a tensor in the order of the file again."""
+        if self._config.architecture != "llama" or not name.endswith(_PERMUTED):
+            return rows
+        halves = rows.reshape(-1, 2, self._config.head_size // 2, *rows.shape[1:])
+        return halves.swapaxes(1, 2).reshape(rows.shape)

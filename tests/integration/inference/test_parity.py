@@ -85,12 +85,12 @@ def path():
     return locate("smollm2-135m-instruct")
 
 
-LARGEST_DIFFERENCE = {"reference": 1e-3, "cpu": 1e-2}
-"""Of a log-probability, in nats: the C++ kernels keep activations in 16 bits and
+LARGEST_DIFFERENCE = {"reference": 1e-3, "cpu": 4e-2}
+"""Of a log-probability, in nats: the C++ kernels keep activations in 12 bits and
 keys and values in half precision."""
 
 
-LARGEST_DIVERGENCE = {"reference": 1e-6, "cpu": 1e-4}
+LARGEST_DIVERGENCE = {"reference": 1e-6, "cpu": 1e-3}
 """Of the distribution at one position, in nats (Kullback-Leibler)."""
 
 

@@ -261,6 +261,7 @@ def test_scoring_an_empty_text_gives_no_rows():
 
 @built
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # sanitizers are slow, and a compiler runs first
 def test_nothing_is_out_of_bounds_or_undefined(tmp_path):
     """The suites of the kernels pass under the address and undefined-behaviour sanitizers."""
     library = build.build(tmp_path / "sanitized.so", sanitize=True)

@@ -125,7 +125,7 @@ struct Fine {
     const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
     Lanes total = set1(0.0f);
     for (int i = 0; i < size; i += kLanes) {
-      total = add(total, quantise_half(load(x + i), inverse, true, codes + i, fractions + i));
+      total = add(total, quantise_half<256>(load(x + i), inverse, true, codes + i, fractions + i));
     }
     scale = largest / (127.0f * 256.0f);
     sum = static_cast<int32_t>(reduce_add(total));  // exact: below 2^24

@@ -31,20 +31,25 @@ inline float sum_of_squares(const float* x, int size) {
   return reduce_add(squares);
 }
 
-// Half a block: stores codes and fractions, returns them as 16ths of a code.
+// Half a block: stores codes and fractions, each fraction one of `kParts` of a
+// code, and returns both together in that unit.
+template <int kParts>
 inline Lanes quantise_half(Lanes x, float inverse, bool is_wide, uint8_t* codes,
                            uint8_t* fractions) {
+  constexpr float parts = kParts;
   const Lanes narrow = round(mul(x, set1(inverse)));
   if (!is_wide) {
     store_int8(codes, narrow);
     store_int8(fractions, set1(0.0f));
-    return mul(narrow, set1(1.0f / kFraction));
+    return mul(narrow, set1(parts));
   }
-  const Lanes fine = round(mul(x, set1(inverse / kFraction)));
-  const Lanes code = round(mul(fine, set1(kFraction)));
+  const Lanes fine = round(mul(x, set1(inverse * parts)));
+  const Lanes code = round(mul(fine, set1(1.0f / parts)));
+  // Of 256 parts half of them is one more than a byte holds.
+  const Lanes fraction = min(max(fma(code, set1(-parts), fine), set1(-127.0f)), set1(127.0f));
   store_int8(codes, code);
-  store_int8(fractions, fma(code, set1(-1.0f / kFraction), fine));
-  return fine;
+  store_int8(fractions, fraction);
+  return fma(code, set1(parts), fraction);
 }
 
 void quantise(const float* x, int blocks, float outlier, uint8_t* panel, int rows, int row) {
@@ -58,9 +63,9 @@ void quantise(const float* x, int blocks, float outlier, uint8_t* panel, int row
     const bool is_wide = largest > limit;
     uint8_t* codes = panel + row * kRowBytes;
     uint8_t* fractions = codes + kBlock;
-    const Lanes first = quantise_half(low, inverse, is_wide, codes, fractions);
+    const Lanes first = quantise_half<kParts>(low, inverse, is_wide, codes, fractions);
     const Lanes second =
-        quantise_half(high, inverse, is_wide, codes + kLanes, fractions + kLanes);
+        quantise_half<kParts>(high, inverse, is_wide, codes + kLanes, fractions + kLanes);
     float* scales = reinterpret_cast<float*>(panel + scales_offset(rows));
     scales[row] = scale;
     scales[rows + row] = scale * kFraction * reduce_add(add(first, second));

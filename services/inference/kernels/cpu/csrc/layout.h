@@ -96,7 +96,8 @@ static constexpr int mean_size(int head_size) { return (head_size + 63) / 64 * 6
 static constexpr int choice_width(int count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
 // Parts of one block of a panel of `rows` rows.
-constexpr float kFraction = 1.0f / 16.0f;
+constexpr int kParts = 16;
+constexpr float kFraction = 1.0f / kParts;
 constexpr int kRowBytes = 2 * kBlock;
 static constexpr size_t scales_offset(int rows) { return static_cast<size_t>(rows) * kRowBytes; }
 static constexpr size_t flags_offset(int rows) { return scales_offset(rows) + 8 * rows; }

@@ -1,0 +1,121 @@
+"""The network as one differentiable expression, and what flows through its matrices.
+
+`models.network.Network` runs in inference mode with a cache. Here whole texts run
+side by side without one, so that gradients can be taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own name for it
+
+from services.inference.models.config import ModelConfig
+from services.inference.models.weights import Layer, Weights
+
+Observer = Callable[[tuple[str, ...], torch.Tensor, torch.Tensor], None]
+"""Told (GGUF names of the matrices, input, output) of each product; the outputs of
+several matrices lie side by side."""
+
+
+def _unobserved(names: tuple[str, ...], given: torch.Tensor, made: torch.Tensor) -> None:
+    pass
+
+
+def embedded(weights: Weights, token_ids: torch.Tensor) -> torch.Tensor:
+    """Return the embeddings of [texts, tokens] int64: [texts, tokens, hidden]."""
+    return F.embedding(token_ids, weights.embedding)
+
+
+def hidden(
+    config: ModelConfig, weights: Weights, start: torch.Tensor, observe: Observer = _unobserved
+) -> torch.Tensor:
+    """Return what the head reads, [texts, tokens, hidden], for embeddings `start`."""
+    positions = torch.arange(start.shape[1])
+    angles = positions[:, None].float() * weights.inverse_frequencies
+    rotation = torch.polar(torch.ones_like(angles), angles)
+    state = start
+    for index, layer in enumerate(weights.layers):
+        run = _LayerRun(config, layer, f"blk.{index}.", observe)
+        state = state + run.attention(state, rotation)
+        state = state + run.feed_forward(state)
+    return _normed(state, weights.norm, config)
+
+
+def logits(config: ModelConfig, weights: Weights, token_ids: torch.Tensor) -> torch.Tensor:
+    """Return [texts, tokens, vocabulary] for [texts, tokens] int64."""
+    return hidden(config, weights, embedded(weights, token_ids)) @ weights.head
+
+
+def _normed(vectors: torch.Tensor, weight: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    return F.rms_norm(vectors, (vectors.shape[-1],), weight, config.rms_epsilon)
+
+
+class _LayerRun:
+    """One layer in one pass."""
+
+    def __init__(self, config: ModelConfig, layer: Layer, prefix: str, observe: Observer) -> None:
+        self._config = config
+        self._layer = layer
+        self._prefix = prefix
+        self._observe = observe
+
+    def attention(self, state: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+        config, layer = self._config, self._layer
+        normed = _normed(state, layer.attention_norm, config)
+        joined = self._product(("attn_q", "attn_k", "attn_v"), normed, layer.query_key_value)
+        if layer.query_key_value_bias is not None:
+            joined = joined + layer.query_key_value_bias
+        heads = joined.view(*joined.shape[:2], -1, config.head_size).transpose(1, 2)
+        counts = (config.heads, config.kv_heads, config.kv_heads)
+        queries, keys, values = heads.split_with_sizes(counts, 1)
+        if layer.query_norm is not None and layer.key_norm is not None:
+            queries = _normed(queries, layer.query_norm, config)
+            keys = _normed(keys, layer.key_norm, config)
+        attended = F.scaled_dot_product_attention(
+            _rotated(queries, rotation),
+            _rotated(keys, rotation),
+            values,
+            is_causal=True,
+            enable_gqa=True,
+        )
+        merged = attended.transpose(1, 2).flatten(-2)
+        output = self._product(("attn_output",), merged, layer.attention_output)
+        bias = layer.attention_output_bias
+        return output if bias is None else output + bias
+
+    def feed_forward(self, state: torch.Tensor) -> torch.Tensor:
+        normed = _normed(state, self._layer.feed_forward_norm, self._config)
+        joined = self._product(("ffn_gate", "ffn_up"), normed, self._layer.gate_up)
+        gate, up = joined.chunk(2, -1)
+        return self._product(("ffn_down",), F.silu(gate) * up, self._layer.down)
+
+    def _product(
+        self, names: tuple[str, ...], given: torch.Tensor, weight: torch.Tensor
+    ) -> torch.Tensor:
+        made = given @ weight
+        self._observe(tuple(f"{self._prefix}{name}.weight" for name in names), given, made)
+        return made
+
+
+def _rotated(vectors: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """Turn member i with member i + half, as one complex number."""
+    turned = torch.complex(*vectors.chunk(2, -1)) * rotation
+    return torch.cat((turned.real, turned.imag), -1)
+
+
+def shares(names: tuple[str, ...], config: ModelConfig) -> list[tuple[str, slice]]:
+    """Return which columns of a joined output belong to which matrix."""
+    keys = config.kv_heads * config.head_size
+    widths = {
+        "attn_q": config.heads * config.head_size,
+        "attn_k": keys,
+        "attn_v": keys,
+        "ffn_gate": config.intermediate_size,
+        "ffn_up": config.intermediate_size,
+    }
+    sizes = [widths.get(name.split(".")[2], config.hidden_size) for name in names]
+    edges = [sum(sizes[:count]) for count in range(len(sizes) + 1)]
+    return [(name, slice(*edge)) for name, edge in zip(names, pairwise(edges), strict=True)]

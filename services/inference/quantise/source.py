@@ -1,0 +1,110 @@
+"""The model to quantise: its file, its weights as float32, and how a mix of it is written."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+
+from services.inference.models import gguf_mix, gguf_model, group_codes
+from services.inference.models.gguf_file import GgufFile
+from services.inference.models.gguf_tensors import GgufTensors
+from services.inference.models.group_codes import Rows
+from services.inference.models.refusal import unsupported
+from services.inference.models.weights import Weights
+from services.inference.quantise.allocation import Mix
+
+_LEFT_OUT = ("general.architecture", "general.alignment", "general.file_type")
+"""Metadata that the writer sets itself, or that is true no longer."""
+
+
+class Source:
+    """A GGUF file that is not a mix itself. Raises like `models.load`."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        if path.is_dir():
+            raise unsupported(path, "folders of safetensors cannot be quantised, GGUF files can")
+        self.path = path
+        self.file = GgufFile(path)
+        if gguf_mix.VERSION_KEY in self.file.metadata:
+            raise unsupported(path, "it is a mix already; quantise the model that it came from")
+        self.config = gguf_model.read_config(self.file)
+        gguf_model.check_shapes(self.file, self.config)
+        self._tensors = GgufTensors(self.file, self.config)
+
+    def weights(self) -> Weights:
+        """Return all weights, a copy of their own at each call."""
+        return gguf_model.read_weights(self._tensors, self.config)
+
+    @property
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """Shape of each matrix: (outputs, inputs)."""
+        tensors = self.file.tensors.items()
+        return {n: (t.shape[0], t.shape[1]) for n, t in tensors if len(t.shape) == 2}
+
+    def matrix(self, name: str) -> torch.Tensor:
+        """Return one matrix, [outputs, inputs] float32."""
+        pieces = [np.asarray(rows) for _, rows in self._tensors.pieces(name)]
+        return torch.from_numpy(np.concatenate(pieces))
+
+    def write(self, target: pathlib.Path, mix: Mix, rows_of: Callable[[str], Rows]) -> None:
+        """Write the model with its matrices in `mix`; `rows_of` gives each one's codes.
+
+        The file appears in one rename when it is whole.
+        """
+        partial = target.with_name(f".{target.name}.partial")
+        writer = gguf.GGUFWriter(partial, self.config.architecture)
+        for key, value in self._metadata(mix).items():
+            _add(writer, key, value)
+        for name, content in self._contents(mix, rows_of):
+            writer.add_tensor(name, content)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        partial.replace(target)
+
+    def _metadata(self, mix: Mix) -> dict[str, Any]:
+        described = {
+            name: [form.bits, form.group, form.has_minimum, self.matrices[name][1]]
+            for name, form in mix.items()
+        }
+        kept = {k: v for k, v in self.file.metadata.items() if k not in _LEFT_OUT}
+        return kept | {
+            gguf_mix.VERSION_KEY: gguf_mix.VERSION,
+            gguf_mix.MATRICES_KEY: json.dumps(described),
+        }
+
+    def _contents(
+        self, mix: Mix, rows_of: Callable[[str], Rows]
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        for name in self.file.tensors:
+            if name in mix:
+                stored = group_codes.stored(rows_of(name), mix[name])
+                yield name, np.ascontiguousarray(self._tensors.in_pairs(name, stored)).view(np.int8)
+            else:
+                _, numbers = next(self.file.pieces(name))
+                yield name, np.array(numbers, dtype=np.float32)
+
+
+def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+    kinds = gguf.GGUFValueType
+    if isinstance(value, list):
+        if value:
+            writer.add_key_value(key, value, kinds.ARRAY, sub_type=_kind(value[0]))
+        return
+    writer.add_key_value(key, value, _kind(value))
+
+
+def _kind(value: Any) -> gguf.GGUFValueType:
+    kinds = gguf.GGUFValueType
+    if isinstance(value, bool):
+        return kinds.BOOL
+    if isinstance(value, int):
+        return kinds.UINT64 if value >= 1 << 63 else kinds.INT64
+    return kinds.FLOAT32 if isinstance(value, float) else kinds.STRING
