@@ -1,10 +1,14 @@
-"""The sentence encoder: BERT in plain torch, float32, for one text at a time.
+"""The sentence encoder: BERT in plain torch, for one text at a time.
 
 Loads any BERT-architecture folder with `config.json`, `model.safetensors` and
 `tokenizer.json`; the default is all-MiniLM-L6-v2 (6 layers of 384, 12 heads).
 Written out here rather than taken from a library because the attention weights
 are wanted, the start must be quick and the memory small: the weights stay
 mapped from the file, no optimiser or autograd state exists.
+
+Products of linear layers may be of bfloat16 (`product_type`), everything between them is
+of float32: an embedding's cosine to that of float32 stays above 0.9999. Eight-bit layers
+were tried and left out, for 0.93 to 0.96.
 
 Architecture: Devlin et al., arXiv 1810.04805; post-norm blocks. Sentence
 embedding: mean over tokens, normalised (Reimers and Gurevych, arXiv
@@ -41,8 +45,11 @@ class HiddenStates:
 class Encoder:
     """Turns a text into an `Encoding`. Not safe for two threads at once."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        """Load `folder`; raise InvalidArgument where it holds another architecture."""
+    def __init__(self, folder: pathlib.Path, products: torch.dtype = torch.float32) -> None:
+        """Load `folder`; raise InvalidArgument where it holds another architecture.
+
+        `products` is the type in which linear layers multiply: float32 or bfloat16.
+        """
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
             raise InvalidArgument(
@@ -52,7 +59,11 @@ class Encoder:
         self._layers = int(config["num_hidden_layers"])
         self._heads = int(config["num_attention_heads"])
         self._epsilon = float(config["layer_norm_eps"])
-        self._weights = load_file(folder / "model.safetensors")
+        self._products = products
+        self._weights = {
+            name: weight.to(products) if _is_linear(name) else weight
+            for name, weight in load_file(folder / "model.safetensors").items()
+        }
         self.name = folder.name
         self.dimensions = int(config["hidden_size"])
         self._tokenizer = _tokenizer(folder / "tokenizer.json")
@@ -110,13 +121,20 @@ class Encoder:
         return self._norm(f"{name}.output", self._linear(f"{name}.output.dense", inner) + states)
 
     def _linear(self, name: str, states: Tensor) -> Tensor:
-        weights = self._weights
-        return functional.linear(states, weights[f"{name}.weight"], weights[f"{name}.bias"])
+        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+        return functional.linear(states.to(self._products), weight, bias).float()
 
     def _norm(self, name: str, states: Tensor) -> Tensor:
         weight = self._weights[f"{name}.LayerNorm.weight"]
         bias = self._weights[f"{name}.LayerNorm.bias"]
         return functional.layer_norm(states, (self.dimensions,), weight, bias, self._epsilon)
+
+
+def product_type() -> torch.dtype:
+    """Return the fastest type of products this processor has instructions for."""
+    # torch has no public way to ask; elsewhere bfloat16 is emulated, and slower.
+    is_native = torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
+    return torch.bfloat16 if is_native else torch.float32
 
 
 def vocabulary_rarity(tokens: Tokens) -> float:
@@ -138,6 +156,10 @@ def _tokenizer(path: pathlib.Path) -> Tokenizer:
     tokenizer.no_padding()  # the file pads to 128 for batches; we read one text at a time
     tokenizer.enable_truncation(ENCODER_TOKENS)
     return tokenizer
+
+
+def _is_linear(name: str) -> bool:
+    return name.startswith("encoder.layer.") and "LayerNorm" not in name
 
 
 def _unit(value: float) -> float:

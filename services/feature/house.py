@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
+from services.feature import head
 from services.feature.breaker import Breaker, GuardedStore
 from services.feature.cache import EncodingCache, MemoryStore
 from services.feature.config import NO_ENCODER, Config
 from services.feature.embed import Embedder
-from services.feature.encoder import Encoder
+from services.feature.encoder import Encoder, product_type
 from services.feature.metrics import Metrics
 from services.feature.reader import Reader
 from services.feature.session import Sessions
@@ -56,9 +57,7 @@ def build(config: Config) -> House:
     worker = EncoderWorker(encoder.encode, config.waiting_limit) if encoder else None
     reader = Reader(
         worker=worker,
-        classifier=TaskClassifier(
-            (lambda text: encoder.encode(text).embedding) if encoder else None
-        ),
+        classifier=classifier(encoder),
         cache=cache,
         sessions=Sessions(local_sessions, shared, dimensions, config.session_ttl_seconds),
         tally=tally,
@@ -68,7 +67,17 @@ def build(config: Config) -> House:
     return House(reader, embedder, Metrics(tally), store)
 
 
+def classifier(encoder: Encoder | None) -> TaskClassifier:
+    """Return the best classifier of tasks there is for `encoder`."""
+    if encoder is None:
+        return TaskClassifier()
+    trained = head.load(encoder.name, encoder.dimensions)
+    return TaskClassifier(lambda text: encoder.encode(text).embedding, trained)
+
+
 def load_encoder(config: Config) -> Encoder | None:
     """Return the encoder of the settings, None where they want none."""
     torch.set_num_threads(config.threads)
-    return None if config.encoder == NO_ENCODER else Encoder(locate(config.encoder))
+    if config.encoder == NO_ENCODER:
+        return None
+    return Encoder(locate(config.encoder), product_type())

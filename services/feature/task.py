@@ -1,9 +1,11 @@
-"""Which kind of task a text asks for: the encoder's prototypes and lexical cues.
+"""What the user wants done: cues and the encoder's embedding, a classifier that may abstain.
 
-The encoder gives each task the mean cosine of the text to its NEIGHBOURS
-nearest prototypes; cues add evidence in the same unit of log odds. Their sum
-goes through a softmax. Without the encoder the cues alone speak, and where
-nothing speaks all tasks are equally probable and the classifier abstains.
+With the encoder it is made for, the trained head (`head`) weighs embedding and cues, and
+says how probable it is that the encoder could not read the text at all; that share is
+given to the cues alone. Another encoder votes with the mean cosine of the text to its
+NEIGHBOURS nearest prototypes, to which cues add evidence in the same unit of log odds.
+Without an encoder the cues speak alone, and where nothing speaks all tasks are equally
+probable and the classifier abstains.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 
 from services.feature.cues import log_odds
 from services.feature.encoding import Embedding
+from services.feature.head import Head
 from services.feature.prototypes import PROTOTYPES
 from thermesh.features import TASKS
 
@@ -44,21 +47,31 @@ class TaskGuess:
 
 
 class TaskClassifier:
-    """Guesses tasks; `embed` is asked once for each prototype, None: cues alone."""
+    """Guesses tasks by `head`, else by prototypes that `embed` is asked for once, else by cues."""
 
-    def __init__(self, embed: Callable[[str], Embedding] | None = None) -> None:
+    def __init__(
+        self, embed: Callable[[str], Embedding] | None = None, head: Head | None = None
+    ) -> None:
+        self._head = head
         self._prototypes: dict[str, Embedding] = {}
-        if embed:
+        if embed and head is None:
             for task, texts in PROTOTYPES.items():
                 self._prototypes[task] = np.stack([embed(text) for text in texts])
 
     def guess(self, text: str, embedding: Embedding | None) -> TaskGuess:
         """Return the guess for `text`; `embedding` is None where the encoder is late."""
         odds = log_odds(text)
-        if embedding is not None:
-            for index, task in enumerate(TASKS):
-                odds[index] += COSINE_WEIGHT * self._affinity(task, embedding)
-        return decide(odds)
+        if embedding is None:
+            return decide(_softmax(odds))
+        if self._head is None:
+            return decide(
+                _softmax([a + b for a, b in zip(odds, self._votes(embedding), strict=True)])
+            )
+        *read, unread = self._head.probabilities(embedding, odds).tolist()
+        return decide([p + unread * cue for p, cue in zip(read, _softmax(odds), strict=True)])
+
+    def _votes(self, embedding: Embedding) -> list[float]:
+        return [COSINE_WEIGHT * self._affinity(task, embedding) for task in TASKS]
 
     def _affinity(self, task: str, embedding: Embedding) -> float:
         if task not in self._prototypes:
@@ -67,12 +80,15 @@ class TaskClassifier:
         return float(nearest.mean())
 
 
-def decide(odds: list[float]) -> TaskGuess:
-    """Turn log odds into probabilities and name the best, unless it is too unsure."""
+def decide(probabilities: list[float]) -> TaskGuess:
+    """Name the most probable task, unless it is too unsure."""
+    confidence = max(probabilities)
+    task = TASKS[probabilities.index(confidence)] if confidence >= ABSTAIN_BELOW else ""
+    return TaskGuess(tuple(probabilities), task, confidence)
+
+
+def _softmax(odds: list[float]) -> list[float]:
     greatest = max(odds)
     weights = [math.exp(value - greatest) for value in odds]
     total = sum(weights)
-    probabilities = tuple(weight / total for weight in weights)
-    confidence = max(probabilities)
-    task = TASKS[probabilities.index(confidence)] if confidence >= ABSTAIN_BELOW else ""
-    return TaskGuess(probabilities, task, confidence)
+    return [weight / total for weight in weights]

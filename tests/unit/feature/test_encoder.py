@@ -104,3 +104,12 @@ def test_another_architecture_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "roberta", "hidden_act": "gelu"}')
     with pytest.raises(InvalidArgument, match="BERT"):
         Encoder(tmp_path)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_bfloat16_says_the_same(folder, encoder, text):
+    """Embeddings of both types have a cosine above 0.999, and features differ by less than 0.01."""
+    exact, fast = encoder.encode(text), Encoder(folder, torch.bfloat16).encode(text)
+    assert cosine(exact.embedding, fast.embedding) > 0.999
+    assert fast.semantic_complexity == pytest.approx(exact.semantic_complexity, abs=0.01)
+    assert fast.attention_entropy == pytest.approx(exact.attention_entropy, abs=0.01)

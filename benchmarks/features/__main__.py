@@ -1,0 +1,65 @@
+"""Trains what the feature vector has learned, and measures what it is worth.
+
+python -m benchmarks.features train     # the head of the task classifier; writes it
+python -m benchmarks.features tasks     # how well tasks are named on held-out prompts
+python -m benchmarks.features ablation  # what each group of features tells of the task
+python -m benchmarks.features reward    # what they are worth in reward, replayed
+python -m benchmarks.features cost      # what one vector costs
+python -m benchmarks.features report    # only the tables, from what is stored
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks import machine
+from benchmarks.features import ablation, corpus, costs, learn, report, reward, tasks
+from services.feature import head
+from services.feature.encoder import Encoder, product_type
+from thermesh.models import locate
+
+ENCODER = "all-minilm-l6-v2"
+
+
+def _served() -> Encoder:
+    return Encoder(locate(ENCODER), product_type())
+
+
+def _train() -> None:
+    found = learn.trained(Encoder(locate(ENCODER)), corpus.training() + corpus.unread())
+    head.save(found.head, temperature=found.temperature)
+    print(f"accuracy over folds {found.accuracy:.1%}, temperature {found.temperature:.2f}")
+
+
+def _tasks() -> dict[str, Any]:
+    return {"trained_on": len(corpus.training()), "parts": tasks.measured(_served())}
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "tasks": _tasks,
+    "ablation": lambda: ablation.measured(_served()),
+    "reward": lambda: reward.measured(_served()),
+    "cost": lambda: costs.measured(ENCODER),
+}
+
+
+def main() -> None:
+    """Run one part, store it as JSON, and write the tables anew."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["train", *PARTS, "report"])
+    part = parser.parse_args().part
+    torch.set_num_threads(1)
+    if part == "train":
+        _train()
+        return
+    if part in PARTS:
+        report.save(part, {"machine": machine.describe(), **PARTS[part]()})
+    report.publish()
+
+
+if __name__ == "__main__":
+    main()
