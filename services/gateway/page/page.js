@@ -1,14 +1,14 @@
 // The chat page: wires the form, the stream and the turns together.
 
+import { at } from "/page/dom.js";
 import { number } from "/page/explain.js";
 import { newId, postEvents, request } from "/page/server.js";
+import { themeBy } from "/page/theme.js";
 import { explainTokensOf } from "/page/tooltip.js";
 import { Turn } from "/page/turn.js";
 
-const THEMES = ["system", "light", "dark"];
 const NEAR_THE_END_PX = 120;
 
-const at = (id) => document.getElementById(id);
 const scroller = document.querySelector("main");
 
 /** What the page remembers of the conversation it shows. */
@@ -120,19 +120,6 @@ function newChat() {
   say("New chat.");
 }
 
-function setTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  at("theme").setAttribute("aria-label", `Theme: ${theme === "system" ? "as the system" : theme}`);
-  at("theme").title = at("theme").getAttribute("aria-label");
-}
-
-function nextTheme() {
-  const current = document.documentElement.dataset.theme;
-  const next = THEMES[(THEMES.indexOf(current) + 1) % THEMES.length];
-  localStorage.setItem("thermesh-theme", next);
-  setTheme(next);
-}
-
 function showTemperature() {
   at("pin").disabled = pinned() === null;
   at("pin-value").textContent = number(Number(at("pin").value));
@@ -148,13 +135,11 @@ document.addEventListener("keydown", (event) => {
 });
 at("stop").addEventListener("click", stop);
 at("new-chat").addEventListener("click", newChat);
-at("theme").addEventListener("click", nextTheme);
 at("examples").addEventListener("click", (event) => {
   if (event.target.matches("button") && !chat.running) ask(event.target.textContent);
 });
 explainTokensOf(at("turns"), at("tooltip"));
-const kept = localStorage.getItem("thermesh-theme");
-setTheme(THEMES.includes(kept) ? kept : "system");
+themeBy(at("theme"));
 showTemperature();
 model().catch((error) => {
   at("model").textContent = `no model: ${error.message}`;

@@ -1,16 +1,9 @@
 // One turn on the page: the question, the plan, the coloured answer, and what can be said of it.
 // Everything that comes from the model or the server is inserted as text, never as markup.
 
+import { element } from "/page/dom.js";
 import { explainPlan, explainToken, heat, number, planRows } from "/page/explain.js";
 import { appliedVersion, sendFeedback } from "/page/feedback.js";
-
-/** Return a new element with a class, a text and children. */
-export function element(name, { text, children = [], ...properties } = {}) {
-  const made = Object.assign(document.createElement(name), properties);
-  if (text !== undefined) made.textContent = text;
-  made.append(...children);
-  return made;
-}
 
 export class Turn {
   /** Show `question` and an empty answer at the end of `list`; `say` announces to screen readers. */
@@ -22,7 +15,7 @@ export class Turn {
     this.tokenCount = 0;
     this.startedAt = performance.now();
     this.firstTokenAt = null;
-    this.plan = element("p", { className: "plan", text: "Deciding how to decode…" });
+    this.plan = element("p", { className: "plan heat", text: "Deciding how to decode…" });
     this.answer = element("p", { className: "answer waiting" });
     this.answer.setAttribute("aria-label", "Answer");
     this.answer.setAttribute("role", "group");
@@ -58,7 +51,7 @@ export class Turn {
     this.tokenCount += 1;
     this.firstTokenAt ??= performance.now();
     if (!token.text) return;
-    const span = element("span", { className: "token", text: token.text });
+    const span = element("span", { className: "token heat", text: token.text });
     span.tabIndex = this.answer.querySelector(".token") ? -1 : 0;
     span.dataset.about = explainToken(token);
     span.style.setProperty("--heat", heat(token.temperature));
