@@ -30,12 +30,14 @@ class Gateway(http.server.ThreadingHTTPServer):
         self.feedback = []
         self.polls = 0
         self.temperatures = [0.1, 0.5, 1.0, 1.5, 2.0]
+        self.texts = None
         self.plan = {"task": "question_answering", "source": "policy", "temperature": 0.31}
         self.refusal = None
         self.hold = threading.Event()
         self.hold.set()
         self.left = threading.Event()
         self.key = ""
+        self.models_need_key = False
         self.changes = []
         self.overview = overview()
 
@@ -49,7 +51,9 @@ class Door(http.server.BaseHTTPRequestHandler):
         """Stay quiet."""
 
     def do_GET(self):
-        if self.path == "/v1/models":
+        if self.path == "/v1/models" and self.server.models_need_key and not self._key():
+            self._json(401, {"error": {"message": "send a key"}})
+        elif self.path == "/v1/models":
             self._json(200, {"object": "list", "data": [{"id": "smollm2-135m-instruct"}]})
         elif self.path.startswith("/v1/feedback/"):
             self.server.polls += 1
@@ -77,8 +81,11 @@ class Door(http.server.BaseHTTPRequestHandler):
             self.server.asked.append(body)
             self._stream(body)
 
+    def _key(self):
+        return (self.headers["Authorization"] or "").removeprefix("Bearer ")
+
     def _overview(self):
-        key = (self.headers["Authorization"] or "").removeprefix("Bearer ")
+        key = self._key()
         if not self.server.key or key == self.server.key:
             self._json(200, self.server.overview)
         elif key:
@@ -135,8 +142,10 @@ class Door(http.server.BaseHTTPRequestHandler):
         if pinned is not None:
             plan |= {"source": "pinned", "temperature": pinned}
         yield {"choices": [_choice("")], "thermesh": {"decision_id": "x", "plan": plan}}
-        for index, temperature in enumerate(server.temperatures):
-            text = f" tök{index}" if index else HOSTILE
+        usual = [HOSTILE, *(f" tök{index}" for index in range(1, len(server.temperatures)))]
+        texts = server.texts or usual
+        for index, text in enumerate(texts):
+            temperature = server.temperatures[index % len(server.temperatures)]
             token = {
                 "index": index,
                 "text": text,
@@ -151,7 +160,7 @@ class Door(http.server.BaseHTTPRequestHandler):
                     yield {"choices": []}
         ended = {"finish_reason": "stop", "mean_temperature": 1.02}
         yield {"choices": [_choice("", "stop")], "thermesh": ended}
-        yield {"choices": [], "usage": {"completion_tokens": len(server.temperatures)}}
+        yield {"choices": [], "usage": {"completion_tokens": len(texts)}}
 
     def _file(self, name):
         path = PAGE / name

@@ -53,3 +53,28 @@ export function confirmed(title, text, yes) {
     });
   });
 }
+
+/** Return a button that copies what `text()` returns, and says so for a while. */
+export function copyButton(label, text) {
+  const button = element("button", { type: "button", className: "copy", text: "Copy" });
+  button.setAttribute("aria-label", label);
+  button.addEventListener("click", async () => {
+    const isDone = await copied(text());
+    button.textContent = isDone ? "Copied" : "Not copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+  return button;
+}
+
+async function copied(text) {
+  if (navigator.clipboard) {
+    return navigator.clipboard.writeText(text).then(() => true, () => false);
+  }
+  // Over plain HTTP from another machine, browsers only have the old way.
+  const field = element("textarea", { value: text, className: "hidden" });
+  document.body.append(field);
+  field.select();
+  const isDone = document.execCommand("copy");
+  field.remove();
+  return isDone;
+}

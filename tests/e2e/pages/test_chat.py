@@ -251,3 +251,169 @@ def test_the_theme_can_be_chosen_and_is_remembered(open_page):
     assert page.get_attribute("html", "data-theme") == "dark"
     dark = page.eval_on_selector("body", "body => getComputedStyle(body).backgroundColor")
     assert light != dark
+
+
+ANSWER = [
+    *("Use ", "**two**", " steps:\n\n", "1. Read\n", "2. Write\n\n", "```python\n"),
+    *("print('", "hi", "')\n", "```\n", "Done", "."),
+]
+
+
+def test_an_answer_is_markdown_with_every_token_coloured(open_page, gateway, keep, accessible):
+    """Lists, code with a button that copies it, and tokens across their bounds."""
+    gateway.texts = ANSWER
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    ask(page, "How do I print hi?")
+    finished(page)
+    assert page.inner_text(".answer strong") == "two"
+    assert page.locator(".answer ol li").all_inner_texts() == ["Read", "Write"]
+    assert page.inner_text(".answer pre") == "print('hi')"
+    assert page.locator(".answer pre .token").count() == 3
+    page.click(".code .copy")
+    playwright.expect(page.locator(".code .copy")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == "print('hi')"
+    page.click(".after .copy")
+    playwright.expect(page.locator(".after .copy")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == "".join(ANSWER)
+    keep(page, "markdown")
+    assert accessible(page) == []
+
+
+def test_colours_can_be_turned_off(open_page):
+    """The text is plain; the numbers stay on hover."""
+    page = open_page()
+    ask(page)
+    finished(page).uncheck("#colours")
+    assert set(colours(page)) == {"rgba(0, 0, 0, 0)"}
+    page.hover(".token >> nth=1")
+    assert page.inner_text("#tooltip").startswith("T 0.50")
+
+
+def test_a_curve_follows_temperature_and_entropy(open_page, gateway):
+    """It is there while the answer is written, and told in words."""
+    gateway.hold.clear()
+    page = open_page()
+    ask(page)
+    page.wait_for_selector(".curve svg")
+    gateway.hold.set()
+    finished(page)
+    points = page.get_attribute(".curve polyline.temperature", "points").split()
+    assert len(points) == 5
+    heights = [float(point.split(",")[1]) for point in points]
+    assert heights == sorted(heights, reverse=True)
+    told = page.get_attribute(".curve svg", "aria-label")
+    assert told.startswith("Over 5 tokens: temperature 0.10 to 2 (of 2), entropy 0.82 nats")
+
+
+def test_regenerating_asks_again_and_tells_the_policy(open_page, gateway):
+    """The old answer goes; the signal is sent with its decision."""
+    page = open_page()
+    ask(page)
+    finished(page).click(".again")
+    page.wait_for_selector(".thumb")
+    playwright.expect(page.locator("#turns > li")).to_have_count(1)
+    first, second = gateway.asked
+    assert first["messages"] == second["messages"]
+    (sent,) = gateway.feedback
+    expected = {"decision_id": "dec-" + "0" * 32, "score": 0, "signal": "regenerate"}
+    assert sent == {"id": sent["id"], **expected}
+
+
+def test_an_earlier_question_can_be_edited(open_page, gateway):
+    """Escape leaves it as it was; Enter asks it anew, and what followed goes."""
+    page = open_page()
+    ask(page, "first")
+    finished(page)
+    ask(page, "second")
+    page.wait_for_selector(".thumb >> nth=3")
+    page.click(".edit >> nth=0")
+    page.keyboard.press("Escape")
+    assert page.locator(".asked").all_inner_texts() == ["first", "second"]
+    assert page.evaluate("document.activeElement.className") == "edit"
+    page.keyboard.press("Enter")
+    page.fill(".question textarea", "changed")
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator(".asked")).to_have_text(["changed"])
+    finished(page)
+    assert [turn["content"] for turn in gateway.asked[-1]["messages"]] == ["changed"]
+
+
+def test_chats_are_kept_in_this_browser(open_page, gateway, keep):
+    """After a reload they can be opened, continued and deleted; tokens keep their numbers."""
+    page = open_page()
+    ask(page, "first chat")
+    finished(page)
+    page.click("#new-chat")
+    ask(page, "second chat")
+    finished(page)
+    page.reload()
+    playwright.expect(page.locator(".session")).to_have_text(["second chat", "first chat"])
+    page.click(".session >> nth=1")
+    assert page.inner_text(".asked") == "first chat"
+    assert len(set(colours(page))) == 5
+    keep(page, "chats")
+    ask(page, "more")
+    page.wait_for_selector(".thumb >> nth=3")
+    assert len(gateway.asked[-1]["messages"]) == 3
+    assert gateway.asked[-1]["thermesh"]["session_id"] == gateway.asked[0]["thermesh"]["session_id"]
+    page.click(".drop >> nth=0")
+    playwright.expect(page.locator(".session")).to_have_text(["second chat"])
+    assert page.is_visible("#welcome")
+
+
+def test_a_full_store_costs_the_oldest_chats_only(open_page):
+    """What the browser has no room for is dropped from the end of the list."""
+    page = open_page()
+    page.evaluate("""async () => {
+      const { keep } = await import("/page/sessions.js");
+      for (let number = 0; number < 8; number += 1)
+        keep(`chat-${number}`, [{ question: `${number}`, text: "x".repeat(1_000_000) }]);
+    }""")
+    page.reload()
+    titles = page.locator(".session").all_inner_texts()
+    assert titles[0] == "7"
+    assert 0 < len(titles) < 8
+
+
+def test_the_keyboard_reaches_everything_in_order(open_page):
+    """Skip link, header, chats, conversation, form; shift and Enter begin a line."""
+    page = open_page()
+    page.focus(".skip")
+    seen = ["skip"]
+    for _ in range(14):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
+    order = [name for name in ("skip", "new-chat", "theme", "question") if name in seen]
+    assert order == ["skip", "new-chat", "theme", "question"]
+    page.fill("#question", "a")
+    page.press("#question", "Shift+Enter")
+    page.keyboard.type("b")
+    assert page.input_value("#question") == "a\nb"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1100])
+def test_axe_finds_nothing(open_page, accessible, keep, scheme, width):
+    """Welcome, an answer with its plan open, and a conversation's list."""
+    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 780})
+    assert accessible(page) == []
+    ask(page)
+    finished(page).click("summary")
+    if width < 900:
+        page.click("#chats")
+        keep(page, f"chats-phone-{scheme}")
+    assert accessible(page) == []
+
+
+def test_a_key_is_asked_for_where_the_server_wants_one(open_page, gateway, accessible):
+    """In a dialog that axe likes; the key stays in the tab."""
+    gateway.models_need_key = True
+    gateway.refusal = (401, "", None)
+    page = open_page()
+    page.wait_for_selector("#key")
+    assert accessible(page) == []
+    page.fill("#key", "tm-mine")
+    page.press("#key", "Enter")
+    playwright.expect(page.locator("#model")).to_have_text("smollm2-135m-instruct")
+    assert page.evaluate("sessionStorage.getItem('thermesh-key')") == "tm-mine"
+    assert page.evaluate("localStorage.getItem('thermesh-key')") is None
