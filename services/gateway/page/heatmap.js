@@ -31,14 +31,14 @@ export function named(task) {
 function strip(task, cells, map, last) {
   const total = cells.reduce((sum, cell) => sum + count(cell), 0);
   const odd = cells.filter((cell) => cell.is_odd).length;
-  const about = `${named(task)}: ${total} answers, ${odd ? `${odd} minutes flagged` : "nothing flagged"}`;
+  const about = `${named(task)}: ${plural(total)}, ${odd ? `${odd} flagged` : "nothing flagged"}`;
   const first = last - map.minutes + 1;
   const picture = drawn(
     "svg",
     { viewBox: `0 0 ${map.minutes} ${map.bins}`, preserveAspectRatio: "none", role: "img", "aria-label": about },
     [...lines(map), ...cells.flatMap((cell) => column(cell, cell.minute - first, map))],
   );
-  const note = element("span", { className: "quiet", text: ` ${total} answers` });
+  const note = element("span", { className: "quiet", text: ` ${plural(total)}` });
   const title = element("h3", { text: named(task), children: [note] });
   const top = (map.bins * map.bin_width).toFixed(0);
   const axis = element("div", { className: "axis", children: [top, "1", "0"].map((text) => element("span", { text })) });
@@ -75,8 +75,11 @@ function box(cell, x, bin, share, map) {
 }
 
 function answers(cell) {
-  const all = count(cell);
-  return all === 1 ? "1 answer" : `${all} answers`;
+  return plural(count(cell));
+}
+
+function plural(count) {
+  return count === 1 ? "1 answer" : `${count} answers`;
 }
 
 function count(cell) {

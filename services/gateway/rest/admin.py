@@ -25,7 +25,7 @@ from thermesh.errors import MeshError
 router = APIRouter(prefix="/admin", tags=["admin"])
 
 MOST_STREAMS = 50
-MOST_POLICIES = 12
+MOST_POLICIES = 8
 Answer = TypeVar("Answer")
 
 Version = Annotated[int, Field(ge=1, le=2**53 - 1)]
