@@ -7,6 +7,9 @@ CONTRACT_BASE ?= HEAD~1
 # What `make compose-test` drives: podman-compose, or "docker compose".
 COMPOSE ?= $(BIN)/podman-compose
 BENCH_FLAGS ?=
+# A Python that has torch for CUDA, Triton and numpy; nothing is installed for it.
+GPU_PYTHON ?= python3
+GPU_FLAGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +21,7 @@ INPUTS += $(wildcard services/inference/kernels/cpu/csrc/*)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv up models test fast test-all check lint proto docs bench picture compose-test constraints clean
+.PHONY: help venv up models test fast test-all check lint proto docs bench gpu-check picture compose-test constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +81,9 @@ docs: $(VENV)/dev.stamp  ## write the table of settings in docs/operations.md
 
 bench: $(VENV)/dev.stamp  ## measure a running mesh; options in BENCH_FLAGS
 	$(BIN)/python -m benchmarks.mesh $(BENCH_FLAGS)
+
+gpu-check:  ## check the GPU kernels on this machine's NVIDIA GPU with its own torch and Triton
+	$(GPU_PYTHON) -m benchmarks.gpu $(GPU_FLAGS)
 
 picture: $(VENV)/dev.stamp  ## take the README's picture from a running mesh, in Chromium
 	$(BIN)/python scripts/take_picture.py

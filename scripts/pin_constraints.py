@@ -22,8 +22,10 @@ HEADER = """\
 """
 
 # An accelerator build of torch brings these; which ones depends on where the
-# wheel came from, and torch itself pins them.
+# wheel came from, and torch itself pins them. Triton, which tests need too, must
+# be the one that torch's builds for CUDA ask for.
 TORCH_PRIVATE = ("cuda-", "nvidia-", "triton")
+TRITON = ("triton", "3.7.1")
 
 
 def resolve() -> list[tuple[str, str]]:
@@ -46,7 +48,7 @@ def pins(resolved: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
         for item in resolved
         if item["name"] != "thermesh" and not item["name"].lower().startswith(TORCH_PRIVATE)
     }
-    return sorted(kept.items())
+    return sorted({**kept, TRITON[0]: TRITON[1]}.items())
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import grpc
@@ -10,6 +11,10 @@ import hypothesis
 import pytest
 
 from thermesh.testing import FakeClock, RedisServer, redis_server
+
+# Triton's kernels are interpreted here, on the CPU. Triton reads this when it is
+# imported, which any library may do first. `make gpu-check` is for the device.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # How long an example takes says more of the machine than of the code; speed is
 # proven in benchmarks.

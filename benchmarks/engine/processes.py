@@ -99,6 +99,9 @@ class Process:
         except (OSError, queue.Empty) as error:
             raise Failed(f"no answer: {self._last_words()}") from error
         if not line:
+            # The end stays the end: a question may still fit into the pipe of
+            # a process that is going, and nobody would answer it.
+            self._answers.put("")
             raise Failed(f"the process ended: {self._last_words()}")
         answer = json.loads(line)
         if "error" in answer:

@@ -1,18 +1,22 @@
 """Simulated users, some of whom lie, in front of the product's own learner.
 
-Three kinds of requests with mean rewards in [0, 1] by temperature, measured on
-SmolLM2-135M-Instruct (Q4_1, full vocabulary, four samples a prompt). How single
-rewards scatter is an assumption: facts are right or wrong, the others follow a beta
-distribution with a standard deviation of 0.2. A reward r is feedback of quality 2 r - 1.
+Three kinds of requests with mean rewards in [0, 1] by temperature, behind top-n-sigma: those
+of the prompts that the study held out (docs/control-study.md), so that the shipped prior, which
+was made from its other prompts, meets what it would meet. How single rewards scatter is an
+assumption: facts are right or wrong, the others follow a beta distribution with a
+standard deviation of 0.2. A reward r is feedback of quality 2 r - 1.
 """
 
 from __future__ import annotations
 
+import pathlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.policy.families import FAMILIES
+from benchmarks.policy.matrix import Matrix, parts
 from services.controller import bandit, learning
 from services.controller.decision import Observation
 from services.controller.experience import Experience
@@ -22,17 +26,23 @@ from services.controller.policy import PolicySnapshot
 from services.controller.records import LoggedDecision
 from thermesh.features import INDEX, TASKS
 
-TEMPERATURES = (0.1, 0.4, 0.7, 1.0, 1.3, 1.6)
-ACTS_AS = ("question_answering", "chat", "generation")
-MEANS: NDArray[np.float64] = np.array(
-    [
-        [0.813, 0.813, 0.635, 0.448, 0.198, 0.052],
-        [0.508, 0.570, 0.487, 0.318, 0.094, 0.016],
-        [0.595, 0.807, 0.877, 0.869, 0.042, 0.000],
-    ]
-)
-"""Mean reward [tasks, temperatures]: capitals, lists of eight, story openings."""
+RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
+FAMILY_OF = {"question_answering": "facts", "chat": "lists", "generation": "stories"}
+ACTS_AS = tuple(FAMILY_OF)
+TEMPERATURES = (0.1, 0.25, 0.4, 0.6, 0.8, 1.0, 1.2)
 
+
+def measured() -> NDArray[np.float64]:
+    """Return the mean reward [tasks, temperatures] of the study's held-out prompts."""
+    matrix = Matrix.load(RESULTS / "policy-matrix.npz")
+    arms = [matrix.arms.index(f"top_n_sigma {each}") for each in TEMPERATURES]
+    places = {family.name: index for index, family in enumerate(FAMILIES)}
+    _, held_out = parts(matrix.quality)
+    chosen = [held_out[places[family]][..., arms, 0] for family in FAMILY_OF.values()]
+    return np.array([np.nanmean(each, axis=(0, 1)) for each in chosen], dtype=np.float64)
+
+
+MEANS = measured()
 BEST_STATIC = int(MEANS.mean(axis=0).argmax())
 _DEVIATION = 0.2
 _CERTAINTY = 0.9

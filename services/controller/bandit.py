@@ -9,7 +9,8 @@ path. Each task, and abstention, has a Gaussian belief about every action:
     P(a)   = (1 - floor) Prob(belief of a is the highest) + floor / actions
 
 `level` is the mean reward of the task, so that no action looks good or bad only
-because people are generous. `shape` prefers temperatures near the task's anchor.
+because people are generous. `shape` is what the action lost to the best of its task
+on the train prompts of the study (`shapes`).
 The probability of being the highest is an integral in one dimension, found by
 quadrature, and the action is then drawn from that very vector: the propensity
 that is logged is exactly what it was drawn with, whatever the quadrature's error.
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.controller.gaussian import CHAT_TEMPERATURE, TASK_TEMPERATURE
+from services.controller.shapes import expected_loss
 from thermesh.features import TASKS
 
 Matrix = NDArray[np.float64]
@@ -49,7 +50,7 @@ CAUTION = 0.6
 
 
 _FIRST_STRENGTH, _LAST_STRENGTH, _STRENGTH_HALF_LIFE = 20.0, 2.0, 50.0
-_SHAPE_DEPTH, _SHAPE_WIDTH, _SHAPE_FLOOR = 0.4, 0.4, -0.6
+_SHAPE_FLOOR = -0.6
 _UNUSUAL_PENALTY = 0.1
 
 # Variance of rewards in [-1, 1] before any was seen, and how many it counts for.
@@ -80,9 +81,9 @@ class Action:
     path: str = "standard"
 
     @property
-    def unusual(self) -> int:
-        """How many members are not the ordinary ones."""
-        return (self.guard != "top_n_sigma") + (self.cap_share != 1.0) + (self.path != "standard")
+    def unmeasured(self) -> int:
+        """How many members differ from what the prior was measured with."""
+        return (self.cap_share != 1.0) + (self.path != "standard")
 
 
 def grid(
@@ -241,12 +242,15 @@ def _variance(parameters: Parameters, context: int) -> float:
 @lru_cache(maxsize=16)
 def _shapes(actions: tuple[Action, ...]) -> Matrix:
     """Return what the prior adds to the level of a task for each action, [contexts, actions]."""
-    anchors = [TASK_TEMPERATURE[task] for task in TASKS] + [CHAT_TEMPERATURE]
-    temperatures = np.array([action.temperature for action in actions])
-    distance = (temperatures[None, :] - np.array(anchors)[:, None]) / _SHAPE_WIDTH
-    unusual = np.array([action.unusual for action in actions])
-    near = np.maximum(-_SHAPE_DEPTH * distance**2, _SHAPE_FLOOR)
-    return np.asarray(near - _UNUSUAL_PENALTY * unusual)
+    table = [
+        [
+            max(expected_loss(task, action.guard, action.temperature), _SHAPE_FLOOR)
+            - _UNUSUAL_PENALTY * action.unmeasured
+            for action in actions
+        ]
+        for task in (*TASKS, "")
+    ]
+    return np.array(table)
 
 
 def _highest(mean: Vector, spread: Vector) -> Vector:

@@ -13,8 +13,8 @@ class PolicyConfig:
 
     policy_kind: str = setting(
         "THERMESH_POLICY_KIND",
-        "squashed_gaussian",
-        one_of("squashed_gaussian", "thompson"),
+        "thompson",
+        one_of("thompson", "squashed_gaussian"),
         "kind of policy of a new installation",
     )
     grid_temperatures: str = setting(

@@ -42,7 +42,7 @@ KINDS: Mapping[str, type[gaussian.Parameters | bandit.Parameters]] = {
 """The parameters of each kind by its name, as in the stored version."""
 
 
-DEFAULT_KIND = gaussian.KIND
+DEFAULT_KIND = bandit.KIND
 
 
 def prior(kind: str = DEFAULT_KIND, actions: tuple[bandit.Action, ...] | None = None) -> Parameters:

@@ -4,12 +4,19 @@ For each task the bias is set so that a request surely of that task is decoded
 at the bandit's best temperature in the task's envelope. What the bandit learned
 from also counts as learned: sigma is annealed by the same number of feedback,
 so the Gaussian refines between the levels of the grid and does not start anew.
+
+    thermesh policy show 12 | tail -n +2 | python -m services.controller.warmstart > gaussian.json
+
+reads the parameters of a bandit as JSON and writes those of the Gaussian.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from dataclasses import replace
+from typing import TextIO
 
 import numpy as np
 
@@ -44,3 +51,17 @@ def _bias(learned: bandit.Parameters, task: str) -> float:
     offset = wanted - gaussian.anchor(features, envelope.lower, envelope.upper)
     share = min(max(offset / gaussian.SQUASH, -_MOST_OF_SQUASH), _MOST_OF_SQUASH)
     return gaussian.SQUASH * math.atanh(share)
+
+
+def convert(source: TextIO, target: TextIO) -> None:
+    """Read a bandit's parameters and write a warm Gaussian's; raise ValueError, KeyError or
+    TypeError where they are not a bandit's.
+    """
+    text = source.read()
+    learned = bandit.Parameters.from_lists(json.loads(text[text.index("{") :]))
+    json.dump(warm_started(learned).to_lists(), target)
+    target.write("\n")
+
+
+if __name__ == "__main__":
+    convert(sys.stdin, sys.stdout)

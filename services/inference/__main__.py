@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pathlib
 import socket
@@ -36,12 +37,15 @@ async def serve_engine(config: Config) -> None:
 
     from services.inference import models  # noqa: PLC0415
     from services.inference.cores import physical_cores  # noqa: PLC0415
+    from services.inference.kernels import follow  # noqa: PLC0415
     from services.inference.service import Service  # noqa: PLC0415
 
     threads = config.threads or physical_cores()
     torch.set_num_threads(threads)
     name = config.model_name or pathlib.PurePath(config.model).stem.lower()
     model = models.load(locate(config.model), name)
+    if await asyncio.to_thread(follow, model.network):
+        return  # one of several GPUs, whose first process serves
     service = Service(config, model, f"{socket.gethostname()}-{os.getpid()}", threads)
     await service.start()
     await service.run_until_signal()

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import torch
 
+from services.inference.budget import Work
 from services.inference.kernels import Span, StepBatch
-from services.inference.scheduler import Work
 
 
 def batch_of(work: Iterable[Work]) -> StepBatch:
@@ -17,9 +17,10 @@ def batch_of(work: Iterable[Work]) -> StepBatch:
     spans: list[Span] = []
     for item in work:
         sequence, first = item.sequence, item.sequence.computed_count
-        end, start = first + item.count, len(token_ids)
+        known, guesses = first + item.count, item.guesses
+        end, start = known + len(guesses), len(token_ids)
         pages, sparsity = tuple(sequence.pages), sequence.attending.sparsity
-        spans.append(Span(start, item.count, end, pages, sparsity=sparsity))
-        token_ids += sequence.token_ids[first:end]
+        spans.append(Span(start, end - first, end, pages, 1 + len(guesses), sparsity))
+        token_ids += [*sequence.token_ids[first:known], *guesses]
         positions += range(first, end)
     return StepBatch(torch.tensor(token_ids), torch.tensor(positions), tuple(spans))

@@ -43,14 +43,31 @@ class Config:
         between(1, 1000),
         "how many times as long a step may take for prompts that join running streams",
     )
+    step_burst_ms: float = setting(
+        "THERMESH_STEP_BURST_MS",
+        120.0,
+        between(0, 10_000),
+        "longest step for a short prompt that joins running streams as a whole; 0: none does",
+    )
     prefix_cache: bool = setting(
         "THERMESH_PREFIX_CACHE", True, doc="keep full pages for prompts that begin alike"
     )
+    prefix_share: float = setting(
+        "THERMESH_PREFIX_CACHE_SHARE",
+        0.5,
+        between(0, 1),
+        "most of the KV pages that are kept while nobody uses them; bounds resident memory",
+    )
+    speculation: bool = setting(
+        "THERMESH_SPECULATION",
+        True,
+        doc="guess tokens from what was said before, where that saves time; outputs stay the same",
+    )
     kv_pages: int = setting(
         "THERMESH_KV_PAGES",
-        1024,
-        between(1, 1 << 24),
-        "pages of 16 tokens in the KV cache; memory is taken as pages are used",
+        0,
+        between(0, 1 << 24),
+        "pages of 16 tokens in the KV cache; 0: 1024 on a CPU, what fits beside the model on a GPU",
     )
     load_interval_seconds: float = setting(
         "THERMESH_LOAD_INTERVAL_SECONDS", 1.0, between(0.05, 60), "most time between load reports"
@@ -93,4 +110,10 @@ class KernelsConfig:
         "f16",
         one_of("f16", "int8"),
         "keys and values: half precision, or 8 bits with a scale for each token and head",
+    )
+    device: str = setting(
+        "THERMESH_DEVICE",
+        "auto",
+        one_of("auto", "cpu", "cuda"),
+        "where the network runs: NVIDIA GPUs, the CPU, or a GPU where there is one that fits",
     )

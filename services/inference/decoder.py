@@ -10,25 +10,21 @@ from __future__ import annotations
 
 import logging
 import uuid
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 
 from services.inference.batching import batch_of
-from services.inference.events import (
-    Event,
-    FinishReason,
-    Load,
-    Outcome,
-    Telemetry,
-)
+from services.inference.budget import Work
+from services.inference.drawing import draw
+from services.inference.events import Event, FinishReason, Load, Reader, StepResult
 from services.inference.kernels import Sparsity, StepBatch
+from services.inference.limits import Limits
 from services.inference.pages import PageAllocator
 from services.inference.request import Plan, Update
-from services.inference.sampler import Drawn, Row, sample
-from services.inference.scheduler import Limits, Scheduler, Work
-from services.inference.sequence import Reader, Sequence
+from services.inference.sampler import Drawn, Row
+from services.inference.scheduler import Scheduler
+from services.inference.sequence import Sequence
 from thermesh.clock import Clock
 from thermesh.errors import DeadlineExceeded, Internal, MeshError
 
@@ -52,7 +48,7 @@ class Network(Protocol):
         """Return a KV cache of `pages` pages."""
 
     def step(self, batch: StepBatch, cache: Any) -> torch.Tensor:
-        """Return [spans, vocabulary] float32 logits after each span's last token."""
+        """Return [rows, vocabulary] float32 logits after each span's last `logits` tokens."""
 
 
 class Tokenizer(Protocol):
@@ -68,23 +64,6 @@ class Tokenizer(Protocol):
         ...
 
 
-@dataclass
-class StepResult:
-    """What a step, and the commands before it, brought about.
-
-    `worked` is False where there was nothing to compute: the caller may sleep.
-    It is true as a whole where there is something to deliver.
-    """
-
-    worked: bool = False
-    events: list[tuple[Reader, Event]] = field(default_factory=list)
-    telemetry: list[Telemetry] = field(default_factory=list)
-    outcomes: list[tuple[Reader, Outcome]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.events or self.telemetry or self.outcomes)
-
-
 class Decoder:
     """All sequences of one model. Not thread-safe: it belongs to one thread."""
 
@@ -96,7 +75,8 @@ class Decoder:
         kv_pages: int,
         clock: Clock,
     ) -> None:
-        self.scheduler = Scheduler(limits, PageAllocator(kv_pages))
+        pages = PageAllocator(kv_pages, most_idle=round(limits.prefix_share * kv_pages))
+        self.scheduler = Scheduler(limits, pages)
         self.report_every_tokens = DEFAULT_REPORT_EVERY_TOKENS
         self._network = network
         self._tokenizer = tokenizer
@@ -170,20 +150,28 @@ class Decoder:
         work = self.scheduler.schedule(started)
         if work:
             self._compute(work, started)
-        drawable = [
+        drawn_count = self._draw(started)
+        if work or drawn_count:
+            self.scheduler.learn(work, self._clock.monotonic() - started)
+        self._result.worked = bool(work or drawn_count)
+        return self.take_result()
+
+    def _draw(self, started: float) -> int:
+        """Draw a token of each sequence that can, and again of those whose drawn
+        token a draft had foreseen; return how many.
+        """
+        count = 0
+        while drawable := [
             sequence
             for sequence in self.scheduler.running
             if sequence.logits is not None and sequence.may_draw(started)
-        ]
-        drawn = self._sample(drawable)
-        if work or drawable:
-            seconds = self._clock.monotonic() - started
-            self._step_time_us = round(seconds * 1e6)
-            self.scheduler.learn(work, seconds)
-        for sequence, token in drawn:
-            self._record(sequence, token)
-        self._result.worked = bool(work or drawable)
-        return self.take_result()
+        ]:
+            drawn = self._sample(drawable)
+            self._step_time_us = round((self._clock.monotonic() - started) * 1e6)
+            for sequence, token in drawn:
+                self._record(sequence, token)
+            count += len(drawable)
+        return count
 
     def take_result(self) -> StepResult:
         """Return what happened since the last result."""
@@ -217,18 +205,23 @@ class Decoder:
 
     def _compute(self, work: list[Work], now: float) -> None:
         for item in work:
-            item.sequence.begin(now)
+            item.sequence.account.begin(now)
         try:
+            for source, target in self.scheduler.take_copies():
+                self._cache.copy_page(source, target)
             logits = self._network.step(batch_of(work), self._cache)
         except Exception:
             log.exception("a step of %d sequences failed", len(work))
             for item in work:
                 self._end(item.sequence, FinishReason.ERROR, _internal())
             return
-        for row, item in enumerate(work):
+        row = 0
+        for item in work:
+            rows = 1 + len(item.guesses)
             self.scheduler.complete(item)
             if item.sequence.remaining_count == 0:
-                item.sequence.accept_logits(logits[row], now)
+                item.sequence.accept_logits(logits[row : row + rows], item.draft, now)
+            row += rows
 
     def _sample(self, drawable: list[Sequence]) -> list[tuple[Sequence, Drawn | None]]:
         ready: list[Sequence] = []
@@ -242,7 +235,8 @@ class Decoder:
         if not ready:
             return []
         logits = torch.stack([sequence.logits for sequence in ready])
-        return list(zip(ready, sample(logits, rows), strict=True))
+        drawn = draw(self._network, self._cache, logits, rows, ready)
+        return list(zip(ready, drawn, strict=True))
 
     def _record(self, sequence: Sequence, drawn: Drawn | None) -> None:
         if drawn is None:
@@ -250,6 +244,7 @@ class Decoder:
             self.scheduler.distrust(sequence)
             self._end(sequence, FinishReason.ERROR, _internal())
             return
+        guess = sequence.guess
         token, reason = sequence.record(
             drawn,
             self._tokenizer.token_bytes(drawn.token_id),
@@ -259,6 +254,8 @@ class Decoder:
             candidates=tuple((best, self._piece(best), score) for best, score in drawn.candidates),
         )
         self._emit(sequence, token)
+        if guess is not None:
+            self.scheduler.judge(sequence, drawn.temperature, guess == drawn.token_id)
         if reason is not None:
             self._end(sequence, reason)
         elif telemetry := sequence.telemetry(self.report_every_tokens):

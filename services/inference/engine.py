@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from services.inference.decoder import Decoder, StepResult
-from services.inference.events import Load
+from services.inference.decoder import Decoder
+from services.inference.events import Load, StepResult
+from services.inference.limits import Limits, refuse_when_full
 from services.inference.request import Request, Update
-from services.inference.scheduler import Limits, refuse_when_full
 from services.inference.sequence import Sequence
 from services.inference.stream import Stream
 from services.inference.warmup import warm_up

@@ -7,7 +7,8 @@ log-probabilities in nats.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from services.inference.request import Context, Plan, Source
 from services.inference.sampling import Sampling
@@ -105,6 +106,8 @@ class Telemetry:
     deadline_unix_ms: int
     is_pinned: bool
     traceparent: str
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class Outcome:
     repetition: float
     temperatures: tuple[float, ...]
     dropped_updates: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,3 +145,26 @@ class Load:
     kv_pages_evicted: int = 0
     prefix_tokens_queried: int = 0
     prefix_tokens_hit: int = 0
+
+
+class Reader(Protocol):
+    """The other end of a sequence's stream; `taken` tokens have left the buffer."""
+
+    taken: int
+
+
+@dataclass
+class StepResult:
+    """What a step, and the commands before it, brought about.
+
+    `worked` is False where there was nothing to compute: the caller may sleep.
+    It is true as a whole where there is something to deliver.
+    """
+
+    worked: bool = False
+    events: list[tuple[Reader, Event]] = field(default_factory=list)
+    telemetry: list[Telemetry] = field(default_factory=list)
+    outcomes: list[tuple[Reader, Outcome]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.events or self.telemetry or self.outcomes)

@@ -10,17 +10,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from opentelemetry import propagate
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import Tracer
 
-from services.inference.events import Applied, Load, Outcome
+from services.inference.events import Applied, Load, Outcome, StepResult
 from thermesh import semconv
-
-if TYPE_CHECKING:
-    from services.inference.decoder import StepResult
 
 _NANOSECONDS = 1_000
 

@@ -11,18 +11,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from services.inference import wire
 from services.inference.backoff import Backoff
-from services.inference.events import Outcome
+from services.inference.events import Outcome, StepResult
 from thermesh.errors import DeadlineExceeded, Internal, MeshError, ResourceExhausted, Unavailable
 from thermesh.rpc import translated
 from thermesh.telemetry import span_from
 from thermesh.v1 import common_pb2, controller_pb2, controller_pb2_grpc
-
-if TYPE_CHECKING:
-    from services.inference.decoder import StepResult
 
 log = logging.getLogger(__name__)
 
@@ -146,4 +143,6 @@ def _message(value: Outcome) -> controller_pb2.ReportOutcomeRequest:
         mean_log_probability=value.mean_log_probability,
         repetition=value.repetition,
         temperatures=value.temperatures,
+        drafted_tokens=value.drafted_tokens,
+        accepted_tokens=value.accepted_tokens,
     )

@@ -6,6 +6,12 @@ themselves: the median of recent decode steps of about that many sequences, and
 the median of the latest costs of a prompt token. The allowance of a step is
 what keeps it within `stretch` times the decode step. The cost follows the
 length of the context and the company on the cores within a few steps.
+
+A short prompt is let in as a whole where that takes a step of at most
+`burst_seconds`: cut into pieces its first token would come late, to spare the
+others a gap that nobody notices. What such a step takes beyond the stretch is
+owed to those who decode, and the next one comes when steps without prompts have
+paid it back: in the long run steps are stretched no more than without bursts.
 """
 
 from __future__ import annotations
@@ -13,24 +19,36 @@ from __future__ import annotations
 import statistics
 from collections import deque
 
-FEWEST_TOKENS = 8
+FEWEST_TOKENS = 4
 """Prompt tokens that a step takes whatever it costs, so that a prompt always
-gets on. Reading the weights once more for fewer of them would be a waste."""
+gets on. Behind a context of thousands of tokens even these few take as long as
+a decode step."""
 
-_DECODE_STEPS = 32
+_DECODE_STEPS = 9
+_STALE_AFTER = 16
+"""Steps with prompts after which one without is due: while a long prompt is
+computed the contexts of the others grow, and what a decode step takes with them."""
+
 _PROMPT_STEPS = 5
 
 
 class Pace:
     """Learns from steps; times are in seconds."""
 
-    def __init__(self, stretch: float) -> None:
+    def __init__(self, stretch: float, burst_seconds: float = 0.0) -> None:
         self._stretch = stretch
+        self._burst_seconds = burst_seconds
+        self._owed_seconds = 0.0
+        self._since_plain = 0
         self._decode_seconds: dict[int, deque[float]] = {}
         self._prompt_seconds: deque[float] = deque(maxlen=_PROMPT_STEPS)
 
     def observe(self, seconds: float, decoding: int, prompt_tokens: int) -> None:
         """Learn from a step of `decoding` sequences and `prompt_tokens`."""
+        if decoding and (usual := self._decode_step(decoding)) is not None:
+            owed = self._owed_seconds + seconds - self._stretch * usual
+            self._owed_seconds = min(max(0.0, owed), self._burst_seconds)
+        self._since_plain = self._since_plain + 1 if prompt_tokens else 0
         if not prompt_tokens:
             times = self._decode_seconds.setdefault(_size(decoding), deque(maxlen=_DECODE_STEPS))
             times.append(seconds)
@@ -40,10 +58,13 @@ class Pace:
 
     def allowance(self, decoding: int, most: int) -> int:
         """Return how many of at most `most` prompt tokens may join a step in
-        which `decoding` sequences decode.
+        which `decoding` sequences decode; none now and then, to see what a step
+        takes without.
         """
         if not decoding:
             return most
+        if self._since_plain >= _STALE_AFTER:
+            return 0
         base = self._decode_step(decoding)
         if base is None or not self._prompt_seconds:
             return min(FEWEST_TOKENS, most)
@@ -51,6 +72,16 @@ class Pace:
         cost = statistics.median(self._prompt_seconds)
         affordable = most if cost * most <= spare else int(spare / cost)
         return min(max(FEWEST_TOKENS, affordable), most)
+
+    def can_burst(self, decoding: int, prompt_tokens: int) -> bool:
+        """Tell whether a whole prompt of so many tokens may join a step in which
+        `decoding` sequences decode, whatever their stretch.
+        """
+        base = self._decode_step(decoding)
+        if self._owed_seconds > 0 or base is None or not self._prompt_seconds:
+            return False
+        cost = statistics.median(self._prompt_seconds)
+        return base + cost * prompt_tokens <= self._burst_seconds
 
     def _decode_step(self, decoding: int) -> float | None:
         """Return the median time of a step that decodes about so many; where

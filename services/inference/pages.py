@@ -17,11 +17,14 @@ class PageAllocator:
 
     The page freed last is handed out first: a lightly used engine touches few
     pages, and memory of pages never touched is never committed. Idle pages are
-    taken only where no other is left.
+    taken only where no other is left. With more than `most_idle` of them, the
+    one idle for longest is given up, so that memory is not committed for pages
+    that nobody may ever ask for.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, most_idle: int | None = None) -> None:
         self.total = total
+        self._most_idle = total if most_idle is None else most_idle
         self.evicted_count = 0
         self._free = list(range(total - 1, -1, -1))
         self._owners = [0] * total
@@ -107,6 +110,8 @@ class PageAllocator:
     def _retire(self, page: int) -> None:
         if page in self._keys:
             self._idle[page] = None
+            if len(self._idle) > self._most_idle:
+                self._free.append(self._evict())
         else:
             self._free.append(page)
 

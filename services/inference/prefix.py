@@ -8,11 +8,12 @@ what one tenant computed is never found, and so not noticed by its speed, by
 another.
 
 At least the last token of a sequence is always computed, since its logits are
-wanted. The last page of a beginning is shared only if it is full: what is
-beyond is computed again, at most a page of tokens, and so no page that
-somebody else reads is ever written and none need be copied. Tokens whose queries
-chose what they read (`kernels.sparsity`) are neither kept nor found: others
-would compute something else of them.
+wanted. Only full pages are shared, and so no page that somebody else reads is
+ever written. Of a page that another sequence still fills, the tokens in common
+are copied: where several answers to one prompt are wanted, all but the first
+compute one token of it, however its end lies in its page.
+Tokens whose queries chose what they read (`kernels.sparsity`) are neither
+kept, found nor copied: others would compute something else of them.
 """
 
 from __future__ import annotations
@@ -74,6 +75,27 @@ class PrefixCache:
         sequence.pages = self.find(sequence)
         self._pages.share(sequence.pages)
         sequence.computed_count = len(sequence.pages) * self._page_size
+
+    def fork(self, sequence: Sequence, others: Iterable[Sequence]) -> list[tuple[int, int]]:
+        """Let `sequence`, just attached, go on with what one of `others` has in the
+        page after; return the (source, target) to be copied, at most one.
+        """
+        start = sequence.computed_count
+        most = sequence.attending.sharable(len(sequence.token_ids) - 1)
+        index = start // self._page_size
+        count, source = 0, -1
+        for other in others if self._is_enabled else ():
+            known = other.attending.sharable(other.computed_count)
+            end = min(start + self._page_size, known, most)
+            if end - start > count and _share_beginning(sequence, other, index):
+                common = _common(sequence.token_ids[start:end], other.token_ids[start:end])
+                if common > count:
+                    count, source = common, other.pages[index]
+        sequence.computed_count += count
+        return [(source, sequence.pages[index])] if count else []
+
+    def count(self, sequence: Sequence) -> None:
+        """Count what was found of a sequence, on its first admission."""
         if sequence.cached_prompt_tokens is None:
             sequence.cached_prompt_tokens = sequence.computed_count
             self.queried_count += len(sequence.token_ids)
@@ -116,6 +138,20 @@ class PrefixCache:
 def is_prefilling(sequence: Sequence) -> bool:
     """Tell whether tokens remain to be computed beside the one drawn last."""
     return sequence.remaining_count > (sequence.output_count > 0)
+
+
+def _share_beginning(sequence: Sequence, other: Sequence, pages: int) -> bool:
+    """Tell whether both own the same `pages` first pages: the last one's key stands
+    for all before it, and for the tenant.
+    """
+    if pages:
+        return sequence.pages[pages - 1] == other.pages[pages - 1]
+    return sequence.request.context.tenant == other.request.context.tenant
+
+
+def _common(first: Items[int], second: Items[int]) -> int:
+    pairs = enumerate(zip(first, second, strict=True))
+    return next((index for index, (one, other) in pairs if one != other), len(first))
 
 
 def _key(before: bytes, token_ids: Items[int], start: int, count: int) -> bytes:

@@ -27,44 +27,15 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from services.inference.budget import StepBudget, Work
+from services.inference.drafting import Draft
+from services.inference.limits import Limits, refuse_when_full
 from services.inference.pacing import Pace
 from services.inference.pages import PageAllocator
 from services.inference.prefix import PrefixCache, is_prefilling
 from services.inference.sequence import Sequence
-from thermesh.errors import ResourceExhausted
-
-RETRY_AFTER_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of the engine: sequences, waiting requests, tokens a step.
-
-    `stretch` is how many times as long as without prefills a step may take.
-    """
-
-    max_running: int = 32
-    max_waiting: int = 64
-    step_tokens: int = 512
-    prefill_chunk: int = 256
-    page_size: int = 16
-    stretch: float = 2.0
-    prefix_cache: bool = True
-
-    @property
-    def max_requests(self) -> int:
-        """Most requests in the engine."""
-        return self.max_running + self.max_waiting
-
-
-@dataclass(frozen=True)
-class Work:
-    """`count` tokens of `sequence`, from its `computed_count` on."""
-
-    sequence: Sequence
-    count: int
+from services.inference.speculation import Speculation
 
 
 class Scheduler:
@@ -74,10 +45,12 @@ class Scheduler:
         self.limits = limits
         self.pages = pages
         self.prefix = PrefixCache(pages, limits.page_size, is_enabled=limits.prefix_cache)
-        self.pace = Pace(limits.stretch)
+        self.pace = Pace(limits.stretch, limits.burst_seconds)
+        self.speculation = Speculation(is_enabled=limits.speculation)
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.preempted_count = 0
+        self._copies: list[tuple[int, int]] = []
 
     @property
     def request_count(self) -> int:
@@ -109,8 +82,24 @@ class Scheduler:
         """Take note of how long a step of `work` took, its draws included."""
         decoding = sum(item.count == 1 for item in work)
         prompt_tokens = sum(item.count for item in work) - decoding
-        if work:
+        guesses = sum(len(item.guesses) for item in work)
+        if work and not prompt_tokens:
+            self.speculation.costs.observe(decoding, guesses, seconds)
+        if work and not guesses:
             self.pace.observe(seconds, decoding, prompt_tokens)
+
+    def judge(self, sequence: Sequence, temperature: float, is_right: bool) -> None:
+        """Note whether the token drawn at `temperature` is the guess: then it is
+        in the KV cache already.
+        """
+        self.speculation.judge(sequence, temperature, is_right)
+        if is_right:
+            self.prefix.advance(sequence, 1)
+
+    def take_copies(self) -> list[tuple[int, int]]:
+        """Return (source, target) of pages to be copied, in order, before the step."""
+        copies, self._copies = self._copies, []
+        return copies
 
     def distrust(self, sequence: Sequence) -> None:
         """Hand on nothing of a sequence whose numbers went wrong."""
@@ -126,22 +115,61 @@ class Scheduler:
 
     def schedule(self, now: float) -> list[Work]:
         """Return the work of the next step; pages for it are allocated."""
-        step = _Step(self.limits)
+        step = StepBudget(self.limits.step_tokens, self.limits.prefill_chunk)
         self.running.sort(key=_order)
         for sequence in list(self.running):
             if sequence.remaining_count and not is_prefilling(sequence) and sequence.may_draw(now):
                 self._continue(sequence, step)
-        step.leave_for_prompts(self.pace.allowance(step.sequence_count, self.limits.step_tokens))
+        decoding = step.sequences
+        allowance = self.pace.allowance(len(decoding), self.limits.step_tokens)
+        burst = self._burst(step)
+        if burst and self._admit(self.waiting[0], step):
+            allowance = max(0, allowance - burst)
+        step.leave_for_prompts(allowance)
         self._take_prompts(step)
-        return step.work()
+        if allowance and step.sequences == decoding:
+            self._guess(decoding, step)
+        work = step.work()
+        if self.limits.looks_ahead:
+            self._reserve(work)
+        return work
 
-    def _take_prompts(self, step: _Step) -> None:
+    def _reserve(self, work: list[Work]) -> None:
+        """Give sequences a page for the token after the next; nobody gives way for it."""
+        for item in work:
+            self._grow_if_free(item.sequence, len(item.sequence.token_ids) + 1)
+
+    def _burst(self, step: StepBudget) -> int:
+        """Return how many tokens the first request that waits lacks, where it may
+        be computed at once beside those that decode; else 0.
+        """
+        first = next(iter(self.waiting), None)
+        if first is None or not step.sequences or not first.has_credit:
+            return 0
+        found = len(self.prefix.find(first)) * self.limits.page_size
+        missing = len(first.token_ids) - found
+        is_whole = missing <= min(self.limits.prefill_chunk, step.left)
+        if not is_whole or self._awaits_another(first):
+            return 0
+        return missing if self.pace.can_burst(len(step.sequences), missing) else 0
+
+    def _guess(self, decoding: list[Sequence], step: StepBudget) -> None:
+        """Let sequences compute guesses too; nobody gives way for a guess."""
+        for sequence, draft in self.speculation.drafts(decoding, step.left).items():
+            known = len(sequence.token_ids)
+            self._grow_if_free(sequence, known + len(draft.token_ids))
+            room = len(sequence.pages) * self.limits.page_size - known
+            if room > 0:
+                step.append(sequence, Draft(draft.token_ids[:room], draft.match))
+
+    def _take_prompts(self, step: StepBudget) -> None:
         """Prefill and admit in order: passing over a large request because it
         does not fit yet would starve it. Preempted sequences without credit are
         passed over: computing what nobody reads would only thrash. So are those
         whose beginning is underway; they lose nothing by it.
         """
-        prefilling = [one for one in self.running if is_prefilling(one)]
+        taken = step.sequences
+        prefilling = [one for one in self.running if is_prefilling(one) and one not in taken]
         admits = True
         for sequence in sorted([*prefilling, *self.waiting], key=_order):
             if sequence in prefilling:
@@ -149,7 +177,7 @@ class Scheduler:
             elif admits and sequence.has_credit and not self._awaits_another(sequence):
                 admits = self._admit(sequence, step)
 
-    def _continue(self, sequence: Sequence, step: _Step) -> None:
+    def _continue(self, sequence: Sequence, step: StepBudget) -> None:
         if sequence not in self.running:
             return  # preempted for a sequence before it, in this step
         count = step.share(sequence)
@@ -160,19 +188,21 @@ class Scheduler:
         before = [other for other in self.running if other.order < sequence.order]
         return self.prefix.is_underway(sequence, before)
 
-    def _admit(self, sequence: Sequence, step: _Step) -> bool:
+    def _admit(self, sequence: Sequence, step: StepBudget) -> bool:
         """Let a waiting sequence run; return False where it has no room yet."""
         if not step.share(sequence) or not self._make_room(sequence, step):
             return False
         self.prefix.attach(sequence)
         missing = self._pages_for(len(sequence.token_ids)) - len(sequence.pages)
         sequence.pages += self.pages.allocate(missing)
+        self._copies += self.prefix.fork(sequence, self.running)
+        self.prefix.count(sequence)
         self.waiting.remove(sequence)
         self.running.append(sequence)
         step.take(sequence, step.share(sequence))
         return True
 
-    def _make_room(self, sequence: Sequence, step: _Step) -> bool:
+    def _make_room(self, sequence: Sequence, step: StepBudget) -> bool:
         """Preempt sequences of lower classes where that admits this one."""
         below = [other for other in self.running if other.priority < sequence.priority]
         is_possible = self._fits_without(below, sequence)
@@ -197,7 +227,7 @@ class Scheduler:
         places = self.limits.max_running - len(self.running) + len(others)
         return places > 0 and self.pages.can_allocate(wanted - shared - released)
 
-    def _grow(self, sequence: Sequence, token_count: int, step: _Step) -> bool:
+    def _grow(self, sequence: Sequence, token_count: int, step: StepBudget) -> bool:
         missing = self._pages_for(token_count) - len(sequence.pages)
         while missing > 0 and not self.pages.can_allocate(missing):
             victim = self._victim(sequence)
@@ -208,13 +238,18 @@ class Scheduler:
             sequence.pages += self.pages.allocate(missing)
         return True
 
+    def _grow_if_free(self, sequence: Sequence, token_count: int) -> None:
+        missing = self._pages_for(token_count) - len(sequence.pages)
+        if missing > 0 and self.pages.can_allocate(missing):
+            sequence.pages += self.pages.allocate(missing)
+
     def _victim(self, claimant: Sequence) -> Sequence | None:
         holders = [other for other in self.running if other.pages and other is not claimant]
         stalled = [other for other in holders if not other.has_credit]
         behind = [other for other in holders if other.order > claimant.order]
         return max(stalled or behind, key=_order, default=None)
 
-    def _preempt(self, sequence: Sequence, step: _Step) -> None:
+    def _preempt(self, sequence: Sequence, step: StepBudget) -> None:
         step.drop(sequence)
         self.running.remove(sequence)
         self.pages.free(sequence.pages)
@@ -224,45 +259,6 @@ class Scheduler:
 
     def _pages_for(self, token_count: int) -> int:
         return -(-token_count // self.limits.page_size)
-
-
-class _Step:
-    """The token budget of one step and who has a share of it."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._left = limits.step_tokens
-        self._prefill_chunk = limits.prefill_chunk
-        self._counts: dict[Sequence, int] = {}
-
-    @property
-    def sequence_count(self) -> int:
-        return len(self._counts)
-
-    def leave_for_prompts(self, count: int) -> None:
-        self._left = min(self._left, count)
-
-    def share(self, sequence: Sequence) -> int:
-        return min(sequence.remaining_count, self._prefill_chunk, self._left)
-
-    def take(self, sequence: Sequence, count: int) -> None:
-        self._counts[sequence] = count
-        self._left -= count
-
-    def drop(self, sequence: Sequence) -> None:
-        self._left += self._counts.pop(sequence, 0)
-
-    def work(self) -> list[Work]:
-        return [Work(sequence, count) for sequence, count in self._counts.items()]
-
-
-def refuse_when_full(request_count: int, limits: Limits) -> None:
-    """Raise ResourceExhausted where one more request is one too many."""
-    if request_count >= limits.max_requests:
-        raise ResourceExhausted(
-            f"the engine runs {limits.max_running} and holds {limits.max_waiting} waiting"
-            " requests; try again later",
-            retry_after=RETRY_AFTER_SECONDS,
-        )
 
 
 def _order(sequence: Sequence) -> tuple[int, float, int]:

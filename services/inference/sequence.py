@@ -10,15 +10,25 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from typing import Any, Protocol
+from typing import Any
 
+from services.inference.acceptance import Acceptance
+from services.inference.account import Account
 from services.inference.attending import Attending
+from services.inference.drafting import Draft, Suffixes, Verified
 from services.inference.ending import finish_reason
-from services.inference.events import Ended, FinishReason, Outcome, Telemetry, Token, Usage
+from services.inference.events import (
+    Ended,
+    FinishReason,
+    Outcome,
+    Reader,
+    Telemetry,
+    Token,
+    Usage,
+)
 from services.inference.kernels import PAGE_SIZE
 from services.inference.parameters import Parameters
 from services.inference.prefix import PageKeys
-from services.inference.repetition import NGRAM_WINDOW, repetition
 from services.inference.request import Request
 from services.inference.sampler import Drawn, Row
 from services.inference.text import Detokenizer
@@ -27,15 +37,7 @@ from thermesh.errors import MeshError
 MAX_BUFFERED_TOKENS = 1024
 """Tokens that may wait for the reader of a stream before decoding pauses."""
 
-MAX_TRACED_TEMPERATURES = 8192
-
 _tickets = itertools.count()
-
-
-class Reader(Protocol):
-    """The other end of a sequence's stream; `taken` tokens have left the buffer."""
-
-    taken: int
 
 
 class Sequence:
@@ -59,7 +61,10 @@ class Sequence:
         self.cached_prompt_tokens: int | None = None  # until it is admitted
         self.attending = Attending()
         self.logits: Any = None  # [vocabulary] while a token can be drawn
-        self.arrived_at = now
+        self.account = Account(request, self.parameters, now)
+        self.suffixes = Suffixes()
+        self.acceptance = Acceptance()
+        self.match = 0  # tokens that matched where the last draft was found
         self._ticket = next(_tickets)
         self._token_limit = token_limit
         self._credit = request.initial_credit
@@ -68,17 +73,7 @@ class Sequence:
         self._prompt_set = frozenset(request.prompt_ids)
         self._output_counts: Counter[int] = Counter()
         self._detokenizer = Detokenizer(request.stop)
-        self._started_at: float | None = None
-        self._first_token_at: float | None = None
-        self._last_token_at: float | None = None
-        self._temperature = 0.0
-        self._temperatures: list[float] = []
-        self._temperature_sum = 0.0
-        self._entropy_sum = 0.0
-        self._log_probability_sum = 0.0
-        self._prefill_entropy = 0.0
-        self._reported_count = 0
-        self._reported_entropy_sum = 0.0
+        self._verified = Verified()
 
     @property
     def priority(self) -> int:
@@ -98,6 +93,22 @@ class Sequence:
     def output_count(self) -> int:
         """Tokens decoded so far."""
         return len(self.token_ids) - len(self.request.prompt_ids)
+
+    @property
+    def output_ids(self) -> list[int]:
+        """The tokens decoded so far."""
+        return self.token_ids[len(self.request.prompt_ids) :]
+
+    @property
+    def room(self) -> int:
+        """Most tokens that may still be decoded, as things stand."""
+        wanted = self.parameters.token_budget or self._token_limit
+        return max(0, min(wanted, self._token_limit) - self.output_count)
+
+    @property
+    def guess(self) -> int | None:
+        """The token that a draft foresees next, whose logits are here; None: none."""
+        return self._verified.guess
 
     @property
     def remaining_count(self) -> int:
@@ -141,20 +152,19 @@ class Sequence:
         """Go on without parking: the plan came, or will not."""
         self._awaits_plan = False
 
-    def begin(self, now: float) -> None:
-        """Note the first prefill step."""
-        if self._started_at is None:
-            self._started_at = now
-
     def advance(self, count: int) -> None:
         """Note that `count` more tokens are in the KV cache."""
         self.computed_count += count
 
-    def accept_logits(self, logits: Any, now: float) -> None:
-        """Keep the `logits` of the next token; the plan's grace begins with
-        the first ones.
+    def accept_logits(self, logits: Any, draft: Draft | None, now: float) -> None:
+        """Keep `logits` [1 + draft, vocabulary]: those of the next token, and of
+        the one after each token of the draft. The plan's grace begins with the
+        first ones.
         """
-        self.logits = logits
+        self.logits = logits[0]
+        if draft is not None:
+            self._verified, self.match = Verified(draft.token_ids, logits[1:]), draft.match
+            self.account.drafted_count += len(draft.token_ids)
         if self._awaits_plan and self._grace_ends_at is None:
             self._grace_ends_at = now + self.request.plan_grace_seconds
 
@@ -162,7 +172,7 @@ class Sequence:
         """Forget what the KV cache held; it will be computed again."""
         self.computed_count = 0
         self.pages = []
-        self.logits = None
+        self.logits, self._verified = None, Verified()
 
     def row(self) -> Row:
         """Return what the sampler needs; raise MeshError where the constraint gives no mask."""
@@ -192,10 +202,9 @@ class Sequence:
         comes with the last token.
         """
         index = self.output_count
-        self._account(drawn, now)
+        self._take(drawn, now)
         if self.request.constraint is not None:
             self.request.constraint.advance(drawn.token_id)
-        self.logits = None
         text = self._detokenizer.push(b"" if is_end else piece)
         reason = self._finish_reason(is_end)
         if reason in {FinishReason.STOP, FinishReason.LENGTH}:
@@ -220,81 +229,25 @@ class Sequence:
         count, limit = self.output_count, self._token_limit
         return finish_reason(self.request, self.parameters, count, limit, is_end)
 
-    def _account(self, drawn: Drawn, now: float) -> None:
-        if self._first_token_at is None:
-            self._first_token_at = now
-            self._prefill_entropy = drawn.entropy
+    def _take(self, drawn: Drawn, now: float) -> None:
         self._awaits_plan = False
-        self._last_token_at = now
         self.token_ids.append(drawn.token_id)
         self._output_counts[drawn.token_id] += 1
-        self._temperature = drawn.temperature
-        self._temperature_sum += drawn.temperature
-        self._entropy_sum += drawn.entropy
-        self._log_probability_sum += drawn.model_log_probability
-        if len(self._temperatures) < MAX_TRACED_TEMPERATURES:
-            self._temperatures.append(drawn.temperature)
+        self.logits = self._verified.after(drawn.token_id)
+        self.account.note(drawn, now, is_guessed=self.logits is not None)
 
     def telemetry(self, every_tokens: int) -> Telemetry | None:
         """Return a report if `every_tokens` were decoded since the last one."""
-        count = self.output_count
-        fresh = count - self._reported_count
-        if fresh < every_tokens:
-            return None
-        mean_entropy = (self._entropy_sum - self._reported_entropy_sum) / fresh
-        self._reported_count, self._reported_entropy_sum = count, self._entropy_sum
-        context, plan = self.request.context, self.parameters.plan
-        output = self.token_ids[len(self.request.prompt_ids) :]
-        return Telemetry(
-            request_id=context.request_id,
-            decision_id=plan.decision_id if plan else "",
-            scenario=plan.scenario if plan else "",
-            token_count=count,
-            token_budget=self.parameters.token_budget,
-            temperature=self._temperature,
-            mean_entropy=mean_entropy,
-            prefill_entropy=self._prefill_entropy,
-            repetition=repetition(output[-NGRAM_WINDOW:]),
-            revision=self.parameters.revision,
-            deadline_unix_ms=context.deadline_unix_ms,
-            is_pinned=self.parameters.is_program_pinned,
-            traceparent=context.traceparent,
-        )
+        return self.account.telemetry(self.output_ids, every_tokens)
 
     def ended(self, reason: FinishReason, error: MeshError | None = None) -> Ended:
         """Return the last event of the stream."""
-        count = max(1, self.output_count)
-        means = (self._temperature_sum / count, self._entropy_sum / count)
-        return Ended(reason, self.usage(), *means, error)
+        return self.account.ended(reason, self.usage(), error)
 
     def outcome(self, reason: FinishReason) -> Outcome:
         """Return the account of the request, now that it is over."""
-        count = max(1, self.output_count)
-        return Outcome(
-            context=self.request.context,
-            plan=self.parameters.plan,
-            finish_reason=reason,
-            usage=self.usage(),
-            mean_temperature=self._temperature_sum / count,
-            mean_entropy=self._entropy_sum / count,
-            prefill_entropy=self._prefill_entropy,
-            mean_log_probability=self._log_probability_sum / count,
-            repetition=repetition(self.token_ids[len(self.request.prompt_ids) :]),
-            temperatures=tuple(self._temperatures),
-            dropped_updates=self.parameters.dropped,
-        )
+        return self.account.outcome(reason, self.output_ids, self.usage())
 
     def usage(self) -> Usage:
         """Return tokens and times so far."""
-        return Usage(
-            prompt_tokens=len(self.request.prompt_ids),
-            cached_prompt_tokens=self.cached_prompt_tokens or 0,
-            completion_tokens=self.output_count,
-            queue_time_us=_microseconds(self.arrived_at, self._started_at),
-            prefill_time_us=_microseconds(self._started_at, self._first_token_at),
-            decode_time_us=_microseconds(self._first_token_at, self._last_token_at),
-        )
-
-
-def _microseconds(start: float | None, end: float | None) -> int:
-    return 0 if start is None or end is None else round((end - start) * 1e6)
+        return self.account.usage(self.output_count, self.cached_prompt_tokens or 0)

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import Observation
 
+from services.inference.acceptance import Acceptances
 from services.inference.config import Config
 from services.inference.decoder import Decoder
+from services.inference.drawing import DrawingNetwork
 from services.inference.engine import Engine
 from services.inference.grammar import Grammars
 from services.inference.kernels import PAGE_SIZE
+from services.inference.limits import Limits
 from services.inference.measure import Measurements
 from services.inference.outcomes import OutcomeSpool, reporter
 from services.inference.prompt import Prompts
-from services.inference.scheduler import Limits
 from services.inference.scoring import Scorer
 from services.inference.server import InferenceService, add_to
 from services.inference.steer import Steering
@@ -51,9 +53,10 @@ class Service:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        limits = _limits(config)
+        limits = _limits(config, looks_ahead=isinstance(model.network, DrawingNetwork))
+        kv_pages = config.kv_pages or model.network.fitting_pages(config.step_tokens)
         vocabulary_size = model.config.vocabulary_size
-        decoder = Decoder(model.network, model.tokenizer, limits, config.kv_pages, clock)
+        decoder = Decoder(model.network, model.tokenizer, limits, kv_pages, clock)
         self.engine = Engine(
             decoder,
             limits,
@@ -135,12 +138,22 @@ class Service:
         meter.create_observable_counter(
             semconv.TELEMETRY_LOST, [lambda _: [Observation(mailbox.dropped)]]
         )
+        acceptances = self.engine.decoder.scheduler.speculation.acceptances
+        meter.create_observable_counter(semconv.GUESSES, [lambda _: _guesses(acceptances)])
         meter.create_observable_counter(
             semconv.REVISIONS_LOST, [lambda _: [Observation(self.engine.revisions_lost)]]
         )
 
 
-def _limits(config: Config) -> Limits:
+def _guesses(acceptances: Acceptances) -> list[Observation]:
+    return [
+        Observation(count, {semconv.REASON: reason, semconv.TEMPERATURE: temperature})
+        for reason, counts in (("right", acceptances.right), ("wrong", acceptances.wrong))
+        for temperature, count in list(counts.items())
+    ]
+
+
+def _limits(config: Config, *, looks_ahead: bool) -> Limits:
     return Limits(
         max_running=config.max_running,
         max_waiting=config.max_waiting,
@@ -148,5 +161,10 @@ def _limits(config: Config) -> Limits:
         prefill_chunk=config.prefill_chunk,
         page_size=PAGE_SIZE,
         stretch=config.step_stretch,
+        burst_seconds=config.step_burst_ms / 1e3,
+        prefix_share=config.prefix_share,
         prefix_cache=config.prefix_cache,
+        # A network that looks ahead already computes the next token unasked.
+        speculation=config.speculation and not looks_ahead,
+        looks_ahead=looks_ahead,
     )

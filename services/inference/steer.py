@@ -14,9 +14,8 @@ from typing import Any
 
 from services.inference import wire
 from services.inference.backoff import Backoff
-from services.inference.decoder import StepResult
 from services.inference.engine import Engine
-from services.inference.events import Telemetry
+from services.inference.events import StepResult, Telemetry
 from services.inference.request import Source
 from thermesh.errors import FailedPrecondition, InvalidArgument, MeshError, Unavailable
 from thermesh.rpc import translated
@@ -199,4 +198,6 @@ def _message(value: Telemetry) -> controller_pb2.SequenceTelemetry:
         deadline_unix_ms=value.deadline_unix_ms,
         pinned=value.is_pinned,
         traceparent=value.traceparent,
+        drafted_tokens=value.drafted_tokens,
+        accepted_tokens=value.accepted_tokens,
     )

@@ -77,6 +77,34 @@ def deviation(actual, expected):
     return ((actual - expected).square().mean() / expected.square().mean()).sqrt().item()
 
 
+def test_logits_after_several_tokens_are_those_of_one_after_another(network):
+    """A span's last rows give what steps of one token give, also where a wrong draft
+    was written to the cache before; other spans keep their one row."""
+    texts = [[7, 3, 11, 5, 2, 19], [4, 4, 8]]
+    tables = [(1, 0), (2,)]
+    cache, fresh = network.new_cache(3), network.new_cache(3)
+    run(network, cache, [(texts[0][:2], 0, tables[0])])
+    run(network, cache, [([9, 9, 9, 9], 2, tables[0])])
+    spans = (Span(0, 4, 6, tables[0], 3), Span(4, 3, 3, tables[1]))
+    token_ids, positions = [*texts[0][2:], *texts[1]], [2, 3, 4, 5, 0, 1, 2]
+    batch = StepBatch(torch.tensor(token_ids), torch.tensor(positions), spans)
+    logits = network.step(batch, cache)
+
+    run(network, fresh, [(texts[0][:3], 0, tables[0])])
+    expected = [run(network, fresh, [(texts[0][i : i + 1], i, tables[0])]) for i in (3, 4, 5)]
+    expected.append(run(network, fresh, [(texts[1], 0, tables[1])]))
+    assert deviation(logits, torch.cat(expected)) < 1e-5
+
+
+def test_a_copied_page_is_as_good_as_a_computed_one(network):
+    """A sequence goes on from a copy as the one goes on that computed it."""
+    cache = network.new_cache(2)
+    run(network, cache, [([7, 3, 11, 5], 0, (0,))])
+    cache.copy_page(0, 1)
+    expected = run(network, cache, [([2], 4, (0,))])
+    assert torch.equal(run(network, cache, [([2], 4, (1,))]), expected)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(("precision", "tolerance"), [("full", 3e-3), ("mixed", 5e-2)])
 def test_logits_are_those_of_the_dequantised_weights(make, variant, precision, tolerance):
@@ -198,6 +226,8 @@ BAD = {
     "a page of 33 bits": lambda b: {"spans": (Span(0, 3, 3, (1 << 33,)),)},
     "a context of 33 bits": lambda b: {"spans": (Span(0, 3, 1 << 33, (0,)),)},
     "the longest context": lambda b: {"spans": (Span(0, 3, (1 << 31) - 1, (0,)),)},
+    "more logits than tokens": lambda b: {"spans": (Span(0, 3, 3, (0,), 4),)},
+    "no logits": lambda b: {"spans": (Span(0, 3, 3, (0,), 0),)},
     "a count that overflows": lambda b: {"spans": (Span(0, (1 << 31) - 1, 3, (0,)),)},
 }
 

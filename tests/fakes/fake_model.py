@@ -29,12 +29,17 @@ class FakeCache:
     def __init__(self, pages: int) -> None:
         self.token_ids = torch.full((pages, PAGE_SIZE), -1)
 
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy the content of a page."""
+        self.token_ids[target] = self.token_ids[source]
+
 
 class FakeNetwork:
     """Logits drawn from a generator seeded by the context.
 
     `gate` pauses steps while it is cleared; a context that ends in
     `failing_id` makes the step fail; one that ends in `broken_id` gives NaN.
+    With `repeats` what followed the last token before is likely to follow again.
     """
 
     def __init__(self, end_logit: float = -20.0) -> None:
@@ -42,7 +47,9 @@ class FakeNetwork:
         self.gate.set()
         self.failing_id: int | None = None
         self.broken_id: int | None = None
+        self.repeats = False
         self.steps = 0
+        self.rows = 0
         self._end_logit = end_logit
 
     kernels_name = "fake"
@@ -51,14 +58,19 @@ class FakeNetwork:
     def use_threads(self, count: int) -> None:
         """Nothing to share among cores."""
 
+    def fitting_pages(self, step_tokens: int) -> int:  # as networks on a CPU
+        """Return how many pages there is room for."""
+        return 1024
+
     def new_cache(self, pages: int) -> FakeCache:
         """Return an empty cache."""
         return FakeCache(pages)
 
     def step(self, batch: StepBatch, cache: FakeCache) -> torch.Tensor:
-        """Write the new tokens, then return [spans, vocabulary] logits."""
+        """Write the new tokens, then return logits after the last `logits` of each span."""
         self.gate.wait()
         self.steps += 1
+        self.rows += len(batch.token_ids)
         _refuse_shared_writes(batch)
         rows = []
         for span in batch.spans:
@@ -66,8 +78,10 @@ class FakeNetwork:
             pages = torch.tensor(span.page_table)[batch.positions[new] // PAGE_SIZE]
             written = batch.token_ids[new] + _chosen(span, batch.positions[new])
             cache.token_ids[pages, batch.positions[new] % PAGE_SIZE] = written
-            context = cache.token_ids[list(span.page_table)].flatten()[: span.context_length]
-            rows.append(self._logits(context.tolist()))
+            content = cache.token_ids[list(span.page_table)].flatten().tolist()
+            for row in span.output_rows:
+                end = span.context_length - span.count + row - span.start + 1
+                rows.append(self._logits(content[:end]))
         return torch.stack(rows)
 
     def score(self, token_ids: torch.Tensor) -> torch.Tensor:
@@ -85,6 +99,9 @@ class FakeNetwork:
         for token_id in context:
             seed = (seed * 1_000_003 + token_id + 1) % _MODULUS
         logits = 3 * torch.randn(VOCABULARY_SIZE, generator=torch.Generator().manual_seed(seed))
+        earlier = [end for end in range(1, len(context)) if context[end - 1] == context[-1]]
+        if self.repeats and earlier:
+            logits[context[earlier[-1]]] += 9.0
         logits[list(_ROLE_IDS.values())] = -20.0
         logits[END_ID] = self._end_logit
         return logits

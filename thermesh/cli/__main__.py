@@ -13,8 +13,8 @@ from thermesh.settings import BadSetting
 
 COMMANDS: dict[str, ModuleType] = {
     "up": up,
-    "chat": chat,
     "bench": bench,
+    "chat": chat,
     "doctor": doctor,
     "keys": keys,
     "models": models,

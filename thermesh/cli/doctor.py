@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import importlib
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     findings = [Finding("setting", one["variable"], one["problem"]) for one in wrong]
     # With a bad setting the rest is still worth a look, by the defaults.
     config = UpConfig() if wrong else from_env(UpConfig)
-    checks = (versions, machine, kernels, redis, packaged_models, listening)
+    checks = (versions, machine, kernels, device, redis, packaged_models, listening)
     findings += [finding for check in checks for finding in check(config)]
     for finding in findings:
         mark = console.styled("FAIL", "bad") if finding.problem else console.styled("ok  ", "good")
@@ -102,6 +103,23 @@ def kernels(config: UpConfig) -> Iterator[Finding]:
     words = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     flags = " ".join(flag for flag in CPU_FLAGS if flag in words) or "unknown extensions"
     yield Finding("kernels", f"not running; processor {platform.machine()}: {flags}")
+
+
+def device(_config: UpConfig) -> Iterator[Finding]:
+    """Ask the inference room, in a process of its own, what GPU it could use."""
+    command = [sys.executable, "-P", "-m", "services.inference.kernels.triton"]
+    environ = mesh.with_source_tree(os.environ)
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    if answer.returncode != 0:
+        yield Finding("gpu", "unknown: the inference room is not installed here")
+        return
+    found = json.loads(answer.stdout.strip().splitlines()[-1])
+    if not found["available"]:
+        yield Finding("gpu", f"none: {found['reason']}; the CPU serves")
+        return
+    memory, count = found["memory_bytes"] / 2**30, found["count"]
+    products = "FP8, INT4 and INT8" if found["has_fp8"] else "INT4 and INT8"
+    yield Finding("gpu", f"{count} x {found['name']}, {memory:.0f} GiB, weights in {products}")
 
 
 def redis(config: UpConfig) -> Iterator[Finding]:

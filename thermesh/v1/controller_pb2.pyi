@@ -92,7 +92,7 @@ class SteerHello(_message.Message):
     def __init__(self, replica_id: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
 
 class SequenceTelemetry(_message.Message):
-    __slots__ = ("request_id", "decision_id", "scenario", "token_count", "token_budget", "temperature", "mean_entropy", "prefill_entropy", "repetition", "revision", "deadline_unix_ms", "pinned", "traceparent")
+    __slots__ = ("request_id", "decision_id", "scenario", "token_count", "token_budget", "temperature", "mean_entropy", "prefill_entropy", "repetition", "revision", "deadline_unix_ms", "pinned", "traceparent", "drafted_tokens", "accepted_tokens")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     SCENARIO_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,8 @@ class SequenceTelemetry(_message.Message):
     DEADLINE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    DRAFTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     decision_id: str
     scenario: str
@@ -119,7 +121,9 @@ class SequenceTelemetry(_message.Message):
     deadline_unix_ms: int
     pinned: bool
     traceparent: str
-    def __init__(self, request_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., scenario: _Optional[str] = ..., token_count: _Optional[int] = ..., token_budget: _Optional[int] = ..., temperature: _Optional[float] = ..., mean_entropy: _Optional[float] = ..., prefill_entropy: _Optional[float] = ..., repetition: _Optional[float] = ..., revision: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., pinned: bool = ..., traceparent: _Optional[str] = ...) -> None: ...
+    drafted_tokens: int
+    accepted_tokens: int
+    def __init__(self, request_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., scenario: _Optional[str] = ..., token_count: _Optional[int] = ..., token_budget: _Optional[int] = ..., temperature: _Optional[float] = ..., mean_entropy: _Optional[float] = ..., prefill_entropy: _Optional[float] = ..., repetition: _Optional[float] = ..., revision: _Optional[int] = ..., deadline_unix_ms: _Optional[int] = ..., pinned: bool = ..., traceparent: _Optional[str] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ...) -> None: ...
 
 class SequenceEnded(_message.Message):
     __slots__ = ("request_id",)
@@ -170,7 +174,7 @@ class SteerResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[SteerWelcome, _Mapping]] = ..., revision: _Optional[_Union[SequenceRevision, _Mapping]] = ...) -> None: ...
 
 class ReportOutcomeRequest(_message.Message):
-    __slots__ = ("context", "decision_id", "finish_reason", "usage", "mean_temperature", "mean_entropy", "prefill_entropy", "mean_log_probability", "repetition", "temperatures")
+    __slots__ = ("context", "decision_id", "finish_reason", "usage", "mean_temperature", "mean_entropy", "prefill_entropy", "mean_log_probability", "repetition", "temperatures", "drafted_tokens", "accepted_tokens")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +185,8 @@ class ReportOutcomeRequest(_message.Message):
     MEAN_LOG_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     REPETITION_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURES_FIELD_NUMBER: _ClassVar[int]
+    DRAFTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     context: _common_pb2.RequestContext
     decision_id: str
     finish_reason: _common_pb2.FinishReason
@@ -191,7 +197,9 @@ class ReportOutcomeRequest(_message.Message):
     mean_log_probability: float
     repetition: float
     temperatures: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., decision_id: _Optional[str] = ..., finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_common_pb2.Usage, _Mapping]] = ..., mean_temperature: _Optional[float] = ..., mean_entropy: _Optional[float] = ..., prefill_entropy: _Optional[float] = ..., mean_log_probability: _Optional[float] = ..., repetition: _Optional[float] = ..., temperatures: _Optional[_Iterable[float]] = ...) -> None: ...
+    drafted_tokens: int
+    accepted_tokens: int
+    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., decision_id: _Optional[str] = ..., finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., usage: _Optional[_Union[_common_pb2.Usage, _Mapping]] = ..., mean_temperature: _Optional[float] = ..., mean_entropy: _Optional[float] = ..., prefill_entropy: _Optional[float] = ..., mean_log_probability: _Optional[float] = ..., repetition: _Optional[float] = ..., temperatures: _Optional[_Iterable[float]] = ..., drafted_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ...) -> None: ...
 
 class ReportOutcomeResponse(_message.Message):
     __slots__ = ("duplicate",)

@@ -19,10 +19,10 @@ from services.inference.cores import physical_cores
 from services.inference.decoder import Decoder
 from services.inference.events import Token
 from services.inference.kernels import PAGE_SIZE
+from services.inference.limits import Limits
 from services.inference.models import load
 from services.inference.request import Context, Request
 from services.inference.sampling import Fixed, Sampling
-from services.inference.scheduler import Limits
 from services.inference.sequence import Sequence
 from thermesh.clock import SystemClock
 from thermesh.settings import from_env

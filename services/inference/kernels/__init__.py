@@ -18,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+import importlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,11 +32,14 @@ from services.inference.kernels.cpu.native import NotAvailable, status
 from services.inference.kernels.cpu.network import CpuNetwork
 from services.inference.kernels.cpu.packing import Blocks, Tensors, Unsuitable
 from services.inference.kernels.sparsity import FINAL_TOKENS, LIGHT, Sparsity
+from services.inference.kernels.triton import status as device_status
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.settings import from_env
 
 if TYPE_CHECKING:
+    from services.inference.kernels.triton.network import GpuNetwork
     from services.inference.models.config import ModelConfig
+    from services.inference.models.weights import Weights
 
 __all__ = [
     "FINAL_TOKENS",
@@ -48,6 +52,9 @@ __all__ = [
     "Span",
     "Sparsity",
     "StepBatch",
+    "device_status",
+    "follow",
+    "on_device",
     "select",
     "whole_network",
 ]
@@ -71,8 +78,16 @@ class Span:
     """Tokens of the sequence in the cache after this step, the new ones included."""
     page_table: tuple[int, ...]
     """Pages of the sequence in order, enough for `context_length`; more are ignored."""
+    logits: int = 1
+    """How many of the last new tokens logits are wanted after, from 1 to `count`."""
     sparsity: Sparsity | None = None
     """How its queries choose what they read; None: they read everything."""
+
+    @property
+    def output_rows(self) -> range:
+        """Rows of the step that logits are wanted after."""
+        end = self.start + self.count
+        return range(end - self.logits, end)
 
 
 @dataclass(frozen=True)
@@ -106,6 +121,12 @@ class PagedCache:
         self.key_scales = _zeros(shape[:-1], np.float16) if kind == "int8" else None
         self.value_scales = _zeros(shape[:-1], np.float16) if kind == "int8" else None
         self.pages = pages
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy all layers of a page."""
+        for numbers in (self.keys, self.values, self.key_scales, self.value_scales):
+            if numbers is not None:
+                numbers[:, target] = numbers[:, source]
 
     @property
     def bytes_per_token(self) -> int:
@@ -200,14 +221,15 @@ def select(name: str = "reference") -> Kernels:
 def whole_network(
     config: ModelConfig, tensors: Tensors, wanted: KernelsConfig | None = None
 ) -> CpuNetwork | None:
-    """Return a network that runs a step in one call; None where none fits or pays.
+    """Return a network that runs a step in one call; None where none fits or pays,
+    or the network is to run on a GPU.
 
     `wanted` is the environment's by default. Raises FailedPrecondition where it
     asks for the C++ kernels and they are not built or do not fit the model.
     """
     wanted = wanted or from_env(KernelsConfig)
     is_open = wanted.kernels == "auto" and not wanted.tier
-    if wanted.kernels == "reference" or (is_open and _is_slow()):
+    if wanted.kernels == "reference" or wanted.device == "cuda" or (is_open and _is_slow()):
         return None
     try:
         return CpuNetwork(config, tensors, wanted.tier, wanted.precision, wanted.kv_cache)
@@ -221,3 +243,45 @@ def whole_network(
 def _is_slow() -> bool:
     """Whether the C++ kernels have no vectors for this processor: torch has."""
     return status().tiers == ("generic",)
+
+
+def on_device(
+    config: ModelConfig, source: Tensors | Weights, wanted: KernelsConfig | None = None
+) -> GpuNetwork | None:
+    """Return the network on a GPU; None where there is none, or it does not fit.
+
+    `source` is a file's tensors, packed as they are, or float32 weights, rounded to
+    bfloat16. `wanted` is the environment's by default. Raises FailedPrecondition
+    where it insists on a GPU and there is none, or float32 weights do not fit one
+    either.
+    """
+    wanted = wanted or from_env(KernelsConfig)
+    found, insists = device_status(), wanted.device == "cuda"
+    # The interpreter is for tests: it serves only where somebody insists.
+    is_open = wanted.device == "auto" and wanted.kernels == "auto" and not wanted.tier
+    if not insists and not (is_open and found.device == "cuda"):
+        return None
+    if not found.available:
+        raise FailedPrecondition(f"THERMESH_DEVICE=cuda: {found.reason}")
+    # Only here, as it imports Triton.
+    build = importlib.import_module("services.inference.kernels.triton.build")
+    try:
+        network: GpuNetwork = build.network(config, source, wanted)
+    except Unsuitable as error:
+        if insists and not hasattr(source, "kinds"):
+            raise FailedPrecondition(f"THERMESH_DEVICE=cuda: {error}") from error
+        log.info("the packed weights do not fit the GPU's kernels: %s", error)
+        return None
+    return network
+
+
+def follow(network: object) -> bool:
+    """Repeat the steps of the process that serves, until it ends.
+
+    Returns False at once where this process is the one that serves. Blocks.
+    """
+    share = getattr(network, "share", None)
+    if share is None or share.rank == 0:
+        return False
+    importlib.import_module("services.inference.kernels.triton.parallel").follow(network)
+    return True

@@ -6,12 +6,13 @@ Key names are those of the GGUF specification.
 from __future__ import annotations
 
 import pathlib
+from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
 import torch
 
-from services.inference.kernels import CpuNetwork, whole_network
+from services.inference.kernels import CpuNetwork, on_device, whole_network
 from services.inference.models.config import ModelConfig, RopeScaling
 from services.inference.models.gguf_file import GgufFile
 from services.inference.models.gguf_tensors import FREQUENCY_FACTORS, GgufTensors
@@ -20,6 +21,9 @@ from services.inference.models.loaded import LoadedModel
 from services.inference.models.network import Network
 from services.inference.models.refusal import malformed, unsupported
 from services.inference.models.weights import Weights, expected_shapes, parameter_count
+
+if TYPE_CHECKING:
+    from services.inference.kernels.triton.network import GpuNetwork
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
@@ -132,9 +136,9 @@ def _check_shapes(file: GgufFile, config: ModelConfig) -> None:
         raise unsupported(file.path, f"tensor {unknown[0]} is not part of a network known here")
 
 
-def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork:
+def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork | GpuNetwork:
     tensors = GgufTensors(file, config)
-    whole = whole_network(config, tensors)
+    whole = on_device(config, tensors) or whole_network(config, tensors)
     if whole is not None:
         return whole
     weights = Weights.allocate(config)
@@ -143,7 +147,7 @@ def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork:
             target = view[first : first + len(rows)] if view.dim() > 1 else view
             target.copy_(torch.from_numpy(np.require(rows, requirements="W")))
     weights.inverse_frequencies.copy_(torch.from_numpy(tensors.inverse_frequencies()))
-    return Network(config, weights)
+    return on_device(config, weights) or Network(config, weights)
 
 
 def _weight_format(file: GgufFile) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from services.inference.kernels import CpuNetwork
 from services.inference.models.config import ModelConfig
 from services.inference.models.network import Network
 from services.inference.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from services.inference.kernels.triton.network import GpuNetwork
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class LoadedModel:
 
     name: str
     config: ModelConfig
-    network: Network | CpuNetwork
+    network: Network | CpuNetwork | GpuNetwork
     tokenizer: Tokenizer
     weight_format: str
     """As stored, e.g. `Q4_1` or `BF16`."""

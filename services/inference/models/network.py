@@ -66,6 +66,10 @@ class Network:
         """Compute with `count` cores when called from this thread."""
         torch.set_num_threads(count)
 
+    def fitting_pages(self, step_tokens: int) -> int:  # noqa: ARG002  # a GPU's concern
+        """Return how many pages a cache should have: memory is taken as they are used."""
+        return 1024
+
     def new_cache(self, pages: int) -> PagedCache:
         """Return an empty cache of `pages` pages; memory is taken as pages are written."""
         config = self.config
@@ -75,11 +79,11 @@ class Network:
     def step(self, batch: StepBatch, cache: PagedCache) -> torch.Tensor:
         """Run the new tokens of several sequences and extend the cache by them.
 
-        Returns [sequences, vocabulary] float32: the logits after the last new
-        token of each span, in the order of the spans.
+        Returns [rows, vocabulary] float32: the logits after the last `logits`
+        new tokens of each span, in the order of the spans.
         """
-        last_rows = torch.tensor([span.start + span.count - 1 for span in batch.spans])
-        return self._logits(self._hidden(batch, cache).index_select(0, last_rows))
+        rows = torch.tensor([row for span in batch.spans for row in span.output_rows])
+        return self._logits(self._hidden(batch, cache).index_select(0, rows))
 
     @torch.inference_mode()
     def score(self, token_ids: torch.Tensor) -> torch.Tensor:

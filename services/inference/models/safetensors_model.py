@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from services.inference.kernels import on_device
 from services.inference.models.config import ModelConfig, RopeScaling
 from services.inference.models.folder import JsonFile
 from services.inference.models.folder_tokenizer import read_tokenizer
@@ -59,7 +60,7 @@ def load(folder: pathlib.Path, name: str) -> LoadedModel:
     return LoadedModel(
         name=name,
         config=config,
-        network=Network(config, weights),
+        network=on_device(config, weights) or Network(config, weights),
         tokenizer=tokenizer,
         weight_format=shards.weight_format,
         parameter_count=parameter_count(config),

@@ -6,6 +6,8 @@ import pytest
 
 from thermesh.cli import doctor, models, up
 from thermesh.cli.__main__ import main
+from thermesh.cli.config import UpConfig
+from thermesh.cli.doctor import device
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +20,26 @@ def surroundings(monkeypatch, tmp_path):
     monkeypatch.setenv("THERMESH_STATE_DIR", str(tmp_path))
     monkeypatch.setattr(models.models, "locate", lambda name: tmp_path / name)
     monkeypatch.setattr(models.models, "faults", lambda name: [])
+    # A process that imports torch, asked below and not by every test.
+    monkeypatch.setattr(doctor, "device", lambda _config: iter(()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"TRITON_INTERPRET": "1"}, "1 x Triton's interpreter"),
+        ({"TRITON_INTERPRET": "0", "CUDA_VISIBLE_DEVICES": ""}, "the CPU serves"),
+    ],
+)
+def test_what_a_gpu_could_do_is_told(monkeypatch, found, expected):
+    """The inference room says what it finds, and why it finds nothing."""
+    for variable, value in found.items():
+        monkeypatch.setenv(variable, value)
+    (finding,) = device(UpConfig())
+    assert finding.subject == "gpu"
+    assert expected in finding.found or "triton is not installed" in finding.found
+    assert not finding.problem
 
 
 def test_a_healthy_machine(monkeypatch, capsys):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
+
 import pytest
 
-from services.controller import gaussian
+from services.controller import bandit, gaussian
 from services.controller.bandit import Action
 from services.controller.config import PolicyConfig
 from services.controller.newborn import newborn
+from services.controller.warmstart import convert, warm_started
 from thermesh.settings import BadSetting
 
 
@@ -28,7 +32,8 @@ def test_every_combination_of_the_settings_is_an_action():
 
 def test_a_gaussian_has_no_grid():
     """Its prior is the packaged one."""
-    assert newborn(PolicyConfig()) == gaussian.prior()
+    config = PolicyConfig(policy_kind="squashed_gaussian")
+    assert newborn(config) == gaussian.prior()
 
 
 @pytest.mark.parametrize(
@@ -47,3 +52,14 @@ def test_a_setting_that_cannot_be_read_stops_the_process(change, variable):
     """With a message that names it."""
     with pytest.raises(BadSetting, match=variable):
         newborn(PolicyConfig(**change))
+
+
+def test_a_bandits_parameters_become_a_warm_gaussian_by_command():
+    """What `thermesh policy show` prints goes in, parameters of a Gaussian come out."""
+    learned = bandit.prior()
+    for _ in range(20):
+        learned = bandit.updated(learned, bandit.context_of("code"), Action(0.6), 1.0)
+    source = io.StringIO("version  live\n" + json.dumps(learned.to_lists()) + "\n")
+    target = io.StringIO()
+    convert(source, target)
+    assert gaussian.Parameters.from_lists(json.loads(target.getvalue())) == warm_started(learned)

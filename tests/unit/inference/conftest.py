@@ -12,9 +12,9 @@ from fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
 
 from services.inference.decoder import Decoder
 from services.inference.events import Ended, Token
+from services.inference.limits import Limits
 from services.inference.request import Context, Priority, Request
 from services.inference.sampling import Fixed, Sampling
-from services.inference.scheduler import Limits
 from services.inference.sequence import Sequence
 from thermesh.testing import FakeClock
 
@@ -37,9 +37,12 @@ def make_request(prompt: str = "hello", **changes: Any) -> Request:
 class Bench:
     """A decoder on the fake model whose results are kept by reader."""
 
-    def __init__(self, clock: FakeClock, pages: int = 64, **limits: int) -> None:
+    def __init__(
+        self, clock: FakeClock, pages: int = 64, *, repeats: bool = False, **limits: int
+    ) -> None:
         self.clock = clock
         self.network = FakeNetwork()
+        self.network.repeats = repeats
         self.decoder = Decoder(self.network, FakeTokenizer(), Limits(**limits), pages, clock)
         self.outcomes: list[Any] = []
         self.telemetry: list[Any] = []

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from services.inference.decoder import Decoder
 from services.inference.engine import Engine
 from services.inference.events import Applied, Ended, FinishReason, Token
+from services.inference.limits import Limits
 from services.inference.request import Plan, Priority, Source, Update
 from services.inference.sampling import Fixed, Sampling
-from services.inference.scheduler import Limits
 from services.inference.stream import MAX_PENDING_COMMANDS, Stream
 from services.inference.warmup import warm_up
 from thermesh.clock import SystemClock
@@ -103,9 +103,9 @@ def test_equal_prompts_give_what_each_gives_alone(make_bench: MakeBench) -> None
     bench.run()
     assert [bench.ids(reader) for reader in readers] == expected
     cached = [bench.end(reader).usage.cached_prompt_tokens for reader in readers]
-    assert cached == [0, 48, 48]
+    assert cached == [0, 57, 57]
     load = bench.decoder.load()
-    assert (load.kv_pages_used, load.prefix_tokens_hit) == (0, 96)
+    assert (load.kv_pages_used, load.prefix_tokens_hit) == (0, 114)
     assert load.kv_pages_cached > 0
 
 

@@ -11,8 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.inference.decoder import StepResult
-from services.inference.events import Applied, FinishReason, Load, Outcome, Usage
+from services.inference.events import Applied, FinishReason, Load, Outcome, StepResult, Usage
 from services.inference.measure import Measurements
 from services.inference.request import Context, Plan, Source
 from services.inference.sampling import DEFAULT

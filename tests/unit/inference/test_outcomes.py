@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 
 from services.inference.backoff import Backoff
-from services.inference.decoder import StepResult
-from services.inference.events import FinishReason, Outcome, Telemetry, Usage
+from services.inference.events import FinishReason, Outcome, StepResult, Telemetry, Usage
 from services.inference.outcomes import OutcomeSpool
 from services.inference.request import Context
 from services.inference.steer import MAX_PENDING, Mailbox

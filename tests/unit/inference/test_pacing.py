@@ -61,6 +61,42 @@ def test_the_step_of_many_is_not_that_of_one() -> None:
     assert pace.allowance(8, most=512) == 60
 
 
+def test_a_short_prompt_may_join_as_a_whole() -> None:
+    """Within the longest step allowed, and again only when what it took beyond the
+    stretch was paid back by steps without prompts."""
+    pace = Pace(stretch=2.0, burst_seconds=0.12)
+    for _ in range(5):
+        pace.observe(0.020, 1, 0)
+        pace.observe(0.020 + 64 * 0.0005, 1, 64)
+        pace.observe(0.020, 1, 0)
+    assert pace.can_burst(1, 128)
+    assert not pace.can_burst(1, 256)
+    pace.observe(0.020 + 128 * 0.0005, 1, 128)
+    waited = 0
+    while not pace.can_burst(1, 128):
+        pace.observe(0.020, 1, 0)
+        waited += 1
+    assert waited == 3
+
+
+def test_steps_without_prompts_come_again() -> None:
+    """Beside a long prompt the decode step is measured anew now and then."""
+    pace = taught(30, 0.5)
+    steps = 5
+    while pace.allowance(1, most=512):
+        pace.observe(60, 1, 60)
+        steps += 1
+    assert steps == 16
+    pace.observe(30, 1, 0)
+    assert pace.allowance(1, most=512) == 60
+
+
+def test_without_knowledge_or_leave_nothing_joins_as_a_whole() -> None:
+    """Before costs are known, and with bursts switched off, prompts come in pieces."""
+    assert not Pace(2.0, burst_seconds=1.0).can_burst(1, 16)
+    assert not taught(0.020, 0.0005).can_burst(1, 1)
+
+
 @given(
     decode_ms=st.floats(1, 100),
     prompt_ms=st.floats(0.01, 10),

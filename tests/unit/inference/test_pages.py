@@ -126,3 +126,15 @@ def test_misuse_is_noticed() -> None:
         allocator.free(pages)
     with pytest.raises(AssertionError):
         allocator.keep(0, b"k")
+
+
+def test_pages_that_nobody_uses_are_bounded() -> None:
+    """Beyond the bound the one idle for longest is given up and handed out next."""
+    pages = PageAllocator(10, most_idle=2)
+    taken = pages.allocate(3)
+    for index, page in enumerate(taken):
+        pages.keep(page, bytes([index]))
+    pages.free(taken)
+    assert (pages.cached_count, pages.free_count, pages.evicted_count) == (2, 10, 1)
+    assert pages.find([b"\0", b"\1", b"\2"]) == taken[:2]
+    assert pages.allocate(1) == taken[2:]

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.inference.limits import Limits
 from services.inference.pacing import Pace
 from services.inference.pages import PageAllocator
 from services.inference.request import Context, Priority, Request
 from services.inference.sampling import Fixed, Sampling
-from services.inference.scheduler import Limits, Scheduler
+from services.inference.scheduler import Scheduler
 from services.inference.sequence import Sequence
 from thermesh.errors import ResourceExhausted
 
@@ -313,6 +314,51 @@ def test_prompts_slow_running_streams_down_by_little() -> None:
     chosen.discard(talking)
     chosen.discard(pair[0])
     assert advance(chosen) == {pair[1]: 16}
+
+
+def hurried() -> Scheduler:
+    """A scheduler that knows its costs: 10 ms a decode step, 1 ms a prompt token."""
+    chosen = Scheduler(Limits(stretch=2.0, burst_seconds=0.12), PageAllocator(100))
+    chosen.pace.observe(0.010, decoding=1, prompt_tokens=0)
+    chosen.pace.observe(0.020, decoding=1, prompt_tokens=10)
+    return chosen
+
+
+def test_a_short_prompt_joins_as_a_whole_and_goes_before_a_long_one() -> None:
+    """The long one is paced, before and after; the step of the short one is its own."""
+    chosen = hurried()
+    talking, long = sequence(4), sequence(300, arrived=1)
+    chosen.submit(talking)
+    advance(chosen)
+    chosen.submit(long)
+    assert advance(chosen)[long] == 10
+    short = sequence(100, arrived=2)
+    chosen.submit(short)
+    assert advance(chosen) == {talking: 1, short: 100}
+    chosen.pace.observe(0.110, decoding=1, prompt_tokens=100)
+    chosen.submit(sequence(100, arrived=3))
+    assert advance(chosen) == {talking: 1, short: 1, long: 10}
+
+
+def test_the_end_of_a_prompt_that_another_has_is_copied() -> None:
+    """A second answer computes one token, on a page of its own; a prompt of another
+    tenant or one that differs copies nothing."""
+    chosen = scheduler()
+    prompt = range(27)
+    chosen.submit(first := sequence(prompt=prompt))
+    advance(chosen)
+    for one in (
+        second := sequence(prompt=prompt, arrived=1),
+        other := sequence(prompt=[*range(20), 99, 98], arrived=2),
+        foreign := sequence(prompt=prompt, arrived=3, tenant="b"),
+    ):
+        chosen.submit(one)
+    step = advance(chosen)
+    assert (step[second], step[other], step[foreign]) == (1, 2, 27)
+    copies = [(first.pages[1], one.pages[1]) for one in (second, other)]
+    assert chosen.take_copies() == copies
+    assert (second.cached_prompt_tokens, other.cached_prompt_tokens) == (26, 20)
+    assert chosen.take_copies() == []
 
 
 @given(

@@ -135,7 +135,7 @@ def test_the_users_maximum_bounds_the_budget() -> None:
 def test_a_sequence_is_parked_for_its_plan_only_for_the_grace() -> None:
     """After prefill it waits for the plan until the grace ends, then draws with defaults."""
     parked = sequence(expects_plan=True, plan_grace_seconds=0.025)
-    parked.accept_logits(object(), now=10.0)
+    parked.accept_logits([object()], None, now=10.0)
     assert not parked.may_draw(10.02)
     assert parked.wakes_at() == 10.025
     assert parked.may_draw(10.025)
@@ -202,7 +202,7 @@ def test_a_budget_already_passed_ends_at_the_next_token() -> None:
 def test_the_account_adds_up() -> None:
     """Usage, means and the trace of temperatures are those of the decoded tokens."""
     done = sequence()
-    done.begin(1.0)
+    done.account.begin(1.0)
     record(done, now=3.0)
     record(done, now=7.0)
     outcome = done.outcome(FinishReason.STOP)

@@ -24,9 +24,9 @@ _alone: dict[tuple[str, int], list[int]] = {}
 
 
 def alone(prompt: str, seed: int) -> list[int]:
-    """What a request gives in an engine of its own without a prefix cache."""
+    """What a request gives in an engine of its own without prefix cache and guesses."""
     if (prompt, seed) not in _alone:
-        bench = Bench(FakeClock(), prefix_cache=False)
+        bench = Bench(FakeClock(), repeats=True, prefix_cache=False, speculation=False)
         reader = bench.submit(prompt, seed=seed, max_tokens=MOST_TOKENS)
         bench.run()
         _alone[prompt, seed] = bench.ids(reader)
@@ -34,7 +34,8 @@ def alone(prompt: str, seed: int) -> list[int]:
 
 
 class Histories(RuleBasedStateMachine):
-    """Requests come, fork, go on, stall, are cancelled and end, in any order.
+    """Requests come, fork, go on, stall, are cancelled and end, in any order. They
+    repeat themselves often enough for guesses, which are right or wrong.
 
     The fake network fails where a page is written that another sequence reads.
     """
@@ -42,7 +43,7 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         limits = {"max_running": 6, "step_tokens": 40, "prefill_chunk": 24}
-        self.bench = Bench(FakeClock(), pages=PAGES, **limits)
+        self.bench = Bench(FakeClock(), pages=PAGES, repeats=True, **limits)
         self.asked: dict[Any, tuple[str, int]] = {}
 
     def submit(self, prompt: str, seed: int, **changes: Any) -> None:
@@ -99,6 +100,7 @@ class Histories(RuleBasedStateMachine):
         for page in range(PAGES):
             holders = [one for one in scheduler.running if page in one.pages]
             assert scheduler.pages.owners(page) == len(holders)
+            assert all(one.pages.count(page) == 1 for one in holders)
             if len(holders) > 1:
                 for one in holders:
                     end = (one.pages.index(page) + 1) * PAGE_SIZE

@@ -13,9 +13,9 @@ from fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
 from services.inference.decoder import Decoder
 from services.inference.engine import Engine
 from services.inference.events import Applied, Ended, Token
+from services.inference.limits import Limits
 from services.inference.request import Source, Update
 from services.inference.sampling import Fixed
-from services.inference.scheduler import Limits
 from thermesh.clock import SystemClock
 
 from .conftest import make_request

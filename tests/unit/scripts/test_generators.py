@@ -17,7 +17,9 @@ class Example:
 
 
 def test_pins_name_versions_and_leave_out_what_torch_brings():
-    """No local label, not ourselves, none of the accelerator's wheels; sorted by name."""
+    """No local label, not ourselves, none of the accelerator's wheels but the Triton of our choice;
+    sorted by name.
+    """
     resolved = [
         {"name": "torch", "version": "2.13.0+cpu"},
         {"name": "thermesh", "version": "0.1.0"},
@@ -25,7 +27,11 @@ def test_pins_name_versions_and_leave_out_what_torch_brings():
         {"name": "triton", "version": "3.5"},
         {"name": "Huggingface_Hub", "version": "1.0"},
     ]
-    assert pin_constraints.pins(resolved) == [("huggingface-hub", "1.0"), ("torch", "2.13.0")]
+    assert pin_constraints.pins(resolved) == [
+        ("huggingface-hub", "1.0"),
+        ("torch", "2.13.0"),
+        pin_constraints.TRITON,
+    ]
 
 
 def test_table_shows_every_setting_of_a_class():

@@ -38,6 +38,12 @@ class CpuCache:
         self.pages = pages
         self.sizes = (layers, kv_heads, head_size)
 
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy all layers of a page, and what is known of its keys."""
+        self.content[target] = self.content[source]
+        self.means[:, target] = self.means[:, source]
+        self.mean_scales[:, target] = self.mean_scales[:, source]
+
     @property
     def bytes_per_token(self) -> float:
         """Bytes that one token takes over all layers, keys and values together."""

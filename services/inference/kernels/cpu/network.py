@@ -90,6 +90,10 @@ class CpuNetwork:
         self._threads = count
         torch.set_num_threads(1)
 
+    def fitting_pages(self, step_tokens: int) -> int:  # noqa: ARG002  # a GPU's concern
+        """Return how many pages a cache should have: memory is taken as they are used."""
+        return 1024
+
     def new_cache(self, pages: int) -> CpuCache:
         """Return an empty cache of `pages` pages; memory is taken as pages are written."""
         layers, kv_heads, head_size = self._sizes
@@ -98,11 +102,14 @@ class CpuNetwork:
     def step(self, batch: StepBatch, cache: CpuCache) -> torch.Tensor:
         """Run the new tokens of several sequences and extend the cache by them.
 
-        Returns [sequences, vocabulary] float32: the logits after the last new
-        token of each span, in the order of the spans. Raises InvalidArgument
-        for a batch that does not fit the cache, and changes nothing then.
+        Returns [rows, vocabulary] float32: the logits after the last `logits`
+        new tokens of each span, in the order of the spans. Raises
+        InvalidArgument for a batch that does not fit the cache, and changes
+        nothing then.
         """
-        rows = [span.start + span.count - 1 for span in batch.spans]
+        if any(not 1 <= span.logits <= span.count for span in batch.spans):
+            raise InvalidArgument("logits must be in [1, count] in every span", field="batch")
+        rows = [row for span in batch.spans for row in span.output_rows]
         logits = torch.empty(len(rows), self._vocabulary_size)
         self._run(self._engine, batch, cache, rows, logits)
         return logits

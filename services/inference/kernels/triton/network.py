@@ -1,0 +1,233 @@
+"""A Llama-family network on a GPU, with the interface of the others.
+
+Weights and cache stay on the device. Sequences that decode are one launch of a
+captured graph (`graphs`); prompts run as they come. A layer is six kernels:
+
+    norm, QKV -> rotate, store -> attend, merge -> project, add
+    norm, gate and up, silu -> down, add
+
+Drawing is part of the network here: tokens are drawn where the logits are, and
+the next step of the same sequences is launched with them before the host has
+read one (`ahead`). When the engine asks for that step, it is there already; when
+it asks for something else, what was launched is dropped. Nothing is lost then:
+it wrote to places that the sequences own and that only the same tokens would
+make final.
+
+Under Triton's interpreter the same code runs on the CPU, in float32.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+
+from services.inference.kernels.triton import drawing
+from services.inference.kernels.triton.ahead import Ahead
+from services.inference.kernels.triton.cache import PAGE, DeviceCache, LayerCache, bytes_per_page
+from services.inference.kernels.triton.checks import check_batch
+from services.inference.kernels.triton.graphs import Graphs, Inputs, Next, Shape, shape_of
+from services.inference.kernels.triton.layers import Layers, Sum
+from services.inference.kernels.triton.parts import DecodeMemory
+from services.inference.kernels.triton.prompts import (
+    ends_of,
+    next_of,
+    prompt_of,
+    wanted,
+)
+from services.inference.kernels.triton.weights import DeviceWeights, Share
+from services.inference.sampler import Drawn, Row
+
+if TYPE_CHECKING:
+    from services.inference.kernels import Span, StepBatch
+    from services.inference.models.config import ModelConfig
+
+_SCORE_CHUNK = 256
+"""Tokens that `score` runs at once."""
+
+
+class GpuNetwork:
+    """A network on one device, or on its share of several.
+
+    `kv_dtype` is what keys and values are kept as: int8, float16 or bfloat16.
+    `add_up` sums a tensor over all devices of a layer; one device needs none.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: DeviceWeights,
+        operations: ModuleType,
+        device: torch.device,
+        *,
+        kv_dtype: torch.dtype,
+        share: Share | None = None,
+        add_up: Sum | None = None,
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.weight_bytes = weights.byte_count
+        self.kernels_name = f"{operations.name}-{'cuda' if device.type == 'cuda' else 'cpu'}"
+        self.share = share or Share()
+        self._operations = operations
+        self._kv_dtype = kv_dtype
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self._layers = Layers(config, weights, operations, dtype, self.share, add_up)
+        self._graphs = Graphs(device)
+        self._inputs: dict[Shape, Inputs] = {}
+        self._memory: dict[Shape, DecodeMemory] = {}
+        self._ahead = Ahead()
+        # Scoring comes from another thread; both use the device's one stream.
+        self._lock = threading.Lock()
+
+    light = None
+    """What the light path reads: nothing is left out on a device yet."""
+
+    def use_threads(self, count: int) -> None:  # noqa: ARG002  # the device computes
+        """Leave the host's cores to others: a step needs one, to launch it."""
+        torch.set_num_threads(1)
+
+    def new_cache(self, pages: int) -> DeviceCache:
+        """Return an empty cache of `pages` pages; all its memory is taken at once."""
+        sizes = (self.config.layers, pages, self._layers.kv_heads, self.config.head_size)
+        return DeviceCache(*sizes, self._kv_dtype, self.device)
+
+    def fitting_pages(self, step_tokens: int, share: float = 0.9) -> int:
+        """Return how many pages fit beside a step of `step_tokens`, in `share` of what is free.
+
+        Runs such a step to see what it takes. Without a GPU there is nothing to
+        measure, and 1024 is the answer.
+        """
+        if self.device.type != "cuda":
+            return 1024
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        self.score(torch.zeros(min(step_tokens, self.config.context_length), dtype=torch.int64))
+        needed = torch.cuda.max_memory_allocated(self.device) - before
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(self.device)
+        sizes = (self.config.layers, self._layers.kv_heads, self.config.head_size)
+        return max(int((free * share - needed) // bytes_per_page(*sizes, self._kv_dtype)), 1)
+
+    @torch.inference_mode()
+    def step(self, batch: StepBatch, cache: DeviceCache) -> torch.Tensor:
+        """Run the new tokens of several sequences and extend the cache by them.
+
+        Returns [sequences, vocabulary] float32 on the device: the logits after
+        the last new token of each span. Raises InvalidArgument for a batch that
+        does not fit the cache, and changes nothing then.
+        """
+        check_batch(batch, cache, self.config.vocabulary_size)
+        with self._lock:
+            tokens = batch.token_ids.tolist()
+            decoding = [i for i, span in enumerate(batch.spans) if span.count == 1]
+            rows = [next_of(batch.spans[i], tokens) for i in decoding]
+            prompts = [i for i, span in enumerate(batch.spans) if span.count > 1]
+            parts = [self._decode(rows, cache)] if rows else []
+            if prompts:
+                spans = [batch.spans[index] for index in prompts]
+                hidden = self._prefill(spans, tokens, cache)
+                parts.append(self._layers.logits(hidden[ends_of(spans, self.device)]))
+            if len(parts) == 1:
+                return parts[0]
+            owners = [i for i in (*decoding, *prompts) for _ in range(wanted(batch.spans[i]))]
+            order = torch.tensor(owners).argsort(stable=True)
+            return torch.cat(parts)[order.to(self.device)]
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        logits: torch.Tensor,
+        rows: Sequence[Row],
+        ends: Sequence[tuple[int, Sequence[int]]],
+        cache: DeviceCache,
+    ) -> list[Drawn | None]:
+        """Draw a token for each row of `logits` and launch the step that follows.
+
+        `ends` tells for each row where its token will stand, and the pages of
+        its sequence. None stands for a row whose logits are no distribution.
+        """
+        with self._lock:
+            pending = drawing.launch(self._operations.sample, logits, rows)
+            may_follow = all(position // PAGE < len(pages) for position, pages in ends)
+            if may_follow and all(drawing.is_plain(row) for row in rows):
+                following = [Next(0, position, pages) for position, pages in ends]
+                launched = self._launch(following, cache, pending.tokens)
+                drawn = pending.read()
+                self._ahead.keep(following, drawn, launched)
+                return drawn
+            return pending.read()
+
+    @torch.inference_mode()
+    def score(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Run one text in a cache of its own, freed at once.
+
+        `token_ids` is [tokens] int64; returns [tokens, vocabulary] float32 on
+        the CPU, row i the logits after token i.
+        """
+        from services.inference.kernels import Span  # noqa: PLC0415  # it imports us
+
+        count = token_ids.shape[0]
+        table = tuple(range(-(-count // PAGE)))
+        cache = self.new_cache(max(len(table), 1))
+        logits = torch.empty(count, self.config.vocabulary_size)
+        tokens = token_ids.tolist()
+        for start in range(0, count, _SCORE_CHUNK):
+            stop = min(start + _SCORE_CHUNK, count)
+            with self._lock:
+                span = Span(0, stop - start, stop, table)
+                hidden = self._prefill([span], tokens[start:stop], cache)
+                logits[start:stop] = self._layers.logits(hidden)
+        return logits
+
+    def _decode(self, rows: list[Next], cache: DeviceCache) -> torch.Tensor:
+        """Return the logits of rows that decode: [rows, vocabulary], of the caller's own."""
+        found = self._ahead.take(rows)
+        if found is not None:
+            return found
+        return self._launch(rows, cache)
+
+    def _launch(
+        self, rows: list[Next], cache: DeviceCache, drawn: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Launch one step; `drawn` are its tokens where the host does not know them."""
+        shape = shape_of(len(rows), max(row.position // PAGE + 1 for row in rows))
+        if shape not in self._inputs:
+            self._inputs[shape] = Inputs(shape, self.device)
+            sizes = (self._layers.heads, self._layers.kv_heads, self.config.head_size, shape.width)
+            self._memory[shape] = DecodeMemory(shape.batch, *sizes, self.device)
+        inputs, memory = self._inputs[shape], self._memory[shape]
+        inputs.fill(rows)
+        if drawn is not None:
+            inputs.tokens[: len(rows)].copy_(drawn)
+        operations = self._operations
+
+        def attend(queries: torch.Tensor, layer: LayerCache) -> torch.Tensor:
+            attended: torch.Tensor = operations.attend(queries, layer, inputs.places, memory=memory)
+            return attended
+
+        def body() -> torch.Tensor:
+            return self._layers.logits(
+                self._layers.hidden(inputs.tokens, inputs.places, cache, attend)
+            )
+
+        # The next launch writes over what this one returns.
+        return self._graphs.run((shape, id(cache)), body)[: len(rows)].clone()
+
+    def _prefill(
+        self, spans: Sequence[Span], tokens: list[int], cache: DeviceCache
+    ) -> torch.Tensor:
+        """Return [rows of all spans, hidden] after the last layer."""
+        prompt = prompt_of(spans, tokens, self.device)
+        operations = self._operations
+
+        def attend(queries: torch.Tensor, layer: LayerCache) -> torch.Tensor:
+            attended: torch.Tensor = operations.attend_tiles(
+                queries, layer, prompt.places, prompt.tiles
+            )
+            return attended
+
+        return self._layers.hidden(prompt.tokens, prompt.places, cache, attend)

@@ -1,0 +1,47 @@
+"""How much an engine takes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thermesh.errors import ResourceExhausted
+
+RETRY_AFTER_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of the engine: sequences, waiting requests, tokens a step.
+
+    `stretch` is how many times as long as without prefills a step may take,
+    `burst_seconds` how long for a short prompt that joins as a whole;
+    `prefix_share` how much of the KV cache may hold pages that nobody uses. A
+    network that looks ahead gets room for one token more, where there is some.
+    """
+
+    max_running: int = 32
+    max_waiting: int = 64
+    step_tokens: int = 512
+    prefill_chunk: int = 256
+    page_size: int = 16
+    stretch: float = 2.0
+    burst_seconds: float = 0.12
+    prefix_share: float = 0.5
+    prefix_cache: bool = True
+    speculation: bool = True
+    looks_ahead: bool = False
+
+    @property
+    def max_requests(self) -> int:
+        """Most requests in the engine."""
+        return self.max_running + self.max_waiting
+
+
+def refuse_when_full(request_count: int, limits: Limits) -> None:
+    """Raise ResourceExhausted where one more request is one too many."""
+    if request_count >= limits.max_requests:
+        raise ResourceExhausted(
+            f"the engine runs {limits.max_running} and holds {limits.max_waiting} waiting"
+            " requests; try again later",
+            retry_after=RETRY_AFTER_SECONDS,
+        )

@@ -1,0 +1,240 @@
+"""The network for GPUs computes what the reference means, in Triton's interpreter.
+
+With the reference's operations the same network runs fast enough to ask it
+everything; with the kernels, a few steps.
+"""
+
+import dataclasses
+import importlib
+
+import pytest
+import torch
+from quantised_network import SMALL, QuantisedTensors
+
+from services.inference.config import KernelsConfig
+from services.inference.decoder import Decoder
+from services.inference.kernels import Span, StepBatch, on_device
+from services.inference.kernels.triton import reference, status
+from services.inference.kernels.triton.graphs import shape_of
+from services.inference.kernels.triton.network import GpuNetwork
+from services.inference.kernels.triton.weights import Share, from_tensors, from_weights
+from services.inference.limits import Limits
+from services.inference.request import Context, Request
+from services.inference.sampling import Fixed, Guard, Sampling
+from services.inference.sequence import Sequence
+from thermesh.errors import FailedPrecondition, InvalidArgument
+from thermesh.testing import FakeClock
+
+STATUS = status()
+needs_triton = pytest.mark.skipif(not STATUS.available, reason=STATUS.reason)
+CPU = torch.device("cpu")
+VARIANTS = {
+    "untied": {},
+    "tied": {"tied_embeddings": True},
+    "one key-value head": {"kv_heads": 1},
+    "wide heads": {"head_size": 64},
+    "biases": {"qkv_bias": True, "output_bias": True},
+    "normed heads": {"qk_norm": True},
+}
+BAD = {
+    "a token beyond the vocabulary": lambda b: {"token_ids": torch.tensor([1, 200, 3])},
+    "tokens of another type": lambda b: {"token_ids": b.token_ids.to(torch.int32)},
+    "fewer positions": lambda b: {"positions": b.positions[:2]},
+    "positions of elsewhere": lambda b: {"positions": b.positions + 1},
+    "no spans": lambda b: {"spans": ()},
+    "overlapping spans": lambda b: {"spans": (Span(0, 2, 2, (0,)), Span(1, 2, 2, (1,)))},
+    "too many rows": lambda b: {"spans": (Span(0, 4, 4, (0,)),)},
+    "an empty span": lambda b: {"spans": (Span(0, 0, 1, (0,)), Span(0, 3, 3, (1,)))},
+    "a page beyond the cache": lambda b: {"spans": (Span(0, 3, 3, (2,)),)},
+    "a page table too short": lambda b: {"spans": (Span(0, 3, 17, (0,)),)},
+}
+
+
+def make(tensors, operations=reference, kv_dtype=torch.float16):
+    """The network of some tensors."""
+    weights = from_tensors(tensors.config, tensors, CPU, Share())
+    return GpuNetwork(tensors.config, weights, operations, CPU, kv_dtype=kv_dtype)
+
+
+@pytest.fixture(scope="module")
+def operations():
+    """The fast paths, imported where Triton is there."""
+    return importlib.import_module("services.inference.kernels.triton.operations")
+
+
+def deviation(actual, expected):
+    """Root mean square of the difference, relative to that of what is expected."""
+    return ((actual - expected).square().mean() / expected.square().mean()).sqrt().item()
+
+
+def tokens(count, seed=1):
+    """Some token ids."""
+    return torch.randint(0, 200, (count,), generator=torch.Generator().manual_seed(seed))
+
+
+def one(ids, first, table):
+    """A step of one sequence."""
+    positions = torch.arange(first, first + len(ids))
+    return StepBatch(ids, positions, (Span(0, len(ids), first + len(ids), table),))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_are_those_of_the_dequantised_weights(variant):
+    """Every shape of network gives the reference's logits, as closely as half precision keys do."""
+    tensors = QuantisedTensors(dataclasses.replace(SMALL, **VARIANTS[variant]))
+    ids = tokens(70)
+
+    logits = make(tensors).score(ids)
+
+    assert deviation(logits, tensors.reference().score(ids)) < 2e-3
+
+
+@pytest.mark.slow
+@needs_triton
+@pytest.mark.parametrize(
+    ("variant", "kv_dtype", "tolerance"),
+    [
+        ("untied", torch.float16, 2e-3),
+        ("normed heads", torch.float16, 2e-3),
+        ("biases", torch.int8, 3e-2),
+    ],
+)
+def test_the_kernels_give_the_reference_s_logits(operations, variant, kv_dtype, tolerance):
+    """Prompts, decoding and both together agree with the network in plain torch."""
+    tensors = QuantisedTensors(dataclasses.replace(SMALL, **VARIANTS[variant]))
+    first, second = tokens(20), tokens(6, seed=2)
+    network, expected = make(tensors, operations, kv_dtype), tensors.reference()
+    cache = network.new_cache(4)
+    network.step(one(first[:19], 0, (3, 1)), cache)
+    both = StepBatch(
+        torch.cat((first[19:], second)),
+        torch.tensor([19, *range(6)]),
+        (Span(0, 1, 20, (3, 1)), Span(1, 6, 6, (0,))),
+    )
+
+    logits = network.step(both, cache)
+
+    for row, text in enumerate((first, second)):
+        assert deviation(logits[row], expected.score(text)[-1]) < tolerance
+
+
+def test_float_weights_serve_too():
+    """A network without quantised weights computes with them as they are."""
+    tensors = QuantisedTensors()
+    plain = tensors.reference()
+    weights = from_weights(SMALL, plain._weights, CPU, Share(), torch.float32)
+    network = GpuNetwork(SMALL, weights, reference, CPU, kv_dtype=torch.float16)
+
+    assert deviation(network.score(tokens(20)), plain.score(tokens(20))) < 2e-3
+
+
+@pytest.mark.parametrize("problem", BAD)
+def test_a_bad_batch_is_refused_and_changes_nothing(problem):
+    """A batch is checked before anything is written."""
+    network = make(QuantisedTensors())
+    cache = network.new_cache(2)
+    batch = one(torch.tensor([1, 2, 3]), 0, (0,))
+    network.step(batch, cache)
+    before = cache.layers[0].keys.clone()
+
+    with pytest.raises(InvalidArgument):
+        network.step(dataclasses.replace(batch, **BAD[problem](batch)), cache)
+
+    assert torch.equal(cache.layers[0].keys, before)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "pages", "expected"),
+    [(1, 1, (1, 32)), (3, 33, (4, 128)), (128, 512, (128, 512)), (200, 600, (200, 2048))],
+)
+def test_a_batch_takes_the_next_larger_shape(sequences, pages, expected):
+    """Few shapes are captured, and every batch has one."""
+    shape = shape_of(sequences, pages)
+
+    assert (shape.batch, shape.width) == expected
+
+
+def decode(network, prompts, count, cancelled=()):
+    """Decode `count` tokens of each prompt with the engine's own decoder."""
+    limits = Limits(looks_ahead=True, prefix_cache=False)
+    decoder = Decoder(network, _Tokenizer(), limits, 16, FakeClock())
+    sampling = Sampling(Fixed(0.8), Guard(min_p=0.05))
+    texts = {}
+    for index, prompt in enumerate(prompts):
+        context = Context(request_id=str(index))
+        request = Request(context, tuple(prompt), sampling, seed=index, max_tokens=count)
+        reader = _Reader()
+        texts[reader] = []
+        decoder.submit(Sequence(request, reader, 200, count, 0.0))
+    for step in range(60):
+        for reader, event in decoder.step().events:
+            if hasattr(event, "token_id"):
+                texts[reader].append(event.token_id)
+        if step in cancelled:
+            decoder.cancel(next(iter(texts)))
+    return list(texts.values())
+
+
+class _Reader:
+    taken = 0
+
+
+class _Tokenizer:
+    end_ids = frozenset()
+
+    def token_bytes(self, token_id):
+        """Any byte will do."""
+        return b"x"
+
+
+@pytest.fixture
+def drawing(monkeypatch, operations):
+    """A network on the reference's operations that draws with the kernel."""
+    monkeypatch.setattr(reference, "sample", operations.sample, raising=False)
+    return make(QuantisedTensors())
+
+
+@needs_triton
+def test_steps_launched_ahead_change_no_token(drawing, monkeypatch):
+    """The engine gets the same tokens as without, and most steps were there when asked for."""
+    prompts = [tokens(5, seed).tolist() for seed in (3, 4)]
+
+    ahead = decode(drawing, prompts, 20)
+
+    monkeypatch.setattr(drawing._ahead, "keep", lambda *_: None)
+    assert ahead == decode(drawing, prompts, 20)
+    assert [len(text) for text in ahead] == [20, 20]
+    assert drawing._ahead.used_count >= 15
+
+
+@needs_triton
+def test_a_step_launched_for_a_sequence_that_left_harms_nobody(drawing):
+    """A client that goes away between two steps leaves the others' tokens as they were."""
+    prompts = [tokens(5, seed).tolist() for seed in (3, 4)]
+
+    alone = decode(drawing, prompts[1:], 1)
+    together = decode(drawing, prompts, 20, cancelled=(4,))
+
+    assert len(together[0]) < 20
+    assert len(together[1]) == 20
+    assert len(alone[0]) == 1
+
+
+@needs_triton
+def test_the_interpreter_serves_only_who_insists():
+    """THERMESH_DEVICE=cuda takes what there is, auto never takes the interpreter."""
+    tensors = QuantisedTensors()
+
+    assert on_device(SMALL, tensors, KernelsConfig()) is None
+    assert on_device(SMALL, tensors, KernelsConfig(device="cpu")) is None
+    network = on_device(SMALL, tensors, KernelsConfig(device="cuda", kv_cache="int8"))
+    assert network.kernels_name == "triton-cpu"
+    assert network.new_cache(1).layers[0].is_int8
+
+
+def test_without_a_gpu_cuda_is_refused(monkeypatch):
+    """Who insists on a GPU is told why there is none."""
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+
+    with pytest.raises(FailedPrecondition, match="THERMESH_DEVICE=cuda"):
+        on_device(SMALL, QuantisedTensors(), KernelsConfig(device="cuda"))

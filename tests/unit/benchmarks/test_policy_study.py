@@ -1,0 +1,155 @@
+"""The study draws as the engine does, learns as the product does, and judges fairly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.policy import judging
+from benchmarks.policy.arms import Dynatemp, Edt, Mirostat, Static, View
+from benchmarks.policy.families import FAMILIES, PROMPTS, TRAIN, Answer
+from benchmarks.policy.learners import LinUcb, Thompson, Tuning, World, replay
+from benchmarks.policy.matrix import Matrix
+from services.controller import bandit
+from services.controller import shapes as shipped
+from services.inference import sampling
+from services.inference.sampler import Row, random_unit, sample
+from thermesh.features import TASKS
+
+GUARDS = {
+    "top_n_sigma": sampling.Guard(top_n_sigma=1.0),
+    "min_p": sampling.Guard(min_p=0.05),
+    "none": sampling.Guard(),
+}
+
+
+def rows(seed, count=40, vocabulary=500):
+    """Logits as a language model has them: a few high ones."""
+    generator = torch.Generator().manual_seed(seed)
+    return 3.0 * torch.randn(count, vocabulary, generator=generator)
+
+
+def arms():
+    """Each arm that the engine's sampler knows too, with the sampler's request."""
+    for guard, wanted in GUARDS.items():
+        for temperature in (0.1, 0.6, 1.2):
+            program = sampling.Fixed(temperature)
+            yield Static(temperature, guard), sampling.Sampling(program, wanted)
+    yield Edt(0.8, 0.5), sampling.Sampling(sampling.Edt(0.8, 0.5))
+    guard = sampling.Guard(top_k=40, min_p=0.05)
+    yield Dynatemp(0.7, 0.3), sampling.Sampling(sampling.Dynatemp(0.7, 0.3, 1.0), guard)
+
+
+@pytest.mark.parametrize(("arm", "wanted"), list(arms()), ids=lambda each: str(each)[:40])
+def test_arms_draw_what_the_engine_draws(arm, wanted):
+    """The same seed and place give the same token and temperature."""
+    logits = rows(1)
+    drawn = sample(logits, [Row(wanted, 7, index) for index in range(len(logits))])
+    found = [
+        arm.draw(View(row.numpy()), random_unit(7, index), None) for index, row in enumerate(logits)
+    ]
+    assert [token for token, _, _ in found] == [each.token_id for each in drawn]
+    temperatures = [each.temperature for each in drawn]
+    assert [each for _, each, _ in found] == pytest.approx(temperatures, rel=1e-4)
+
+
+def test_mirostat_holds_its_surprise():
+    """The mean surprise over many tokens is near tau."""
+    arm, state, generator = Mirostat(2.0), None, np.random.default_rng(0)
+    logits = rows(2)
+    surprises = []
+    for step in range(400):
+        view, before = View(logits[step % 40].numpy()), 4.0 if state is None else state
+        _, _, state = arm.draw(view, generator.random(), state)
+        surprises.append((before - state) / arm.eta + arm.tau)
+    assert np.mean(surprises) == pytest.approx(2.0, abs=0.15)
+
+
+def test_every_family_has_its_prompts_once():
+    """350 different prompts each, the same ones every time, in three levels."""
+    for family in FAMILIES:
+        prompts = family.prompts()
+        assert len({prompt.text for prompt in prompts}) == len(prompts) == PROMPTS > TRAIN
+        assert prompts == family.prompts()
+    assert {family.level for family in FAMILIES} == {"simple", "medium", "complex"}
+    assert {family.task for family in FAMILIES} == set(TASKS)
+
+
+def test_references_earn_the_most():
+    """Where there is a reference, its verifier gives it the whole reward."""
+    for family in FAMILIES:
+        for prompt in family.prompts():
+            if prompt.reference:
+                assert family.verify(Answer(prompt.reference), prompt.known) == 1.0
+
+
+def test_replayed_beliefs_are_the_products():
+    """Mean and spread after many rewards equal those of the controller's bandit."""
+    actions, generator = bandit.grid(), np.random.default_rng(0)
+    context = bandit.context_of(TASKS[0])
+    shape = bandit._shapes(actions)[[context]]
+    learner = Thompson(1, 1, len(actions), shape, Tuning())
+    product = bandit.prior(actions)
+    for _ in range(300):
+        action, reward = int(generator.integers(len(actions))), float(generator.random())
+        learner.learn(np.array([0]), np.array([action]), np.array([reward]))
+        product = bandit.updated(product, context, actions[action], 2.0 * reward - 1.0)
+    mean, spread = bandit.beliefs(product, context)
+    found_mean, found_spread, _ = learner.normals(np.array([0]))
+    assert found_mean[0] == pytest.approx(mean)
+    assert found_spread[0] == pytest.approx(spread)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Thompson(4, 2, 3, None, Tuning()), lambda: LinUcb(4, 2, 3, 0.3, 1.0)]
+)
+def test_learners_find_the_best_action_of_each_task(make):
+    """In a world with clear winners the end earns more than any static action."""
+    table = np.zeros((2, 50, 3))
+    table[0, :, 0] = table[1, :, 2] = 1.0
+    world = World(table)
+    earned = replay(make(), lambda _: world, 4, 400)
+    assert earned[:, -100:].mean() > 0.9 > world.best_static
+
+
+def test_a_policy_is_judged_by_what_it_takes():
+    """Missing cells of other actions do not matter, those of its own leave the prompt out."""
+    rewards = np.array([[[[0.2, np.nan]], [[0.4, 1.0]]]])
+    assert judging.values(rewards, np.array([[1.0, 0.0]])).tolist() == [[0.2, 0.4]]
+    both = judging.values(rewards, np.array([[0.5, 0.5]]))
+    assert np.isnan(both[0, 0])
+    assert both[0, 1] == pytest.approx(0.7)
+
+
+def test_an_interval_holds_its_mean():
+    """A constant gap has an interval without width."""
+    left, right = np.full((2, 30), 0.5), np.full((2, 30), 0.3)
+    found = judging.difference(left, right)
+    assert found.lower == pytest.approx(found.mean) == pytest.approx(found.upper)
+    assert found.prompts == 60
+
+
+def test_a_matrix_survives_storage(tmp_path):
+    """To the step of its quantisation, gaps among it."""
+    generator = np.random.default_rng(0)
+    shape = (len(FAMILIES), 3, 2, 4, 3)
+    shares = {name: generator.random(shape) for name in ("quality", "rouge", "bleu", "fresh")}
+    shares["quality"][0, 0] = np.nan
+    stored = Matrix(("a", "b", "c", "d"), **shares, tokens=np.full(shape, 7.0), about={"x": 1})
+    stored.save(tmp_path / "matrix.npz")
+    read = Matrix.load(tmp_path / "matrix.npz")
+    assert read.arms == stored.arms
+    assert read.about == {"x": 1}
+    np.testing.assert_allclose(read.reward, stored.reward, atol=0.0021)
+
+
+def test_the_shipped_prior_knows_every_task():
+    """No action is expected to earn more than 0.1 above the best behind the usual guard."""
+    temperatures, losses = shipped.measured()
+    assert set(losses) == set(TASKS)
+    assert max(max(row) for task in losses.values() for row in task.values()) <= 0.1
+    for task in TASKS:
+        best = [shipped.expected_loss(task, "top_n_sigma", each) for each in temperatures]
+        assert max(best) == 0.0
+    assert shipped.expected_loss("", "none", 5.0) < -0.1
