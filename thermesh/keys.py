@@ -30,13 +30,17 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Who holds a key; `priority` empty: what the request says, or the service's default."""
+    """Who holds a key; `priority` empty: what the request says, or the service's default.
+
+    `admin`: whether it opens the operator's routes.
+    """
 
     key_id: str
     name: str
     tenant: str
     priority: str = ""
     created_unix_ms: int = 0
+    admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +90,13 @@ def unpack_key(text: str | bytes) -> Key | None:
     found = _members(text)
     expected = {field.name for field in dataclasses.fields(Key)}
     created = found.pop("created_unix_ms", None)
+    admin = found.pop("admin", False)  # keys of earlier versions have no such member
     texts = {name: text for name, text in found.items() if isinstance(text, str)}
-    if {*texts, "created_unix_ms"} != expected or not isinstance(created, int):
+    if {*texts, "created_unix_ms", "admin"} != expected:
         return None
-    key = Key(**texts, created_unix_ms=created)
+    if not isinstance(created, int) or not isinstance(admin, bool):
+        return None
+    key = Key(**texts, created_unix_ms=created, admin=admin)
     return key if is_name(key.tenant) and key.priority in {"", *PRIORITIES} else None
 
 

@@ -52,6 +52,9 @@ VOICE_STAGE: Final = "thermesh.voice.stage"
 
 # Our own metrics.
 RPC_SERVER_DURATION: Final = "rpc.server.call.duration"
+TEMPERATURE_APPLIED: Final = "thermesh.temperature.applied"
+# As the operator's page has them: bounds belong to the bucket below.
+TEMPERATURE_BUCKETS: Final = tuple(step / 10 for step in range(1, 21))
 HOP_FAILURES: Final = "thermesh.hop.failures"
 SEQUENCES_RUNNING: Final = "thermesh.sequences.running"
 SEQUENCES_WAITING: Final = "thermesh.sequences.waiting"

@@ -12,12 +12,23 @@ from thermesh.keys import UNLIMITED, Allowance
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `tenant` empty: no key was wanted, and the request itself names one."""
+    """Who asks. `tenant` empty: no key was wanted, and the request itself names one.
+
+    `is_admin`: whether the operator's routes are open.
+    """
 
     tenant: str = ""
     priority: Priority | None = None
     allowance: Allowance = UNLIMITED
     key_id: str = ""
+    is_admin: bool = False
+
+    def check_admin(self) -> None:
+        """Raise PermissionDenied where the operator's routes are closed."""
+        if not self.is_admin:
+            raise PermissionDenied(
+                "the key has no admin right (`thermesh keys create --admin`)", reason="NOT_ADMIN"
+            )
 
     def tenant_for(self, named: str, field: str = "context.tenant") -> str:
         """Return the tenant of a request that names `named`, empty where it names none.

@@ -64,7 +64,7 @@ class Gate:
         be looked up now.
         """
         if not self.required:
-            return Caller(allowance=self._usual)
+            return Caller(allowance=self._usual, is_admin=True)
         kind, _, secret = (authorization or "").strip().partition(" ")
         secret = secret.strip()
         if kind.lower() != "bearer" or not secret:
@@ -121,7 +121,7 @@ class Gate:
 
     def _caller(self, key: Key, allowance: Allowance | None) -> Caller:
         priority = Priority(key.priority) if key.priority else None
-        return Caller(key.tenant, priority, allowance or self._usual, key.key_id)
+        return Caller(key.tenant, priority, allowance or self._usual, key.key_id, key.admin)
 
     def _remember(self, key_digest: str, caller: Caller | None) -> None:
         self._remembered[key_digest] = _Remembered(caller, self._clock.monotonic())

@@ -18,10 +18,12 @@ from services.gateway.http_server import HttpServer
 from services.gateway.instruments import Instruments
 from services.gateway.kept import Conversations
 from services.gateway.links import Mesh
+from services.gateway.mesh.administration import Administration
 from services.gateway.mesh.controller import ControllerClient
 from services.gateway.mesh.feature import FeatureClient
 from services.gateway.mesh.inference import InferenceClient
 from services.gateway.mesh.peer import Peer
+from services.gateway.observatory import Observatory
 from services.gateway.pipeline import Pipeline
 from services.gateway.quotas import Quotas
 from services.gateway.realtime.session import Surroundings
@@ -59,17 +61,11 @@ class Gateway:
         instruments = Instruments(meter)
         self._peers = _peers(config, instruments, clock)
         timeout = config.call_timeout_s
-        feature = FeatureClient(
-            self._peers["feature"],
-            config.extract_budget_ms / 1000,
-            config.max_listening_s,
-            config.embed_timeout_s,
-        )
-        controller = ControllerClient(
-            self._peers["controller"], config.decide_budget_ms / 1000, timeout
-        )
+        observatory = Observatory(clock)
+        feature = _feature(config, self._peers["feature"])
+        controller = _controller(config, self._peers["controller"], observatory)
         inference = InferenceClient(self._peers["inference"], clock, config.plan_grace_ms, timeout)
-        self._inference = inference
+        self._engine = inference
         self.admission = Admission(config.max_requests, config.max_per_tenant, clock)
         instruments.watch_open_streams(lambda: self.admission.inside)
         self._store = RedisStore(config.redis_url)
@@ -80,19 +76,22 @@ class Gateway:
             quotas=self._quotas,
             instruments=instruments,
             clock=clock,
+            observatory=observatory,
             max_stream_seconds=config.max_stream_s,
         )
         voice = voice or VoiceConfig()
         speech = speech or Processes(voice)
         self._sessions = Admission(config.max_sessions, config.max_per_tenant, clock, "sessions")
-        usual = Allowance(config.requests_per_minute, config.tokens_per_minute)
-        gate = Gate(self._store, clock, required=config.require_keys, usual=usual)
+        gate = _gate(config, self._store, clock)
         self._conversations = Conversations(self._store, clock, config.response_ttl_s)
         doors = Doors(
             gate=gate,
             pipeline=pipeline,
             models=inference,
             learning=controller,
+            administration=Administration(self._peers["controller"], timeout),
+            engine=inference,
+            observatory=observatory,
             encoder=feature,
             conversations=self._conversations,
             realtime=Surroundings(pipeline, feature.listen, speech, voice.preempt),
@@ -127,7 +126,7 @@ class Gateway:
 
     async def close_peers(self) -> None:
         """Close the channels to the neighbours, once no call is open on them."""
-        await self._inference.close()
+        await self._engine.close()
         for peer in self._peers.values():
             await peer.close()
         await self._quotas.close()
@@ -153,6 +152,21 @@ def _talks(config: Config, pipeline: Pipeline, feature: FeatureClient) -> Talks:
 
     bounds = Bounds(config.max_resumable, config.resume_events, config.resume_grace_s)
     return Talks(converse, ResumableTurns(converse, bounds), seconds)
+
+
+def _feature(config: Config, peer: Peer) -> FeatureClient:
+    budget_seconds = config.extract_budget_ms / 1000
+    return FeatureClient(peer, budget_seconds, config.max_listening_s, config.embed_timeout_s)
+
+
+def _controller(config: Config, peer: Peer, observatory: Observatory) -> ControllerClient:
+    budget_seconds = config.decide_budget_ms / 1000
+    return ControllerClient(peer, budget_seconds, config.call_timeout_s, observatory.saw_feedback)
+
+
+def _gate(config: Config, store: RedisStore, clock: Clock) -> Gate:
+    usual = Allowance(config.requests_per_minute, config.tokens_per_minute)
+    return Gate(store, clock, required=config.require_keys, usual=usual)
 
 
 def _servers(config: Config, app: ASGIApp) -> tuple[HttpServer, rpc.Server]:

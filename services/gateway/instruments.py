@@ -32,6 +32,11 @@ class Instruments:
             description="mean time of the tokens after the first",
             explicit_bucket_boundaries_advisory=semconv.TIME_PER_OUTPUT_TOKEN_BUCKETS,
         )
+        self._temperature = meter.create_histogram(
+            semconv.TEMPERATURE_APPLIED,
+            description="mean temperature of an answer's tokens, by task",
+            explicit_bucket_boundaries_advisory=semconv.TEMPERATURE_BUCKETS,
+        )
         self._hop_failures = meter.create_counter(
             semconv.HOP_FAILURES, description="calls to a neighbour that did not help in time"
         )
@@ -53,6 +58,10 @@ class Instruments:
     def hop_failed(self, hop: str, reason: str) -> None:
         """Count a neighbour that did not answer, answered late or with an error."""
         self._hop_failures.add(1, {semconv.HOP: hop, semconv.REASON: reason})
+
+    def applied(self, temperature: float, task: str) -> None:
+        """Record the mean temperature of an answer's tokens."""
+        self._temperature.record(temperature, {semconv.TASK: task or "unknown"})
 
     def updated(self, result: str) -> None:
         """Count an update that was `applied` or `rejected`."""

@@ -14,6 +14,7 @@ from services.gateway.asking import Ask, Chat
 from services.gateway.decoding import FinishReason, Plan
 from services.gateway.events import Accepted, Applied, Ended, Event, PlanDecided, Rejected, Tokens
 from services.gateway.instruments import Instruments
+from services.gateway.observatory import StreamState
 from thermesh import semconv
 from thermesh.clock import Clock
 from thermesh.errors import MeshError, ResourceExhausted
@@ -36,6 +37,7 @@ class Journal:
         self._first_token_at: float | None = None
         self._last_token_at: float | None = None
         self._token_count = 0
+        self._temperature_sum = 0.0
         self._prompt_tokens = 0
         self._model = ask.model
         self._plan: Plan | None = None
@@ -45,7 +47,7 @@ class Journal:
     def observe(self, event: Event) -> None:
         """Take note of an event as it passes."""
         if isinstance(event, Tokens):
-            self._saw_tokens(len(event.tokens))
+            self._saw_tokens(event)
         elif isinstance(event, PlanDecided):
             self._plan = event.plan
         elif isinstance(event, Accepted):
@@ -100,11 +102,31 @@ class Journal:
     def _operation(self) -> str:
         return "chat" if isinstance(self._ask.input, Chat) else "text_completion"
 
-    def _saw_tokens(self, count: int) -> None:
+    def state(self) -> StreamState:
+        """Return how far the request is."""
+        plan = self._plan
+        return StreamState(
+            request_id=self._ask.context.request_id,
+            route=self._ask.route,
+            tenant=self._ask.context.tenant,
+            task=plan.task if plan else "",
+            source=plan.source.value if plan else "",
+            policy_version=plan.policy_version if plan else 0,
+            token_count=self._token_count,
+            temperature=self._mean_temperature,
+            seconds=self._clock.monotonic() - self._began,
+        )
+
+    @property
+    def _mean_temperature(self) -> float | None:
+        return self._temperature_sum / self._token_count if self._token_count else None
+
+    def _saw_tokens(self, event: Tokens) -> None:
         self._last_token_at = self._clock.monotonic()
         if self._first_token_at is None:
             self._first_token_at = self._last_token_at
-        self._token_count += count
+        self._token_count += len(event.tokens)
+        self._temperature_sum += sum(token.temperature for token in event.tokens)
 
     def _record_times(self, now: float, attributes: dict[str, str]) -> None:
         instruments = self._instruments
@@ -112,6 +134,8 @@ class Journal:
         if self._first_token_at is None or self._last_token_at is None:
             return
         instruments.time_to_first_token.record(self._first_token_at - self._began, attributes)
+        task = self._plan.task if self._plan else ""
+        instruments.applied(self._temperature_sum / self._token_count, task)
         if self._token_count > 1:
             seconds = self._last_token_at - self._first_token_at
             per_token = seconds / (self._token_count - 1)

@@ -32,6 +32,7 @@ from services.gateway.events import Ended, Event, PlanDecided, Rejected, Tokens
 from services.gateway.instruments import Instruments
 from services.gateway.journal import Journal
 from services.gateway.links import FeatureSource, Mesh
+from services.gateway.observatory import Observatory
 from services.gateway.planning import PlanMemory, draw_seed, fallback_plan
 from services.gateway.quotas import Quotas, check, expected_tokens
 from thermesh.clock import Clock
@@ -57,6 +58,7 @@ class Pipeline:
         quotas: Quotas,
         instruments: Instruments,
         clock: Clock,
+        observatory: Observatory,
         max_stream_seconds: float,
     ) -> None:
         self.mesh = mesh
@@ -64,6 +66,7 @@ class Pipeline:
         self.quotas = quotas
         self.instruments = instruments
         self.clock = clock
+        self.observatory = observatory
         self.max_stream_seconds = max_stream_seconds
         self.memory = PlanMemory()
 
@@ -99,6 +102,7 @@ class Turn:
                 timeout = self._timeout_seconds()
                 opening.enter_context(self._place())
                 await self._take(opening)
+                opening.enter_context(self._pipeline.observatory.watching(self._journal))
             except MeshError as error:
                 self._journal.fail(error)
                 raise

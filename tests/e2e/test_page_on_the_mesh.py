@@ -49,3 +49,24 @@ def test_two_kinds_of_request_are_decoded_apart_and_a_thumb_teaches(page):
     page.locator(".thumb").first.click()
     learned = page.locator(".learned").first
     playwright.expect(learned).to_contain_text("Learned: policy version", timeout=60_000)
+
+
+def test_an_operator_sees_what_was_asked_and_promotes(page, mesh):
+    """An answer is on the heat map under its task; promoting makes a new version live."""
+    page.fill("#question", "What is 17 times 23?")
+    page.press("#question", "Enter")
+    page.locator(".thumb").first.click(timeout=MODEL_MS)
+    learned = page.locator(".learned").first
+    playwright.expect(learned).to_contain_text("Learned: policy version", timeout=60_000)
+    page.goto(f"{mesh.url}/operator")
+    arithmetic = page.locator(".task").filter(has_text="arithmetic")
+    playwright.expect(arithmetic.locator(".cell").first).to_be_attached(timeout=20_000)
+    live = page.locator("#policies tr.live td").first
+    before = int(live.inner_text())
+    page.fill("#mode-route", "/v1/nowhere")  # other tests share the mesh
+    page.select_option("#mode-mode", "observe")
+    page.click("#mode-form button")
+    playwright.expect(page.locator("#modes")).to_contain_text("/v1/nowhere", timeout=20_000)
+    page.get_by_role("button", name=f"Promote version {before - 1}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Promote").click()
+    playwright.expect(live).to_have_text(str(before + 1), timeout=20_000)

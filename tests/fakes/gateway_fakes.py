@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import redis
 
 from thermesh import keys, rpc
-from thermesh.errors import AlreadyExists, MeshError, NotFound
+from thermesh.errors import Aborted, AlreadyExists, FailedPrecondition, MeshError, NotFound
 from thermesh.v1 import (
     common_pb2,
     controller_pb2,
@@ -89,6 +89,9 @@ class FakeController(
         self.scenario = "dialogue"
         self.requests: list[controller_pb2.DecideRequest] = []
         self.feedback: dict[str, feedback_pb2.SubmitFeedbackRequest] = {}
+        self.modes = {"*": common_pb2.MODE_APPLY}
+        self.published: list[controller_pb2.PolicySummary] = []
+        self.rollout: controller_pb2.Rollout | None = None
         self.never = asyncio.Event()
 
     async def Decide(self, request, context):
@@ -123,8 +126,54 @@ class FakeController(
         policy = controller_pb2.PolicySummary(
             version=7, kind="squashed_gaussian", reason="learned", parent_version=6, live=True
         )
-        modes = {"*": common_pb2.MODE_APPLY}
-        return controller_pb2.ListPoliciesResponse(policies=[policy], modes=modes)
+        return controller_pb2.ListPoliciesResponse(
+            policies=[policy, *self.published], modes=self.modes
+        )
+
+    async def PromotePolicy(self, request, context):
+        """Version 7 is live and version 6 is stored."""
+        await self._trouble()
+        if request.expected_live_version not in {0, 7}:
+            raise Aborted("version 7 is live", field="expected_live_version")
+        if request.version not in {6, 7}:
+            raise NotFound("there is no such version", field="version")
+        return controller_pb2.PromotePolicyResponse(policy=self._publish("promoted"))
+
+    async def RollbackPolicy(self, request, context):
+        """There is always a version before."""
+        await self._trouble()
+        return controller_pb2.RollbackPolicyResponse(policy=self._publish("rolled_back"))
+
+    async def SetMode(self, request, context):
+        """Keep it."""
+        await self._trouble()
+        if request.mode:
+            self.modes[request.route] = request.mode
+        else:
+            self.modes.pop(request.route, None)
+        return controller_pb2.SetModeResponse(modes=self.modes)
+
+    async def GetRollout(self, request, context):
+        """The trial, where a test began one."""
+        await self._trouble()
+        if self.rollout is None:
+            raise NotFound("there was no trial")
+        return controller_pb2.GetRolloutResponse(rollout=self.rollout)
+
+    async def StopRollout(self, request, context):
+        """End it."""
+        await self._trouble()
+        if self.rollout is None:
+            raise FailedPrecondition("no trial is running")
+        self.rollout.stage = controller_pb2.ROLLOUT_STAGE_STOPPED
+        return controller_pb2.StopRolloutResponse(rollout=self.rollout)
+
+    def _publish(self, reason):
+        policy = controller_pb2.PolicySummary(
+            version=8, kind="squashed_gaussian", reason=reason, parent_version=6, live=True
+        )
+        self.published.append(policy)
+        return policy
 
     async def SubmitFeedback(self, request, context):
         """Keep feedback once per id."""
@@ -282,6 +331,13 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
             candidates=[best] * min(candidates, 1),
         )
 
+    async def GetLoad(self, request, context):
+        """A little busy."""
+        if self.refusal:
+            raise self.refusal
+        load = common_pb2.LoadReport(running=2, waiting=1, kv_pages_used=30, kv_pages_total=120)
+        return inference_pb2.GetLoadResponse(load=load)
+
     async def DescribeModel(self, request, context):
         """One model."""
         if self.refusal:
@@ -371,10 +427,10 @@ class Neighbours:
             await self.stop(name)
 
 
-def make_key(url, tenant, priority="", allowance=None):
+def make_key(url, tenant, priority="", allowance=None, admin=False):
     """Put a key into the Redis at `url` as `thermesh keys create` does; return it."""
     secret = keys.new_secret()
-    key = keys.Key(keys.new_key_id(), tenant, tenant, priority, 1)
+    key = keys.Key(keys.new_key_id(), tenant, tenant, priority, 1, admin)
     with redis.Redis.from_url(url) as connection:
         connection.hset(keys.KEYS_HASH, keys.digest(secret), keys.pack_key(key))
         if allowance:

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     creating.add_argument("name", help="whose or what for, to know the key again in the list")
     creating.add_argument("--tenant", help="default: the name")
     creating.add_argument("--priority", choices=keys.PRIORITIES, default="")
+    creating.add_argument("--admin", action="store_true", help="opens the operator's routes too")
     _action(actions, "list", list_keys)
     _action(actions, "revoke", revoke).add_argument("key_id", metavar="KEY_ID")
     limiting = _action(actions, "limits", limits)
@@ -56,7 +57,9 @@ def create(redis: Any, arguments: argparse.Namespace) -> None:
         _check_name(text, field)
     secret = keys.new_secret()
     now = SystemClock().unix_ms()
-    key = keys.Key(keys.new_key_id(), arguments.name, tenant, arguments.priority, now)
+    key = keys.Key(
+        keys.new_key_id(), arguments.name, tenant, arguments.priority, now, arguments.admin
+    )
     redis.hset(keys.KEYS_HASH, keys.digest(secret), keys.pack_key(key))
     print(f"  {key.key_id} of tenant {tenant}; the key is shown this once:\n\n{secret}")
 

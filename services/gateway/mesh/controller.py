@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from services.gateway.asking import Ask, Features, new_request_id
 from services.gateway.decoding import Plan
 from services.gateway.feedback import Capabilities, Feedback, PolicyList, Receipt
@@ -11,14 +13,21 @@ from thermesh.v1 import controller_pb2, controller_pb2_grpc, feedback_pb2, feedb
 
 
 class ControllerClient:
-    """The link to the controller."""
+    """The link to the controller; `saw_feedback` is told of feedback that was taken."""
 
-    def __init__(self, peer: Peer, budget_seconds: float, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        budget_seconds: float,
+        timeout_seconds: float,
+        saw_feedback: Callable[[Feedback], None],
+    ) -> None:
         self.peer = peer
         self._stub = controller_pb2_grpc.ControllerServiceStub(peer.channel)
         self._feedback_stub = feedback_pb2_grpc.FeedbackServiceStub(peer.channel)
         self._budget_seconds = budget_seconds
         self._timeout_seconds = timeout_seconds
+        self._saw_feedback = saw_feedback
 
     async def decide(
         self, ask: Ask, features: Features | None, within: Capabilities | None = None
@@ -39,12 +48,15 @@ class ControllerClient:
 
     async def submit_feedback(self, feedback: Feedback) -> Receipt:
         """Hand feedback on; raise MeshError as FeedbackService says."""
-        return await self.peer.call(
+        receipt = await self.peer.call(
             self._feedback_stub.SubmitFeedback,
             catalog.feedback_to_wire(feedback, new_request_id()),
             self._timeout_seconds,
             catalog.receipt,
         )
+        if not receipt.duplicate:
+            self._saw_feedback(feedback)
+        return receipt
 
     async def get_feedback(self, feedback_id: str, tenant: str) -> Receipt:
         """Ask what became of feedback; raise NotFound where it is unknown."""

@@ -13,7 +13,8 @@ from services.gateway.events import Event
 from services.gateway.feedback import Capabilities, ModelCard
 from services.gateway.mesh.outbox import Outbox
 from services.gateway.mesh.peer import CALLERS_FAULT, Peer
-from services.gateway.wire import catalog, events, requests
+from services.gateway.operating import EngineLoad
+from services.gateway.wire import catalog, events, operating, requests
 from thermesh.clock import Clock
 from thermesh.errors import MeshError, NotFound
 from thermesh.rpc import translated
@@ -88,6 +89,15 @@ class InferenceClient:
                 return card
         served = ", ".join(card.id for card in cards)
         raise NotFound(f"model {model_id!r} is not served; served: {served}", field="model")
+
+    async def load(self) -> EngineLoad:
+        """Return how busy the engine is; raise MeshError where it cannot be asked."""
+        return await self.peer.call(
+            self._stub.GetLoad,
+            inference_pb2.GetLoadRequest(),
+            self._timeout_seconds,
+            operating.engine_load,
+        )
 
     async def _reread(self, now: float) -> None:
         with contextlib.suppress(MeshError):

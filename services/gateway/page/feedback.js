@@ -7,10 +7,10 @@ const FIRST_WAIT_MS = 300;
 const LONGEST_WAIT_MS = 3000;
 const PATIENCE_MS = 45000;
 
-/** Send a score for a decision; return the feedback's id. The id makes retries harmless. */
-export async function sendFeedback(decisionId, score) {
+/** Send {score, signal} for a decision; return the feedback's id. The id makes retries harmless. */
+export async function sendFeedback(decisionId, told) {
   const id = newId("fb-");
-  const body = JSON.stringify({ id, decision_id: decisionId, score });
+  const body = JSON.stringify({ id, decision_id: decisionId, ...told });
   for (let left = TRIES; ; left -= 1) {
     try {
       const headers = { "Content-Type": "application/json" };

@@ -1,18 +1,22 @@
-// The chat page: wires the form, the stream and the turns together.
+// The chat page: wires the form, the stream, the turns and the kept conversations together.
 
+import { at } from "/page/dom.js";
 import { number } from "/page/explain.js";
+import { sendFeedback } from "/page/feedback.js";
 import { newId, postEvents, request } from "/page/server.js";
+import * as sessions from "/page/sessions.js";
+import { themeBy } from "/page/theme.js";
 import { explainTokensOf } from "/page/tooltip.js";
 import { Turn } from "/page/turn.js";
 
-const THEMES = ["system", "light", "dark"];
 const NEAR_THE_END_PX = 120;
 
-const at = (id) => document.getElementById(id);
 const scroller = document.querySelector("main");
 
 /** What the page remembers of the conversation it shows. */
 const chat = { session: newId("page-"), turns: [], running: null, model: null };
+
+const doors = { say, edit, regenerate, isBusy: () => Boolean(chat.running), isNearTheEnd, follow };
 
 function say(text) {
   at("live").textContent = text;
@@ -52,7 +56,7 @@ async function requestFor(question) {
 
 async function ask(question) {
   const abort = new AbortController();
-  const turn = new Turn(at("turns"), question, say);
+  const turn = new Turn(at("turns"), question, doors);
   at("welcome").hidden = true;
   setRunning(abort);
   say("Answering…");
@@ -60,32 +64,85 @@ async function ask(question) {
   let note = "";
   try {
     const body = await requestFor(question);
-    for await (const chunk of postEvents("/v1/chat/completions", body, abort.signal)) {
-      const stay = isNearTheEnd();
-      turn.take(chunk);
-      follow(stay);
-    }
+    for await (const chunk of postEvents("/v1/chat/completions", body, abort.signal)) turn.take(chunk);
   } catch (error) {
     note = abort.signal.aborted ? "stopped" : "";
-    if (!abort.signal.aborted) turn.fail(error, () => retry(turn));
+    if (!abort.signal.aborted) turn.fail(error, () => askAnew(turn, turn.question));
   }
-  if (chat.running !== abort) return; // a new chat was begun meanwhile
+  if (chat.running !== abort) return; // another chat was opened meanwhile
   const stay = isNearTheEnd();
   turn.finish(note);
   chat.turns.push(turn);
   setRunning(null);
+  keepChat();
   follow(stay);
 }
 
-function retry(turn) {
+/** Ask from `turn` on once more: it and what follows it go. */
+function askAnew(turn, question) {
   if (chat.running) return;
-  chat.turns = chat.turns.filter((kept) => kept !== turn);
-  turn.item.remove();
-  ask(turn.question);
+  const from = chat.turns.indexOf(turn);
+  chat.turns.splice(from).forEach((gone) => gone.item.remove());
+  ask(question);
+}
+
+function edit(turn, question) {
+  askAnew(turn, question);
+}
+
+function regenerate(turn) {
+  if (chat.running) return;
+  // Asking again says something of the answer; whether it is heard is no one's worry here.
+  const id = turn.decision?.decision_id;
+  if (id && turn.text) sendFeedback(id, { score: 0, signal: "regenerate" }).catch(() => {});
+  askAnew(turn, turn.question);
+}
+
+function keepChat() {
+  sessions.keep(chat.session, chat.turns.filter((turn) => turn.text).map((turn) => turn.kept()));
+  showSessions();
+}
+
+function showSessions() {
+  sessions.show(at("session-list"), chat.session, openSession, (session) => {
+    sessions.forget(session.id);
+    if (session.id === chat.session) newChat();
+    showSessions();
+    at("session-list").querySelector("button")?.focus();
+  });
+}
+
+function openSession(session) {
+  show(session.id, session.turns);
+  at("turns").querySelector(".question button")?.focus({ preventScroll: true });
+  say(`Chat: ${session.title}`);
+}
+
+function newChat() {
+  show(newId("page-"), []);
+  at("question").focus();
+  say("New chat.");
+}
+
+function show(id, turns) {
+  stop();
+  setRunning(null);
+  at("turns").replaceChildren();
+  Object.assign(chat, { session: id, turns: turns.map((kept) => Turn.restored(at("turns"), kept, doors)) });
+  at("welcome").hidden = turns.length > 0;
+  setOpen(false);
+  showSessions();
+  follow(true);
+}
+
+function setOpen(isOpen) {
+  at("sessions").dataset.open = isOpen;
+  at("chats").setAttribute("aria-expanded", isOpen);
 }
 
 function setRunning(abort) {
   chat.running = abort;
+  document.body.classList.toggle("busy", Boolean(abort));
   at("send").hidden = Boolean(abort);
   at("stop").hidden = !abort;
 }
@@ -110,29 +167,6 @@ function submit(event) {
   ask(question);
 }
 
-function newChat() {
-  stop();
-  setRunning(null);
-  Object.assign(chat, { session: newId("page-"), turns: [] });
-  at("turns").replaceChildren();
-  at("welcome").hidden = false;
-  at("question").focus();
-  say("New chat.");
-}
-
-function setTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  at("theme").setAttribute("aria-label", `Theme: ${theme === "system" ? "as the system" : theme}`);
-  at("theme").title = at("theme").getAttribute("aria-label");
-}
-
-function nextTheme() {
-  const current = document.documentElement.dataset.theme;
-  const next = THEMES[(THEMES.indexOf(current) + 1) % THEMES.length];
-  localStorage.setItem("thermesh-theme", next);
-  setTheme(next);
-}
-
 function showTemperature() {
   at("pin").disabled = pinned() === null;
   at("pin-value").textContent = number(Number(at("pin").value));
@@ -141,21 +175,28 @@ function showTemperature() {
 at("ask").addEventListener("submit", submit);
 at("ask").addEventListener("input", showTemperature);
 at("question").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  submit();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") stop();
+  if (event.key !== "Escape") return;
+  stop();
+  setOpen(false);
 });
 at("stop").addEventListener("click", stop);
 at("new-chat").addEventListener("click", newChat);
-at("theme").addEventListener("click", nextTheme);
+at("chats").addEventListener("click", () => setOpen(at("sessions").dataset.open !== "true"));
 at("examples").addEventListener("click", (event) => {
   if (event.target.matches("button") && !chat.running) ask(event.target.textContent);
 });
+at("colours").addEventListener("change", (event) => {
+  document.body.classList.toggle("plain", !event.target.checked);
+});
 explainTokensOf(at("turns"), at("tooltip"));
-const kept = localStorage.getItem("thermesh-theme");
-setTheme(THEMES.includes(kept) ? kept : "system");
+themeBy(at("theme"));
 showTemperature();
+showSessions();
 model().catch((error) => {
   at("model").textContent = `no model: ${error.message}`;
 });

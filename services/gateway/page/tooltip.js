@@ -33,7 +33,7 @@ function place(tooltip, token) {
 function move(event) {
   const token = event.target.closest(".token");
   if (!token) return;
-  const tokens = [...token.parentElement.querySelectorAll(".token")];
+  const tokens = [...token.closest(".answer").querySelectorAll(".token")];
   const targets = { Home: tokens[0], End: tokens.at(-1) };
   const next = targets[event.key] ?? tokens[tokens.indexOf(token) + (STEPS[event.key] ?? NaN)];
   if (!next) return;

@@ -1,48 +1,63 @@
-// One turn on the page: the question, the plan, the coloured answer, and what can be said of it.
+// One turn on the page: the question, the plan, the coloured answer, and what can be done with it.
 // Everything that comes from the model or the server is inserted as text, never as markup.
 
+import { Curve } from "/page/curve.js";
+import { copyButton, element } from "/page/dom.js";
 import { explainPlan, explainToken, heat, number, planRows } from "/page/explain.js";
-import { appliedVersion, sendFeedback } from "/page/feedback.js";
-
-/** Return a new element with a class, a text and children. */
-export function element(name, { text, children = [], ...properties } = {}) {
-  const made = Object.assign(document.createElement(name), properties);
-  if (text !== undefined) made.textContent = text;
-  made.append(...children);
-  return made;
-}
+import { Markdown } from "/page/markdown.js";
+import { thumbs } from "/page/thumbs.js";
 
 export class Turn {
-  /** Show `question` and an empty answer at the end of `list`; `say` announces to screen readers. */
-  constructor(list, question, say) {
-    this.question = question;
-    this.text = "";
-    this.decision = null;
-    this.say = say;
-    this.tokenCount = 0;
+  /** Show `question` and an empty answer at the end of `list`.
+   *
+   * `doors` is {say, edit(turn, question), regenerate(turn), isBusy()}.
+   */
+  constructor(list, question, doors) {
+    Object.assign(this, { question, doors, text: "", tokens: [], decision: null, note: "", figures: [] });
+    this.starts = []; // where each token begins in the text
     this.startedAt = performance.now();
     this.firstTokenAt = null;
-    this.plan = element("p", { className: "plan", text: "Deciding how to decode…" });
-    this.answer = element("p", { className: "answer waiting" });
+    this.plan = element("p", { className: "plan heat", text: "Deciding how to decode…" });
+    this.answer = element("div", { className: "answer waiting" });
     this.answer.setAttribute("aria-label", "Answer");
     this.answer.setAttribute("role", "group");
+    this.markdown = new Markdown(this.answer, (start, end) => this.paint(start, end));
+    this.curve = new Curve();
     this.after = element("div", { className: "after" });
-    const asked = element("p", { className: "asked", text: question });
-    const item = element("li", { children: [asked, this.plan, this.answer, this.after] });
-    list.append(item);
-    this.item = item;
+    this.asked = element("div", { className: "question", children: this.questionParts() });
+    this.item = element("li", { children: [this.asked, this.plan, this.answer, this.curve.element, this.after] });
+    list.append(this.item);
+  }
+
+  /** Show a turn as it was kept. */
+  static restored(list, kept, doors) {
+    const turn = new Turn(list, String(kept.question), doors);
+    Object.assign(turn, { note: kept.note ?? "", figures: kept.figures ?? [] });
+    if (kept.plan) turn.showPlan(kept.plan);
+    for (const [text, temperature, entropy, logprob, revision] of kept.tokens ?? [])
+      turn.addToken({ text, temperature, entropy, logprob, revision });
+    if (!turn.tokens.length) turn.text = String(kept.text ?? "");
+    turn.draw();
+    turn.close();
+    return turn;
+  }
+
+  /** Return what `restored` needs. */
+  kept() {
+    const tokens = this.tokens.map((token) => [token.text, token.temperature, token.entropy, token.logprob, token.revision]);
+    const { question, decision: plan, note, figures } = this;
+    return { question, plan, note, figures, tokens, text: tokens.length ? "" : this.text };
   }
 
   /** Show one chunk of the stream. */
   take(chunk) {
     const told = chunk.thermesh ?? {};
     if (told.plan) this.showPlan(told.plan);
-    const text = chunk.choices?.[0]?.delta?.content ?? "";
-    this.text += text;
-    if (told.tokens?.length) told.tokens.forEach((token) => this.showToken(token));
-    else if (text) this.answer.append(text);
+    if (told.tokens?.length) told.tokens.forEach((token) => this.addToken(token));
+    else this.text += chunk.choices?.[0]?.delta?.content ?? "";
     if (told.finish_reason) this.ended = told;
     if (chunk.usage) this.usage = chunk.usage;
+    this.drawing ??= requestAnimationFrame(() => this.draw());
   }
 
   /** Show what was decided. */
@@ -53,27 +68,73 @@ export class Turn {
     this.plan.style.setProperty("--heat", heat(plan.temperature));
   }
 
-  /** Append one token in the colour of its temperature; only the first is a tab stop. */
-  showToken(token) {
-    this.tokenCount += 1;
+  addToken(token) {
     this.firstTokenAt ??= performance.now();
-    if (!token.text) return;
-    const span = element("span", { className: "token", text: token.text });
-    span.tabIndex = this.answer.querySelector(".token") ? -1 : 0;
+    this.starts.push(this.text.length);
+    this.text += token.text;
+    this.tokens.push(token);
+  }
+
+  /** Show the text and the curve so far. */
+  draw() {
+    cancelAnimationFrame(this.drawing);
+    this.drawing = null;
+    const stay = this.doors.isNearTheEnd();
+    this.markdown.update(this.text);
+    // One tab stop an answer; arrow keys move along it.
+    if (!this.answer.querySelector(".token[tabindex='0']")) this.answer.querySelector(".token")?.setAttribute("tabindex", "0");
+    this.curve.draw(this.tokens);
+    this.doors.follow(stay);
+  }
+
+  /** Return the nodes of a range of the text, each token in the colour of its temperature. */
+  paint(start, end) {
+    if (!this.tokens.length) return [this.text.slice(start, end)];
+    const nodes = [];
+    let index = this.tokenAt(start);
+    for (let at = start; at < end; index += 1) {
+      const stop = Math.min(end, this.starts[index + 1] ?? this.text.length);
+      if (stop > at) nodes.push(this.span(this.tokens[index], this.text.slice(at, stop)));
+      at = Math.max(at, stop);
+    }
+    return nodes;
+  }
+
+  tokenAt(place) {
+    let [low, high] = [0, this.starts.length - 1];
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.starts[middle] <= place) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  span(token, text) {
+    const span = element("span", { className: "token heat", text, tabIndex: -1 });
     span.dataset.about = explainToken(token);
     span.style.setProperty("--heat", heat(token.temperature));
-    this.answer.append(span);
+    return span;
   }
 
   /** The stream is over: show figures, thumbs and the plan's details. */
   finish(note) {
+    this.note = note;
+    this.figures = this.measured();
+    this.draw();
+    this.close();
+    if (this.text || note) this.doors.say(this.text ? `Answer: ${this.text}` : note);
+  }
+
+  close() {
     this.answer.classList.remove("waiting");
     this.plan.hidden = !this.decision;
-    const figures = [note, ...this.figures()].filter(Boolean).join(" · ");
-    this.after.append(...this.thumbs());
+    const figures = [this.note, ...this.figures].filter(Boolean).join(" · ");
+    if (this.text) this.after.append(...thumbs(this.decision), copyButton("Copy answer", () => this.text));
+    this.again = element("button", { type: "button", className: "again", text: "Regenerate", onclick: () => this.doors.regenerate(this) });
+    this.after.append(this.again);
     if (figures) this.after.append(element("p", { className: "quiet", text: figures }));
     if (this.decision) this.after.append(details(this.decision));
-    if (this.text || note) this.say(this.text ? `Answer: ${this.text}` : note);
   }
 
   /** Show an error, and a way to try again. */
@@ -91,8 +152,41 @@ export class Turn {
     this.item.insertBefore(problem, this.after);
   }
 
-  figures() {
-    const count = this.usage?.completion_tokens ?? this.tokenCount;
+  questionParts() {
+    const edit = element("button", { type: "button", className: "edit", text: "Edit", onclick: () => this.startEditing() });
+    return [edit, element("p", { className: "asked", text: this.question })];
+  }
+
+  startEditing() {
+    if (this.doors.isBusy()) return;
+    const field = element("textarea", { value: this.question, rows: 2, maxLength: 200000 });
+    field.setAttribute("aria-label", "Your message, edited");
+    const done = () => {
+      this.asked.replaceChildren(...this.questionParts());
+      this.asked.querySelector("button").focus();
+    };
+    const send = () => {
+      const question = field.value.trim();
+      if (question) this.doors.edit(this, question);
+    };
+    field.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+        event.preventDefault();
+        send();
+      }
+      if (event.key === "Escape") done();
+    });
+    const buttons = [
+      element("button", { type: "button", className: "primary", text: "Send", onclick: send }),
+      element("button", { type: "button", text: "Cancel", onclick: done }),
+    ];
+    const row = element("div", { className: "choices", children: [element("span", { className: "quiet", text: "What follows is asked anew." }), ...buttons] });
+    this.asked.replaceChildren(field, row);
+    field.focus();
+  }
+
+  measured() {
+    const count = this.usage?.completion_tokens ?? this.tokens.length;
     if (!count || !this.firstTokenAt) return [];
     const first = (this.firstTokenAt - this.startedAt) / 1000;
     const rate = (count - 1) / ((performance.now() - this.firstTokenAt) / 1000);
@@ -105,54 +199,6 @@ export class Turn {
       this.ended?.finish_reason === "length" ? "ended by the token budget" : "",
     ];
   }
-
-  thumbs() {
-    if (!this.text) return [];
-    const learned = element("p", { className: "learned" });
-    learned.setAttribute("role", "status");
-    const choices = [["up", "Good answer", 1], ["down", "Bad answer", -1]];
-    const buttons = choices.map(([way, label, score]) => {
-      const properties = { type: "button", className: `thumb ${way}`, title: label };
-      const button = element("button", { ...properties, children: [thumb()] });
-      button.setAttribute("aria-label", label);
-      button.setAttribute("aria-pressed", "false");
-      button.disabled = !this.decision?.decision_id;
-      button.onclick = () => this.rate(button, score, buttons, learned);
-      return button;
-    });
-    if (buttons[0].disabled) learned.textContent = "Nothing can be learned from a fallback plan.";
-    return [...buttons, learned];
-  }
-
-  async rate(pressed, score, buttons, learned) {
-    buttons.forEach((button) => { button.disabled = true; });
-    pressed.setAttribute("aria-pressed", "true");
-    const before = this.decision.policy_version;
-    learned.textContent = `Sent. This answer came from policy version ${before}; learning…`;
-    try {
-      const id = await sendFeedback(this.decision.decision_id, score);
-      const after = await appliedVersion(id);
-      learned.textContent = after
-        ? `Learned: policy version ${before} → ${after}.`
-        : "Stored. It will count when the learner comes to it.";
-    } catch (error) {
-      pressed.setAttribute("aria-pressed", "false");
-      buttons.forEach((button) => { button.disabled = false; });
-      learned.textContent = `Not sent: ${error.message}`;
-    }
-  }
-}
-
-/** Return a thumb pointing up, drawn, because not every system has a font with one. */
-function thumb() {
-  const namespace = "http://www.w3.org/2000/svg";
-  const drawing = document.createElementNS(namespace, "svg");
-  const path = document.createElementNS(namespace, "path");
-  path.setAttribute("d", "M2 9h3v8H2zM5 9.5 9 2c1.6 0 2.3 1 2 2.5L10.4 8H16c1.4 0 2 1 1.8 2l-1.3 5.6c-.2.9-.8 1.4-1.7 1.4H5z");
-  drawing.setAttribute("viewBox", "0 0 20 20");
-  drawing.setAttribute("aria-hidden", "true");
-  drawing.append(path);
-  return drawing;
 }
 
 function details(plan) {

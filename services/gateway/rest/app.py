@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from services.gateway.realtime import door as realtime
-from services.gateway.rest import completions, embeddings, operations, pages, responses
+from services.gateway.rest import admin, completions, embeddings, operations, pages, responses
 from services.gateway.rest.doors import Doors
 from services.gateway.rest.middleware import BodyLimits, Keys, Net, Tracing
 from services.gateway.rest.problems import (
@@ -44,6 +44,7 @@ def create_app(doors: Doors) -> FastAPI:
     app.include_router(responses.router, dependencies=[_KEY])
     app.include_router(embeddings.router, dependencies=[_KEY])
     app.include_router(operations.router, dependencies=[_KEY])
+    app.include_router(admin.router, dependencies=[_KEY])
     app.include_router(realtime.router)
     pages.mount(app)
     app.add_exception_handler(MeshError, _mesh_error)

@@ -8,9 +8,12 @@ from typing import Protocol
 
 from services.gateway.admission import Admission
 from services.gateway.asking import Context, Embeddings
-from services.gateway.feedback import Feedback, ModelCard, PolicyList, Receipt
+from services.gateway.decoding import Mode
+from services.gateway.feedback import Feedback, ModelCard, PolicyCard, PolicyList, Receipt
 from services.gateway.gate import Gate
 from services.gateway.kept import Conversations
+from services.gateway.observatory import Observatory
+from services.gateway.operating import EngineLoad, Trial
 from services.gateway.pipeline import Pipeline
 from services.gateway.realtime.session import Surroundings
 
@@ -24,6 +27,38 @@ class Models(Protocol):
 
     async def model(self, model_id: str) -> ModelCard:
         """Return one model; raise NotFound."""
+        ...
+
+
+class Engine(Protocol):
+    """Knows how busy the engine is."""
+
+    async def load(self) -> EngineLoad:
+        """Return how busy it is; raise MeshError."""
+        ...
+
+
+class Administration(Protocol):
+    """Changes what decides; errors are those of controller.proto."""
+
+    async def promote(self, version: int, expected_live_version: int) -> PolicyCard:
+        """Make the parameters of a stored version live."""
+        ...
+
+    async def roll_back(self, expected_live_version: int) -> PolicyCard:
+        """Go back to the parameters before the live version."""
+        ...
+
+    async def set_mode(self, route: str, mode: Mode | None) -> dict[str, Mode]:
+        """Set the mode of a route, None: remove its own."""
+        ...
+
+    async def trial(self) -> Trial | None:
+        """Return the newest trial; None where there never was one."""
+        ...
+
+    async def stop_trial(self) -> Trial:
+        """End the running trial."""
         ...
 
 
@@ -59,6 +94,9 @@ class Doors:
     pipeline: Pipeline
     models: Models
     learning: Learning
+    administration: Administration
+    engine: Engine
+    observatory: Observatory
     encoder: Encoder
     conversations: Conversations
     realtime: Surroundings

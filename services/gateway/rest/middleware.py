@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 BODY_SECONDS = 20.0
 """How long a body may take; who sends it drop by drop holds a connection no longer."""
 
-_GUARDED = "/v1/"
-_QUIET = ("/healthz", "/readyz", "/metrics", "/page", "/docs")
+_API = "/v1/"
+_ADMIN = "/admin/"
+_QUIET = ("/healthz", "/readyz", "/metrics", "/page", "/docs", "/admin/overview")
 
 
 class Tracing:
@@ -90,9 +91,11 @@ class Keys:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, with the caller in the request's state."""
-        if scope["type"] == "http" and scope["path"].startswith(_GUARDED):
+        if scope["type"] == "http" and scope["path"].startswith((_API, _ADMIN)):
             try:
                 caller = await self._gate.admit(Headers(scope=scope).get("authorization"))
+                if scope["path"].startswith(_ADMIN):
+                    caller.check_admin()
             except MeshError as error:
                 await error_response(error)(scope, receive, send)
                 return

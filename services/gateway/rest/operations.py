@@ -82,7 +82,7 @@ async def list_policies(
     found = await _doors(request).learning.list_policies(limit, before_version)
     return documents.PoliciesDocument(
         object="list",
-        data=[_policy(card) for card in found.policies],
+        data=[policy_document(card) for card in found.policies],
         modes={route: mode.value for route, mode in found.modes.items()},
     )
 
@@ -133,7 +133,8 @@ def _model(card: ModelCard) -> documents.ModelDocument:
     )
 
 
-def _policy(card: PolicyCard) -> documents.PolicyDocument:
+def policy_document(card: PolicyCard) -> documents.PolicyDocument:
+    """Return one stored version as the API shows it."""
     members = {name: getattr(card, name) for name in card.__slots__}
     return documents.PolicyDocument(object="policy", **members)
 

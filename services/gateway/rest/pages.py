@@ -1,4 +1,4 @@
-"""The pages a browser sees: the chat page at `/` and the reference at `/docs`.
+"""The pages a browser sees: chat at `/`, the operator's at `/operator`, the reference at `/docs`.
 
 Everything comes from this server: no script, style or font of anybody else.
 """
@@ -58,10 +58,13 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 async def page() -> Response:
     """Return the chat page."""
-    index = PAGE_FOLDER / "index.html"
-    if not index.is_file():
-        raise NotFound("this installation has no chat page; the API's reference is at /docs")
-    return secured(FileResponse(index), PAGE_POLICY)
+    return _page("index.html")
+
+
+@router.get("/operator")
+async def operator() -> Response:
+    """Return the operator's page; what it shows needs a key where keys are asked for."""
+    return _page("operator.html")
 
 
 @router.get("/docs")
@@ -80,6 +83,13 @@ async def docs_start() -> Response:
 async def docs_schema(request: Request) -> Response:
     """Return the schema in the version that the bundled reference reads."""
     return JSONResponse(as_version_3_0(request.app.openapi()))
+
+
+def _page(name: str) -> Response:
+    file = PAGE_FOLDER / name
+    if not file.is_file():
+        raise NotFound("this installation has no pages; the API's reference is at /docs")
+    return secured(FileResponse(file), PAGE_POLICY)
 
 
 def mount(app: FastAPI) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from services.gateway.asking import DEFAULT_TENANT, Context
@@ -130,16 +130,21 @@ def models_to_wire(cards: list[ModelCard]) -> chat_pb2.ListModelsResponse:
 
 
 def policy_list(message: controller_pb2.ListPoliciesResponse) -> PolicyList:
-    """Read the stored policies; modes that this contract does not know are left out."""
-    modes = {
+    """Read the stored policies."""
+    return PolicyList(tuple(map(policy_card, message.policies)), modes(message.modes))
+
+
+def modes(message: Mapping[str, int]) -> dict[str, Mode]:
+    """Read modes by route; those that this contract does not know are left out."""
+    return {
         route: mode
-        for route, value in message.modes.items()
+        for route, value in message.items()
         if (mode := enum_member(Mode, common_pb2.Mode, value, "MODE"))
     }
-    return PolicyList(tuple(map(_policy_card, message.policies)), modes)
 
 
-def _policy_card(message: controller_pb2.PolicySummary) -> PolicyCard:
+def policy_card(message: controller_pb2.PolicySummary) -> PolicyCard:
+    """Read one stored version."""
     return PolicyCard(
         version=message.version,
         kind=message.kind,

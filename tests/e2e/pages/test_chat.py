@@ -2,207 +2,18 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import math
-import os
-import pathlib
 import shutil
-import threading
 
 import pytest
+from page_gateway import HOSTILE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PAGE = pathlib.Path(__file__).resolve().parents[2] / "services" / "gateway" / "page"
-POLICY = (
-    "default-src 'none'; connect-src 'self'; img-src 'self' data:; base-uri 'none';"
-    " form-action 'none'; script-src 'self'; style-src 'self'"
-)
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-HOSTILE = "<img src=x onerror=alert(1)>"
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine"),
 ]
-
-
-class Gateway(http.server.ThreadingHTTPServer):
-    """Plays the gateway: answers from `temperatures`, remembers what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Door)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.asked = []
-        self.feedback = []
-        self.polls = 0
-        self.temperatures = [0.1, 0.5, 1.0, 1.5, 2.0]
-        self.plan = {"task": "question_answering", "source": "policy", "temperature": 0.31}
-        self.refusal = None
-        self.hold = threading.Event()
-        self.hold.set()
-        self.left = threading.Event()
-
-
-class Door(http.server.BaseHTTPRequestHandler):
-    """One connection."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        """Stay quiet."""
-
-    def do_GET(self):
-        if self.path == "/v1/models":
-            self._json(200, {"object": "list", "data": [{"id": "smollm2-135m-instruct"}]})
-        elif self.path.startswith("/v1/feedback/"):
-            self.server.polls += 1
-            applied = self.server.polls > 1
-            state = {"state": "applied", "applied_version": 8} if applied else {"state": "pending"}
-            self._json(200, state)
-        else:
-            self._file("index.html" if self.path == "/" else self.path.removeprefix("/page/"))
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/v1/feedback":
-            self.server.feedback.append(body)
-            self._json(202, {"id": body["id"], "state": "pending", "applied_version": None})
-        elif self.server.refusal:
-            status, message, param = self.server.refusal
-            error = {"message": message, "type": "x", "param": param, "code": "x"}
-            self._json(status, {"error": error}, {"Retry-After": "3"})
-        else:
-            self.server.asked.append(body)
-            self._stream(body)
-
-    def _stream(self, body):
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
-        try:
-            self.wfile.write(b": ping\n\n")
-            for chunk in self._chunks(body):
-                # Split inside an event, as networks do.
-                data = f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n".encode()
-                self.wfile.write(data[:17])
-                self.wfile.flush()
-                self.wfile.write(data[17:])
-                self.wfile.flush()
-            self.wfile.write(b"data: [DONE]\n\n")
-        except OSError:
-            self.server.left.set()
-
-    def _chunks(self, body):
-        server = self.server
-        pinned = body.get("temperature")
-        plan = {
-            "decision_id": "dec-" + "0" * 32,
-            "policy_version": 7,
-            "program": {"kind": "fixed", "temperature": 0.31},
-            "guard": {"top_n_sigma": 1.0},
-            "token_budget": 128,
-            "explored": pinned is None,
-            "log_density": 0.4,
-            "seed": 42,
-            "policy_temperature": 0.31,
-            **server.plan,
-        }
-        if pinned is not None:
-            plan |= {"source": "pinned", "temperature": pinned}
-        yield {"choices": [_choice("")], "thermesh": {"decision_id": "x", "plan": plan}}
-        for index, temperature in enumerate(server.temperatures):
-            text = f" tök{index}" if index else HOSTILE
-            token = {
-                "index": index,
-                "text": text,
-                "temperature": temperature,
-                "entropy": 0.82,
-                "logprob": math.log(0.25),
-                "revision": 0,
-            }
-            yield {"choices": [_choice(text)], "thermesh": {"tokens": [token]}}
-            if index == 1:
-                while not server.hold.wait(0.01):
-                    yield {"choices": []}
-        ended = {"finish_reason": "stop", "mean_temperature": 1.02}
-        yield {"choices": [_choice("", "stop")], "thermesh": ended}
-        yield {"choices": [], "usage": {"completion_tokens": len(server.temperatures)}}
-
-    def _file(self, name):
-        path = PAGE / name
-        if not path.is_file():
-            self._json(404, {"error": {"message": f"there is no {self.path}"}})
-            return
-        self._send(200, TYPES[path.suffix], path.read_bytes(), {"Content-Security-Policy": POLICY})
-
-    def _json(self, status, value, headers=None):
-        self._send(status, "application/json", json.dumps(value).encode(), headers or {})
-
-    def _send(self, status, kind, content, headers):
-        self.send_response(status)
-        for name, value in {
-            "Content-Type": kind,
-            "Content-Length": len(content),
-            **headers,
-        }.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        self.wfile.write(content)
-
-
-def _choice(text, finish=None):
-    delta = {"content": text} if finish is None else {}
-    return {"index": 0, "delta": delta, "finish_reason": finish}
-
-
-@pytest.fixture
-def gateway():
-    server = Gateway()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.hold.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def open_page(browser, gateway):
-    """Return a function that opens the page; at the end nothing may have been complained of."""
-    opened, complaints = [], []
-
-    def opening(**options):
-        context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **options})
-        context.set_default_timeout(15_000)
-        page = context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else 0)
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.goto(gateway.url)
-        opened.append(context)
-        return page
-
-    yield opening
-    for context in opened:
-        context.close()
-    expected = "the server responded with a status of" if gateway.refusal else "nothing"
-    assert [line for line in complaints if expected not in line] == []
 
 
 def ask(page, question="What is the capital of Mongolia?"):
@@ -226,14 +37,8 @@ def oklch(colour):
     return [float(part) for part in colour.removeprefix("oklch(").removesuffix(")").split()[:3]]
 
 
-def keep(page, name):
-    """Keep a picture where the person who runs the tests wants to look at one."""
-    if folder := os.environ.get("THERMESH_SCREENSHOTS"):
-        page.screenshot(path=pathlib.Path(folder) / f"{name}.png")
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_tokens_are_coloured_from_blue_over_amber_to_red(open_page, scheme):
+def test_tokens_are_coloured_from_blue_over_amber_to_red(open_page, keep, scheme):
     """Five temperatures are five colours along the legend's scale, readable in both themes."""
     page = open_page(color_scheme=scheme)
     keep(page, f"welcome-{scheme}")
@@ -316,7 +121,7 @@ def test_every_kind_of_plan_has_its_sentence(open_page, gateway, plan, sentence)
     assert page.is_disabled(".thumb") == (plan.get("decision_id") == "")
 
 
-def test_a_token_tells_its_numbers_on_hover_and_by_keyboard(open_page):
+def test_a_token_tells_its_numbers_on_hover_and_by_keyboard(open_page, keep):
     """Temperature, entropy and probability; one tab stop an answer, arrows inside it."""
     page = open_page()
     ask(page)
@@ -350,7 +155,7 @@ def test_a_pinned_temperature_is_sent_and_an_automatic_one_is_not(open_page, gat
     assert "hot at T=1.30, as you pinned it" in page.inner_text("li:nth-child(2) .plan")
 
 
-def test_feedback_is_sent_once_and_followed_until_it_counts(open_page, gateway):
+def test_feedback_is_sent_once_and_followed_until_it_counts(open_page, gateway, keep):
     """The page shows the policy's version before and after."""
     page = open_page()
     ask(page)
@@ -409,7 +214,7 @@ def test_a_new_chat_forgets_the_old_one(open_page, gateway):
     assert first["thermesh"]["session_id"] != second["thermesh"]["session_id"]
 
 
-def test_an_error_is_told_clearly_and_can_be_tried_again(open_page, gateway):
+def test_an_error_is_told_clearly_and_can_be_tried_again(open_page, gateway, keep):
     """Message, field and waiting time; the second try answers."""
     gateway.refusal = (429, "too many requests", "messages")
     page = open_page()
@@ -425,7 +230,7 @@ def test_an_error_is_told_clearly_and_can_be_tried_again(open_page, gateway):
     gateway.refusal = kept  # the browser's own note of the status is expected
 
 
-def test_a_phone_shows_everything_without_scrolling_sideways(open_page):
+def test_a_phone_shows_everything_without_scrolling_sideways(open_page, keep):
     """At 360 pixels nothing sticks out and the form is in reach."""
     page = open_page(viewport={"width": 360, "height": 640})
     ask(page)
@@ -446,3 +251,169 @@ def test_the_theme_can_be_chosen_and_is_remembered(open_page):
     assert page.get_attribute("html", "data-theme") == "dark"
     dark = page.eval_on_selector("body", "body => getComputedStyle(body).backgroundColor")
     assert light != dark
+
+
+ANSWER = [
+    *("Use ", "**two**", " steps:\n\n", "1. Read\n", "2. Write\n\n", "```python\n"),
+    *("print('", "hi", "')\n", "```\n", "Done", "."),
+]
+
+
+def test_an_answer_is_markdown_with_every_token_coloured(open_page, gateway, keep, accessible):
+    """Lists, code with a button that copies it, and tokens across their bounds."""
+    gateway.texts = ANSWER
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    ask(page, "How do I print hi?")
+    finished(page)
+    assert page.inner_text(".answer strong") == "two"
+    assert page.locator(".answer ol li").all_inner_texts() == ["Read", "Write"]
+    assert page.inner_text(".answer pre") == "print('hi')"
+    assert page.locator(".answer pre .token").count() == 3
+    page.click(".code .copy")
+    playwright.expect(page.locator(".code .copy")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == "print('hi')"
+    page.click(".after .copy")
+    playwright.expect(page.locator(".after .copy")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == "".join(ANSWER)
+    keep(page, "markdown")
+    assert accessible(page) == []
+
+
+def test_colours_can_be_turned_off(open_page):
+    """The text is plain; the numbers stay on hover."""
+    page = open_page()
+    ask(page)
+    finished(page).uncheck("#colours")
+    assert set(colours(page)) == {"rgba(0, 0, 0, 0)"}
+    page.hover(".token >> nth=1")
+    assert page.inner_text("#tooltip").startswith("T 0.50")
+
+
+def test_a_curve_follows_temperature_and_entropy(open_page, gateway):
+    """It is there while the answer is written, and told in words."""
+    gateway.hold.clear()
+    page = open_page()
+    ask(page)
+    page.wait_for_selector(".curve svg")
+    gateway.hold.set()
+    finished(page)
+    points = page.get_attribute(".curve polyline.temperature", "points").split()
+    assert len(points) == 5
+    heights = [float(point.split(",")[1]) for point in points]
+    assert heights == sorted(heights, reverse=True)
+    told = page.get_attribute(".curve svg", "aria-label")
+    assert told.startswith("Over 5 tokens: temperature 0.10 to 2 (of 2), entropy 0.82 nats")
+
+
+def test_regenerating_asks_again_and_tells_the_policy(open_page, gateway):
+    """The old answer goes; the signal is sent with its decision."""
+    page = open_page()
+    ask(page)
+    finished(page).click(".again")
+    page.wait_for_selector(".thumb")
+    playwright.expect(page.locator("#turns > li")).to_have_count(1)
+    first, second = gateway.asked
+    assert first["messages"] == second["messages"]
+    (sent,) = gateway.feedback
+    expected = {"decision_id": "dec-" + "0" * 32, "score": 0, "signal": "regenerate"}
+    assert sent == {"id": sent["id"], **expected}
+
+
+def test_an_earlier_question_can_be_edited(open_page, gateway):
+    """Escape leaves it as it was; Enter asks it anew, and what followed goes."""
+    page = open_page()
+    ask(page, "first")
+    finished(page)
+    ask(page, "second")
+    page.wait_for_selector(".thumb >> nth=3")
+    page.click(".edit >> nth=0")
+    page.keyboard.press("Escape")
+    assert page.locator(".asked").all_inner_texts() == ["first", "second"]
+    assert page.evaluate("document.activeElement.className") == "edit"
+    page.keyboard.press("Enter")
+    page.fill(".question textarea", "changed")
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator(".asked")).to_have_text(["changed"])
+    finished(page)
+    assert [turn["content"] for turn in gateway.asked[-1]["messages"]] == ["changed"]
+
+
+def test_chats_are_kept_in_this_browser(open_page, gateway, keep):
+    """After a reload they can be opened, continued and deleted; tokens keep their numbers."""
+    page = open_page()
+    ask(page, "first chat")
+    finished(page)
+    page.click("#new-chat")
+    ask(page, "second chat")
+    finished(page)
+    page.reload()
+    playwright.expect(page.locator(".session")).to_have_text(["second chat", "first chat"])
+    page.click(".session >> nth=1")
+    assert page.inner_text(".asked") == "first chat"
+    assert len(set(colours(page))) == 5
+    keep(page, "chats")
+    ask(page, "more")
+    page.wait_for_selector(".thumb >> nth=3")
+    assert len(gateway.asked[-1]["messages"]) == 3
+    assert gateway.asked[-1]["thermesh"]["session_id"] == gateway.asked[0]["thermesh"]["session_id"]
+    page.click(".drop >> nth=0")
+    playwright.expect(page.locator(".session")).to_have_text(["second chat"])
+    assert page.is_visible("#welcome")
+
+
+def test_a_full_store_costs_the_oldest_chats_only(open_page):
+    """What the browser has no room for is dropped from the end of the list."""
+    page = open_page()
+    page.evaluate("""async () => {
+      const { keep } = await import("/page/sessions.js");
+      for (let number = 0; number < 8; number += 1)
+        keep(`chat-${number}`, [{ question: `${number}`, text: "x".repeat(1_000_000) }]);
+    }""")
+    page.reload()
+    titles = page.locator(".session").all_inner_texts()
+    assert titles[0] == "7"
+    assert 0 < len(titles) < 8
+
+
+def test_the_keyboard_reaches_everything_in_order(open_page):
+    """Skip link, header, chats, conversation, form; shift and Enter begin a line."""
+    page = open_page()
+    page.focus(".skip")
+    seen = ["skip"]
+    for _ in range(14):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
+    order = [name for name in ("skip", "new-chat", "theme", "question") if name in seen]
+    assert order == ["skip", "new-chat", "theme", "question"]
+    page.fill("#question", "a")
+    page.press("#question", "Shift+Enter")
+    page.keyboard.type("b")
+    assert page.input_value("#question") == "a\nb"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1100])
+def test_axe_finds_nothing(open_page, accessible, keep, scheme, width):
+    """Welcome, an answer with its plan open, and a conversation's list."""
+    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 780})
+    assert accessible(page) == []
+    ask(page)
+    finished(page).click("summary")
+    if width < 900:
+        page.click("#chats")
+        keep(page, f"chats-phone-{scheme}")
+    assert accessible(page) == []
+
+
+def test_a_key_is_asked_for_where_the_server_wants_one(open_page, gateway, accessible):
+    """In a dialog that axe likes; the key stays in the tab."""
+    gateway.models_need_key = True
+    gateway.refusal = (401, "", None)
+    page = open_page()
+    page.wait_for_selector("#key")
+    assert accessible(page) == []
+    page.fill("#key", "tm-mine")
+    page.press("#key", "Enter")
+    playwright.expect(page.locator("#model")).to_have_text("smollm2-135m-instruct")
+    assert page.evaluate("sessionStorage.getItem('thermesh-key')") == "tm-mine"
+    assert page.evaluate("localStorage.getItem('thermesh-key')") is None
