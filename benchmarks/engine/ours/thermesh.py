@@ -42,7 +42,9 @@ class Stream:
 
 
 class Thermesh:
-    """The decoder of the service, at its default settings and the environment's."""
+    """The decoder of the service, at its default settings and the environment's, but without
+    speculation (`benchmarks.streams` measures it).
+    """
 
     def __init__(self, model: str) -> None:
         config = from_env(Config)
@@ -55,7 +57,12 @@ class Thermesh:
             prefill_chunk=config.prefill_chunk,
             page_size=PAGE_SIZE,
             stretch=config.step_stretch,
+            burst_seconds=config.step_burst_ms / 1e3,
+            prefix_share=config.prefix_share,
             prefix_cache=config.prefix_cache,
+            # Greedy text on random prompts repeats itself: guesses would come
+            # true too often and flatter us. They are measured by themselves.
+            speculation=False,
         )
         pages, clock = max(config.kv_pages, PAGES), SystemClock()
         self.decoder = Decoder(self.model.network, self.model.tokenizer, limits, pages, clock)
