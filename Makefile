@@ -77,9 +77,8 @@ proto: $(VENV)/dev.stamp  ## write thermesh/v1 from protos/
 	$(BIN)/python scripts/gen_protos.py
 
 clients:  ## fetch what the TypeScript client needs, where npm is at hand
-	if command -v npm >/dev/null; then \
-	  npm ci --prefix clients/typescript --ignore-scripts --no-audit --no-fund --loglevel=error; \
-	else echo "no npm: tests of the TypeScript client will be skipped"; fi
+	npm ci --prefix clients/typescript --ignore-scripts --no-audit --no-fund --loglevel=error \
+	  || echo "npm did not bring it: tests of the TypeScript client will be skipped"
 
 client-stubs: $(VENV)/dev.stamp clients  ## write the stubs of clients/ from protos/; needs npm and protoc-gen-go
 	$(BIN)/python scripts/gen_client_stubs.py typescript
