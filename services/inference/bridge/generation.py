@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,8 @@ from services.inference.request import Plan, Source, Start, Update
 from services.inference.sampling import Sampling
 from thermesh.clock import Clock
 from thermesh.errors import FailedPrecondition, Internal, InvalidArgument, MeshError
+
+log = logging.getLogger(__name__)
 
 MAX_WAITING_TOKENS = 1024
 """Tokens that may wait for the client; then the engine behind is not read from."""
@@ -173,9 +176,10 @@ class Generation:
             reason = FinishReason.DEADLINE
         except MeshError as failure:
             error = failure
-        except Exception as failure:
+        except Exception:
+            # The client learns that it failed, the log why.
+            log.exception("request %s failed at the bridge", self.request_id)
             error = Internal("the request failed at the bridge")
-            error.__cause__ = failure
         self._end(reason, error)
 
     async def _wait_for_plan(self) -> None:

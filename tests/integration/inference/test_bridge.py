@@ -292,6 +292,20 @@ async def test_a_refusal_from_behind_reaches_the_client(bridged):
     assert [outcome.finish_reason.value for outcome in bridged.outcomes] == ["error"]
 
 
+async def test_a_failure_nobody_foresaw_is_logged_and_not_told(bridged, caplog):
+    """The client hears that it failed; why is in the log alone."""
+    await bridged.bridge.served()
+
+    def broken(path, body):
+        raise ZeroDivisionError("secret of the inside")
+
+    bridged.upstream.stream = broken
+    failed = await error_of(await bridged.open())
+    assert isinstance(failed, errors.Internal)
+    assert "secret" not in failed.message
+    assert "secret of the inside" in caplog.text
+
+
 def test_a_bridge_runs_without_torch():
     """An image that only bridges carries no engine."""
     program = "import sys, services.inference.bridge.service; sys.exit('torch' in sys.modules)"
