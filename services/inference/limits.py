@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.inference.config import Config
+from services.inference.kernels import PAGE_SIZE
 from thermesh.errors import ResourceExhausted
 
 RETRY_AFTER_SECONDS = 1.0
@@ -35,6 +37,24 @@ class Limits:
     def max_requests(self) -> int:
         """Most requests in the engine."""
         return self.max_running + self.max_waiting
+
+
+def limits_of(config: Config, *, looks_ahead: bool = False) -> Limits:
+    """Return the bounds that the settings say, for a network that looks ahead or not."""
+    return Limits(
+        max_running=config.max_running,
+        max_waiting=config.max_waiting,
+        step_tokens=config.step_tokens,
+        prefill_chunk=config.prefill_chunk,
+        page_size=PAGE_SIZE,
+        stretch=config.step_stretch,
+        burst_seconds=config.step_burst_ms / 1e3,
+        prefix_share=config.prefix_share,
+        prefix_cache=config.prefix_cache,
+        # A network that looks ahead already computes the next token unasked.
+        speculation=config.speculation and not looks_ahead,
+        looks_ahead=looks_ahead,
+    )
 
 
 def refuse_when_full(request_count: int, limits: Limits) -> None:

@@ -20,8 +20,7 @@ from services.inference.decoder import Decoder
 from services.inference.drawing import DrawingNetwork
 from services.inference.engine import Engine
 from services.inference.grammar import Grammars
-from services.inference.kernels import PAGE_SIZE
-from services.inference.limits import Limits
+from services.inference.limits import limits_of
 from services.inference.measure import Measurements
 from services.inference.outcomes import OutcomeSpool, reporter
 from services.inference.prompt import Prompts
@@ -53,7 +52,7 @@ class Service:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        limits = _limits(config, looks_ahead=isinstance(model.network, DrawingNetwork))
+        limits = limits_of(config, looks_ahead=isinstance(model.network, DrawingNetwork))
         kv_pages = config.kv_pages or model.network.fitting_pages(config.step_tokens)
         vocabulary_size = model.config.vocabulary_size
         decoder = Decoder(model.network, model.tokenizer, limits, kv_pages, clock)
@@ -151,20 +150,3 @@ def _guesses(acceptances: Acceptances) -> list[Observation]:
         for reason, counts in (("right", acceptances.right), ("wrong", acceptances.wrong))
         for temperature, count in list(counts.items())
     ]
-
-
-def _limits(config: Config, *, looks_ahead: bool) -> Limits:
-    return Limits(
-        max_running=config.max_running,
-        max_waiting=config.max_waiting,
-        step_tokens=config.step_tokens,
-        prefill_chunk=config.prefill_chunk,
-        page_size=PAGE_SIZE,
-        stretch=config.step_stretch,
-        burst_seconds=config.step_burst_ms / 1e3,
-        prefix_share=config.prefix_share,
-        prefix_cache=config.prefix_cache,
-        # A network that looks ahead already computes the next token unasked.
-        speculation=config.speculation and not looks_ahead,
-        looks_ahead=looks_ahead,
-    )

@@ -6,6 +6,7 @@ measured likewise or with less: llama.cpp by its bare decode call.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pathlib
 import random
@@ -18,8 +19,7 @@ from services.inference.config import Config
 from services.inference.cores import physical_cores
 from services.inference.decoder import Decoder
 from services.inference.events import Token
-from services.inference.kernels import PAGE_SIZE
-from services.inference.limits import Limits
+from services.inference.limits import limits_of
 from services.inference.models import load
 from services.inference.request import Context, Request
 from services.inference.sampling import Fixed, Sampling
@@ -50,20 +50,9 @@ class Thermesh:
         config = from_env(Config)
         self.path = pathlib.Path(model)
         self.model = load(self.path, self.path.stem)
-        limits = Limits(
-            max_running=config.max_running,
-            max_waiting=config.max_waiting,
-            step_tokens=config.step_tokens,
-            prefill_chunk=config.prefill_chunk,
-            page_size=PAGE_SIZE,
-            stretch=config.step_stretch,
-            burst_seconds=config.step_burst_ms / 1e3,
-            prefix_share=config.prefix_share,
-            prefix_cache=config.prefix_cache,
-            # Greedy text on random prompts repeats itself: guesses would come
-            # true too often and flatter us. They are measured by themselves.
-            speculation=False,
-        )
+        # Greedy text on random prompts repeats itself: guesses would come true
+        # too often and flatter us. They are measured by themselves.
+        limits = dataclasses.replace(limits_of(config), speculation=False)
         pages, clock = max(config.kv_pages, PAGES), SystemClock()
         self.decoder = Decoder(self.model.network, self.model.tokenizer, limits, pages, clock)
         self._threads = config.threads or physical_cores()
