@@ -206,11 +206,11 @@ async def test_steer_welcomes_and_revises(client):
         await call.write(steering(decision_id=plan.decision_id))
         looping = steering(decision_id=plan.decision_id, token_count=96, repetition=0.9)
         await call.write(looping)
-        revision = (await asyncio.wait_for(call.read(), 5)).revision
+        revision = (await asyncio.wait_for(call.read(), 30)).revision
         ended = controller_pb2.SteerRequest(report={"ended": [{"request_id": "r1"}]})
         await call.write(ended)
         await call.done_writing()
-        end = await asyncio.wait_for(call.read(), 5)
+        end = await asyncio.wait_for(call.read(), 30)
 
     assert welcome.report_every_tokens == 16
     assert (revision.request_id, revision.reason) == ("r1", "repetition_loop")

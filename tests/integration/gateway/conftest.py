@@ -87,8 +87,8 @@ def config_of(neighbours, **options):
         "http_port": 0,
         "grpc_port": 0,
         "grace_s": 0,
-        "extract_budget_ms": 2000,
-        "decide_budget_ms": 2000,
+        "extract_budget_ms": 10_000,
+        "decide_budget_ms": 10_000,
         "plan_grace_ms": 1000,
         "redis_url": "redis://127.0.0.1:1/0",
     }
