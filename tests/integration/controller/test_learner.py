@@ -21,13 +21,13 @@ from thermesh.features import INDEX, SCHEMA_VERSION, TASKS
 from thermesh.testing import eventually
 
 
-async def applied(client, feedback_id, timeout=20):
+async def applied(client, feedback_id, timeout=60):
     """The version that learned from it, as soon as there is one."""
     await eventually(lambda: client.applied(feedback_id), timeout, f"{feedback_id} applied")
     return await client.applied(feedback_id)
 
 
-async def retried(call, timeout=20):
+async def retried(call, timeout=60):
     """The answer of `call`, tried again while the store is away."""
     answers = []
 

@@ -115,7 +115,7 @@ async def serve(neighbours) -> AsyncIterator[Callable]:
         config = config_of(neighbours, **options)
         gateway = Gateway(config, provider.get_meter("test"), clock, speech=speech)
         http_port, grpc_port = await gateway.start()
-        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", timeout=20)
+        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", timeout=60)
         served = Served(gateway, neighbours, client, reader, http_port, grpc_port)
         started.append((served, provider))
         return served

@@ -327,7 +327,7 @@ async def test_the_order_of_input_is_kept(client):
 
 async def test_models_are_listed(chat_stub):
     """The native door lists what inference serves."""
-    models = (await chat_stub.ListModels(chat_pb2.ListModelsRequest(), timeout=5)).models
+    models = (await chat_stub.ListModels(chat_pb2.ListModelsRequest(), timeout=30)).models
 
     assert [(model.id, model.context_length) for model in models] == [(MODEL, 2048)]
 
@@ -335,11 +335,11 @@ async def test_models_are_listed(chat_stub):
 async def test_native_feedback_is_passed_on(native, feedback_stub):
     """Once stored, a repetition is a duplicate, other content a conflict."""
     request = feedback_pb2.SubmitFeedbackRequest(feedback_id="fb-1", decision_id="dec-1", score=0.5)
-    first = await feedback_stub.SubmitFeedback(request, timeout=5)
-    second = await feedback_stub.SubmitFeedback(request, timeout=5)
+    first = await feedback_stub.SubmitFeedback(request, timeout=30)
+    second = await feedback_stub.SubmitFeedback(request, timeout=30)
     request.score = -1
     with pytest.raises(grpc.aio.AioRpcError) as conflict:
-        await feedback_stub.SubmitFeedback(request, timeout=5)
+        await feedback_stub.SubmitFeedback(request, timeout=30)
     found = await feedback_stub.GetFeedback(
         feedback_pb2.GetFeedbackRequest(feedback_id="fb-1"), timeout=5
     )
