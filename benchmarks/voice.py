@@ -252,8 +252,9 @@ def table(result: dict[str, Any]) -> str:
         (
             "Made by `python -m benchmarks.voice --publish` from the samples in"
             f" `benchmarks/results/{result['file']}`{_other(result)}. Questions are spoken by"
-            " espeak-ng in real time, heard by silero-vad and pocketsphinx, answered by the default model, spoken by"
-            " espeak-ng; everything on one machine. Milliseconds, but for tokens."
+            " espeak-ng in real time, heard by silero-vad and pocketsphinx, answered by the"
+            " default model, spoken by espeak-ng; everything on one machine. Milliseconds, but for"
+            " tokens."
         ),
         "",
         (
