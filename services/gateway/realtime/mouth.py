@@ -47,9 +47,14 @@ class Mouth:
         self._cutter = Clauses()
         self._unsaid = 0
         self._is_hushed = False
+        self._is_over = False
 
     def left_ms(self, heard_ms: float) -> float:
-        """Return how much speech is left to be heard; inf while more is being made."""
+        """Return how much speech is left to be heard; inf while more is being made, 0 where
+        none will be any more.
+        """
+        if self._is_over:
+            return 0.0
         return float("inf") if self._unsaid else self.timeline.length_ms - heard_ms
 
     async def feed(self, text: str) -> None:
@@ -68,11 +73,15 @@ class Mouth:
 
     async def run(self) -> None:
         """Speak clause after clause, up to the end."""
-        speech = await self._speech_of()
-        while (clause := await self._clauses.get()) is not None:
-            if not self._is_hushed:
-                await self._say(speech, clause)
-            self._unsaid -= 1
+        try:
+            speech = await self._speech_of()
+            while (clause := await self._clauses.get()) is not None:
+                if not self._is_hushed:
+                    await self._say(speech, clause)
+                self._unsaid -= 1
+        finally:
+            # Where speech failed nothing is heard any more, and decoding must not wait for that.
+            self._is_over = True
 
     async def _take(self, clauses: list[str]) -> None:
         if clauses and self._latency.first_clause is None:
