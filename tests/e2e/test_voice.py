@@ -70,6 +70,9 @@ async def test_speech_is_heard_answered_aloud_and_interrupted(mesh):
         heard = await until(connection, "conversation.item.input_audio_transcription.completed")
         assert heard[-1].transcript
         await until(connection, "response.output_audio.delta")
+        # The next answer takes as long to tell as to hear, so let it be short.
+        short = {"type": "realtime", "max_output_tokens": 16}
+        await connection.session.update(session=short)
         await say(spoken("Stop now please, that is enough.") + silence)
         events = await until(connection, "response.done")
         kinds = [event.type for event in events]
