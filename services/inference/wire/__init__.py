@@ -141,7 +141,12 @@ def _program(message: common_pb2.TemperatureProgram, path: str) -> sampling.Prog
         case "dynatemp":
             dynatemp = message.dynatemp
             return sampling.Dynatemp(dynatemp.temperature, dynatemp.range, dynatemp.exponent)
-    raise InvalidArgument(f"{path} must be one of fixed, edt, dynatemp", field=path)
+        case "residual":
+            residual = message.residual
+            return sampling.Residual(
+                residual.temperature, residual.slope, residual.centre, residual.range
+            )
+    raise InvalidArgument(f"{path} must be one of fixed, edt, dynatemp, residual", field=path)
 
 
 def _guard(message: common_pb2.Guard) -> sampling.Guard:
@@ -265,6 +270,11 @@ def _program_message(program: sampling.Program) -> common_pb2.TemperatureProgram
                 temperature=temperature, range=width, exponent=exponent
             )
             return common_pb2.TemperatureProgram(dynatemp=dynatemp)
+        case sampling.Residual(temperature, slope, centre, width):
+            residual = common_pb2.ResidualProgram(
+                temperature=temperature, slope=slope, centre=centre, range=width
+            )
+            return common_pb2.TemperatureProgram(residual=residual)
 
 
 def _end(ended: events.Ended) -> common_pb2.GenerationEnd:
