@@ -46,6 +46,7 @@ class ProgramKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROGRAM_KIND_FIXED: _ClassVar[ProgramKind]
     PROGRAM_KIND_EDT: _ClassVar[ProgramKind]
     PROGRAM_KIND_DYNATEMP: _ClassVar[ProgramKind]
+    PROGRAM_KIND_RESIDUAL: _ClassVar[ProgramKind]
 
 class GuardMember(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -111,6 +112,7 @@ PROGRAM_KIND_UNSPECIFIED: ProgramKind
 PROGRAM_KIND_FIXED: ProgramKind
 PROGRAM_KIND_EDT: ProgramKind
 PROGRAM_KIND_DYNATEMP: ProgramKind
+PROGRAM_KIND_RESIDUAL: ProgramKind
 GUARD_MEMBER_UNSPECIFIED: GuardMember
 GUARD_MEMBER_TOP_N_SIGMA: GuardMember
 GUARD_MEMBER_MIN_P: GuardMember
