@@ -45,6 +45,7 @@ class Line:
     """One decode under way."""
 
     taken = 0
+    is_cancelled = False
 
     def __init__(self, asked: Asked, prompt_tokens: int) -> None:
         self.asked, self.prompt_tokens = asked, prompt_tokens

@@ -62,6 +62,11 @@ class Model:
         return model == self.model and high_tokens < KNOWN_SHARE * self.longest
 
 
+def known_high(high_tokens: float, longest: int) -> float:
+    """Return the length of nine answers in ten, `longest` where training cut too many off."""
+    return high_tokens if high_tokens < KNOWN_SHARE * longest else max(high_tokens, longest)
+
+
 def bound(high_tokens: float) -> int:
     """Return the token budget that is surely enough."""
     return max(LEAST_BUDGET, round(LENGTH_MARGIN * high_tokens))

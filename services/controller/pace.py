@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.controller.forecast import Forecast, Model, bound
+from services.controller.forecast import Forecast, Model, bound, known_high
 from services.controller.records import Outcome
 from services.controller.trees import Floats
 
@@ -54,13 +54,13 @@ class Forecaster:
             return None
         prefill, tokens, high, total = self._trained.logarithms(features).tolist()
         length = self.length.logarithm
-        high = max(tokens, high)
         # a pace that was learned from bounded answers must not bound the next ones tighter
-        longest = math.exp(high + max(0.0, length))
+        longest = math.exp(max(tokens, high) + max(0.0, length))
+        nine_in_ten = known_high(math.exp(max(tokens, high)), self._trained.longest)
         return Forecast(
             prefill_seconds=math.exp(prefill + self.prefill.logarithm),
             output_tokens=round(math.exp(tokens + length)),
-            output_tokens_high=round(math.exp(high + length)),
+            output_tokens_high=round(nine_in_ten * math.exp(length)),
             total_seconds=math.exp(total + self.total.logarithm),
             longest=bound(longest) if self._trained.knows_length(longest, model) else 0,
         )
