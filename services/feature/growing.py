@@ -37,11 +37,10 @@ class Growing:
         self._counts: Counts = lexical.count("")
 
     def grow(self, text: str) -> None:
-        """Take the newest text in; one that is no longer version of the last begins anew."""
+        """Take the newest text in; one that began otherwise is read anew."""
         text = text[:LEXICAL_CHARACTERS]
         if not text.startswith(self._closed_text):
             self._closed, self._closed_text, self._counts = [], "", lexical.count("")
-        self._open = text
         for segment in cut(text[len(self._closed_text) :]):
             self._closed.append(segment)
             self._closed_text += segment

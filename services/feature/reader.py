@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 MOST_BACKGROUND_WRITES = 256
 MOST_SEGMENTS = 32
+MOST_NEW = 2
+"""Segments that are encoded for one answer: the open one, and one that was just finished. A
+text that comes with more at once is read as a whole, which costs less."""
 
 
 @dataclass(frozen=True)
@@ -133,22 +136,26 @@ class Reader:
             return
         segments = _segments(growing)
         if len(segments) > 1:
-            found.encoding = await self._pooled(worker, reading, segments)
-        else:
-            found.encoding = await self._encode(worker, reading)
+            known = [await self._cache.get(reading.tenant, each) for each in segments]
+            if known.count(None) <= MOST_NEW:
+                found.encoding = await self._pooled(worker, reading, segments, known)
+                return
+        found.encoding = await self._encode(worker, reading)
 
     async def _pooled(
-        self, worker: EncoderWorker, reading: Reading, segments: list[str]
+        self,
+        worker: EncoderWorker,
+        reading: Reading,
+        segments: list[str],
+        known: list[Encoding | None],
     ) -> Encoding | None:
-        """Encode the segments that no one has encoded before; None where one cannot be."""
+        """Encode the segments that are not known; None where one cannot be."""
         encodings = []
-        for segment in segments:
-            part = replace(reading, text=segment)
-            encoding = await self._cache.get(part.tenant, segment)
-            encoding = encoding or await self._encode(worker, part)
-            if encoding is None:
+        for segment, encoding in zip(segments, known, strict=True):
+            read = encoding or await self._encode(worker, replace(reading, text=segment))
+            if read is None:
                 return None
-            encodings.append(encoding)
+            encodings.append(read)
         return pooled(segments, encodings)
 
     async def _make_do(self, reading: Reading, growing: Growing | None, found: _Found) -> None:

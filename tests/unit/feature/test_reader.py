@@ -236,6 +236,12 @@ async def test_only_the_open_end_of_a_growing_text_is_encoded(reader, encoder):
     ]
 
 
+async def test_a_text_that_comes_with_many_sentences_at_once_is_read_as_a_whole(reader, encoder):
+    """One pass of the encoder costs less than one for each sentence."""
+    await followed(reader, "One. Two. Three. Four", is_final=False)
+    assert encoder.seen == ["One. Two. Three. Four"]
+
+
 async def test_segments_stand_in_for_a_final_text_that_is_late(reader, encoder, stores, tally):
     """What was read while the user spoke is better than nothing."""
     await followed(reader, "Hello there. How", is_final=False)
