@@ -21,6 +21,7 @@ from services.gateway.decoding import (
     Plan,
     PlanSource,
     Program,
+    ResidualProgram,
     Sampling,
     TemperatureRange,
 )
@@ -145,7 +146,7 @@ def _program(constraints: Constraints, chosen: Program) -> Program:
 def _narrowed(program: Program, allowed: TemperatureRange) -> Program:
     if isinstance(program, EdtProgram):
         return replace(program, base_temperature=_clamped(program.base_temperature, allowed))
-    if isinstance(program, DynatempProgram):
+    if isinstance(program, DynatempProgram | ResidualProgram):
         middle = _clamped(program.temperature, allowed)
         room = min(middle - allowed.minimum, allowed.maximum - middle)
         return replace(program, temperature=middle, range=min(program.range, room))

@@ -18,6 +18,7 @@ from services.gateway.decoding import (
     Mode,
     Plan,
     PlanSource,
+    ResidualProgram,
     Sampling,
     TemperatureRange,
 )
@@ -37,6 +38,7 @@ programs = st.one_of(
     st.builds(FixedProgram, temperatures),
     st.builds(EdtProgram, temperatures, st.floats(0.01, 10)),
     st.builds(DynatempProgram, temperatures, st.floats(0, 2), st.floats(0.01, 10)),
+    st.builds(ResidualProgram, temperatures, st.floats(-10, 10), st.floats(0, 20), st.floats(0, 2)),
 )
 guards = st.builds(
     Guard,
@@ -105,7 +107,7 @@ def test_a_narrowed_envelope_holds_for_fallbacks(narrowed, program):
     """No temperature that the program can reach lies above the range; none starts below it."""
     own = Constraints(temperature_range=narrowed)
     made = fallback_plan(own, Choice(program, Guard()), seed=1).sampling.program
-    spread = made.range if isinstance(made, DynatempProgram) else 0.0
+    spread = made.range if isinstance(made, DynatempProgram | ResidualProgram) else 0.0
     middle = made.base_temperature if isinstance(made, EdtProgram) else made.temperature
 
     assert narrowed.minimum - 1e-9 <= middle - spread
