@@ -7,12 +7,11 @@ Gaussian process (Rasmussen & Williams 2006, equations 2.23 and 2.24) over tempe
 
     k(T, T') = LEVEL^2 + SPREAD^2 exp(-(T - T')^2 / (2 LENGTH^2)) + ROUGHNESS^2 [T = T']
 
-with the noise that the rewards of the task have. SPREAD says that a reward in [0, 1] may
-well change by half over the range of temperatures, LENGTH how far apart two temperatures
+with the noise that the rewards of each have. SPREAD says that a reward in [0, 1] may
+well change by a third over the range of temperatures, LENGTH how far apart two temperatures
 must be to differ, ROUGHNESS by how much one of them may stand out: with enough rewards each
-temperature has its own mean, whatever its neighbours earn.
-The value of a policy is the mean of its actions over the curves, with the spread that the
-posterior gives it.
+temperature has its own mean, whatever its neighbours earn. The value of a policy is the mean
+of its actions over the curves, with the spread that the posterior gives it.
 
 A curve draws a peak towards its neighbours: the estimate has a small bias, downwards for
 policies that pick the best, and half the variance. Where that is not wanted,
@@ -38,21 +37,22 @@ from services.controller.evaluation import (
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
-LEVEL, SPREAD, LENGTH, ROUGHNESS = 1.0, 0.5, 0.8, 0.03
-# As many rewards of the noise of all tasks are added to those of each.
-_BELIEVED_AS = 5.0
+LEVEL, SPREAD, LENGTH, ROUGHNESS = 1.0, 0.35, 1.0, 0.015
+# As many rewards with the noise of the whole task are added to those of each action, and as
+# many with the noise of all tasks to those of a task.
+_BELIEVED_AS = 3.0
 _LEAST_NOISE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """How many rewards each action has in each context, their means, and the noise of one
-    reward by context: [contexts, actions] twice, and [contexts].
+    """How many rewards each action has in each context, their means, and the variance of one
+    reward: [contexts, actions] each.
     """
 
     counts: Matrix
     means: Matrix
-    noise: Vector
+    noise: Matrix
 
 
 def cells(
@@ -64,10 +64,12 @@ def cells(
     np.add.at(sums, (contexts, actions), rewards)
     np.add.at(squares, (contexts, actions), rewards * rewards)
     means = sums / np.maximum(counts, 1.0)
-    within = (squares - counts * means * means).sum(axis=1)
-    freedom = np.maximum(counts.sum(axis=1) - (counts > 0).sum(axis=1), 0.0)
-    pooled = within.sum() / max(float(freedom.sum()), 1.0)
-    noise = (within + _BELIEVED_AS * pooled) / (freedom + _BELIEVED_AS)
+    within = np.maximum(squares - counts * means * means, 0.0)
+    freedom = np.maximum(counts - 1.0, 0.0)
+    by_task, of_task = within.sum(axis=1), freedom.sum(axis=1)
+    overall = by_task.sum() / max(float(of_task.sum()), 1.0)
+    task = (by_task + _BELIEVED_AS * overall) / (of_task + _BELIEVED_AS)
+    noise = (within + _BELIEVED_AS * task[:, None]) / (freedom + _BELIEVED_AS)
     return Cells(counts, means, np.maximum(noise, _LEAST_NOISE))
 
 
@@ -112,6 +114,6 @@ def _posterior(gram: Matrix, seen: Cells, context: int) -> tuple[Vector, Matrix]
     """Return mean [actions] and covariance [actions, actions] of the curve of a context."""
     counts = seen.counts[context]
     known = counts > 0
-    noise = np.diag(seen.noise[context] / counts[known])
+    noise = np.diag(seen.noise[context, known] / counts[known])
     gain = np.linalg.solve(gram[np.ix_(known, known)] + noise, gram[known]).T
     return gain @ seen.means[context, known], gram - gain @ gram[known]
