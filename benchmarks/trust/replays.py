@@ -118,11 +118,14 @@ async def _converse(
             yield chat_pb2.ConverseRequest(update=update)
 
     responses, told = [], 0
-    async for response in chat_pb2_grpc.ChatServiceStub(door).Converse(said(), timeout=SECONDS):
-        responses.append(response)
-        told += len(response.tokens.tokens)
-        if is_steered and told >= _STEERED_AFTER * (wants.qsize() + 1):
-            wants.put_nowait(0.3 if told % 2 else 1.3)
-        if response.HasField("end"):
-            wants.put_nowait(None)
+    call = chat_pb2_grpc.ChatServiceStub(door).Converse(said(), timeout=SECONDS)
+    try:
+        async for response in call:
+            responses.append(response)
+            told += len(response.tokens.tokens)
+            if is_steered and told >= _STEERED_AFTER * (wants.qsize() + 1):
+                wants.put_nowait(0.3 if told % 2 else 1.3)
+    finally:
+        wants.put_nowait(None)
+        call.cancel()
     return Recorded.of(start, responses)
