@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 MOST_BACKGROUND_WRITES = 256
 
+TRY_AGAIN_SECONDS = 0.5
+"""How often an idle encoder that was too slow for those who asked is tried again."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -76,14 +79,19 @@ class Reader:
         self._tally = tally
         self._clock = clock
         self._writes: set[asyncio.Task[None]] = set()
+        self._try_again_at = 0.0
 
     async def read(self, reading: Reading, budget_seconds: float, is_final: bool = True) -> Answer:
-        """Answer within `budget_seconds` of waiting; a final reading counts for its session."""
+        """Answer within `budget_seconds` of waiting, or what the reading itself allows where
+        that is less; a final reading counts for its session.
+        """
         found = _Found()
+        wait = reading.encoder_wait_seconds
+        seconds = budget_seconds if wait is None else min(budget_seconds, wait)
         if self._worker:
             try:
-                async with asyncio.timeout(budget_seconds):
-                    await self._find(self._worker, reading, found)
+                async with asyncio.timeout(seconds):
+                    await self._find(self._worker, reading, found, seconds)
             except TimeoutError:
                 self._tally.failed("encoder", "late")
         if is_final:
@@ -105,13 +113,32 @@ class Reader:
         if self._worker:
             await asyncio.to_thread(self._worker.close)
 
-    async def _find(self, worker: EncoderWorker, reading: Reading, found: _Found) -> None:
+    async def _find(
+        self, worker: EncoderWorker, reading: Reading, found: _Found, seconds: float
+    ) -> None:
         found.session, found.encoding = await asyncio.gather(
             self._session(reading), self._cache.get(reading.tenant, _content(reading))
         )
         found.cached = found.encoding is not None
-        if not found.encoding:
+        if found.encoding:
+            return
+        if self._is_worth_it(worker, seconds):
             found.encoding = await self._encode(worker, reading)
+        else:
+            self._tally.failed("encoder", "busy")
+
+    def _is_worth_it(self, worker: EncoderWorker, seconds: float) -> bool:
+        """Tell whether an encoding would be there in time; what it costs in vain, the mesh lacks.
+
+        An encoder that was too slow is tried again now and then, or it would stay so.
+        """
+        now = self._clock.monotonic()
+        if worker.expected_seconds <= seconds:
+            return True
+        if not worker.is_idle or now < self._try_again_at:
+            return False
+        self._try_again_at = now + TRY_AGAIN_SECONDS
+        return True
 
     async def _session(self, reading: Reading) -> Session | None:
         if not reading.session_id:

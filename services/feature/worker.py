@@ -11,12 +11,16 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
 from services.feature.encoding import Encoding
 
 Job = tuple[str, "Future[Encoding]"]
+
+RECENT = 0.2
+"""Weight of the newest encoding in the mean of how long they take."""
 
 
 class EncoderWorker:
@@ -25,6 +29,8 @@ class EncoderWorker:
     def __init__(self, encode: Callable[[str], Encoding], waiting_limit: int) -> None:
         self._encode = encode
         self._jobs: queue.Queue[Job | None] = queue.Queue(waiting_limit)
+        self._mean_seconds = 0.0
+        self._is_running = False
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
@@ -36,6 +42,16 @@ class EncoderWorker:
         except queue.Full:
             return None
         return future
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a text would be taken up at once."""
+        return not self._is_running and self._jobs.empty()
+
+    @property
+    def expected_seconds(self) -> float:
+        """How long a text submitted now would take, by what the last ones took; 0: unknown."""
+        return (self._jobs.qsize() + self._is_running + 1) * self._mean_seconds
 
     def close(self) -> None:
         """Cancel what waits, let what runs end, and stop the thread."""
@@ -50,9 +66,18 @@ class EncoderWorker:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             text, future = job
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(self._encode(text))
-            except Exception as error:
-                future.set_exception(error)
+            if future.set_running_or_notify_cancel():
+                self._work(text, future)
+
+    def _work(self, text: str, future: Future[Encoding]) -> None:
+        self._is_running, began = True, time.perf_counter()
+        try:
+            encoding = self._encode(text)
+        except Exception as error:
+            self._is_running = False
+            future.set_exception(error)
+            return
+        took = time.perf_counter() - began
+        self._mean_seconds += (RECENT if self._mean_seconds else 1.0) * (took - self._mean_seconds)
+        self._is_running = False
+        future.set_result(encoding)
