@@ -7,7 +7,8 @@ the plan of `planning` takes its place, and a counter says so. Two rules:
 
 Rule 1: tokens never wait for a plan. If tokens come first, the plan in effect
 is the one the request started with; what the side way still brings is only
-remembered for the next request.
+remembered for the next request. Clients hear of a plan after `Accepted`, though
+inference has it at once.
 Rule 2: who opens a turn closes it (`async with`): both tasks end, the call to
 inference is cancelled, and the place in admission is free, on every way out.
 
@@ -29,7 +30,7 @@ from services.gateway.asking import Ask, Features
 from services.gateway.backlog import Backlog
 from services.gateway.buckets import Quota
 from services.gateway.decoding import Plan, Update
-from services.gateway.events import Ended, Event, PlanDecided, Rejected, Tokens
+from services.gateway.events import Accepted, Ended, Event, PlanDecided, Rejected, Tokens
 from services.gateway.headroom import Headroom
 from services.gateway.instruments import Instruments
 from services.gateway.journal import Journal
@@ -94,6 +95,7 @@ class Turn:
         self._features = features
         self._journal = Journal(ask, pipeline.instruments, pipeline.clock)
         self._events = Backlog()
+        self._accepted = asyncio.Event()
         self._announced = asyncio.Event()
         self._held = contextlib.ExitStack()
         self._initial = self._fallback()
@@ -245,11 +247,12 @@ class Turn:
         if self.plan is not None:
             return
         self.plan = plan
+        self._generation.plan(plan)
+        await self._accepted.wait()
         decided = PlanDecided(plan)
         self._journal.observe(decided)
         await self._events.put(decided)
         self._announced.set()
-        self._generation.plan(plan)
 
     async def _relay(self) -> None:
         try:
@@ -278,11 +281,14 @@ class Turn:
 
     async def _pass_on(self, event: Event) -> None:
         if isinstance(event, Tokens | Ended) and not self._announced.is_set():
+            self._accepted.set()
             await self._settle_now()
         if isinstance(event, Ended):
             self._pipeline.headroom.saw(event.usage)
         self._journal.observe(event)
         await self._events.put(event)
+        if isinstance(event, Accepted):
+            self._accepted.set()
 
     async def _settle_now(self) -> None:
         if self.plan is not None:
