@@ -19,6 +19,14 @@ def milliseconds(seconds: Iterable[float]) -> list[float]:
     return [round(each * 1e3, 3) for each in seconds]
 
 
+def thinned(samples: Sequence[float], most: int = 500) -> list[float]:
+    """Return at most so many quantiles that stand for all samples, both ends among them."""
+    if len(samples) <= most:
+        return sorted(samples)
+    ordered, last = sorted(samples), len(samples) - 1
+    return [ordered[round(place * last / (most - 1))] for place in range(most)]
+
+
 def added(
     rounds: Sequence[dict[str, list[float]]], door: str, title: str, p50: float, p99: float
 ) -> list[Figure]:

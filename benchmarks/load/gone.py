@@ -48,13 +48,18 @@ class Bench:
         random.Random(number).shuffle(cells)
         for phase, how in cells:
             samples = found.setdefault(f"{phase}, {how}", {"ms": [], "step_ms": []})
-            seconds, step = await self._sample(phase, how)
+            while (sample := await self._sample(phase, how)) is None:
+                pass
+            seconds, step = sample
             samples["ms"].append(round(seconds * 1e3, 2))
             samples["step_ms"].append(round(step * 1e3, 2))
         return found
 
-    async def _sample(self, phase: str, how: str) -> tuple[float, float]:
-        """Return the seconds from going until all is free, and those of the engine's step."""
+    async def _sample(self, phase: str, how: str) -> tuple[float, float] | None:
+        """Return the seconds from going until all is free, and those of the engine's step.
+
+        None where the answer had ended by itself.
+        """
         await self._until(lambda load: not (load.running or load.waiting or load.kv_pages_used))
         async with contextlib.AsyncExitStack() as stack:
             if phase == "queue":
@@ -65,14 +70,16 @@ class Bench:
             else:
                 await self._until(lambda load: load.running == 1 and load.kv_pages_used > 0)
                 await asyncio.sleep(random.random() * 0.05 + (0.3 if phase == "decode" else 0.0))
-            before = (await self._load()).step_time_us
+            before = await self._load()
             began = time.monotonic()
             go()
+            if not before.running:
+                return None
             if phase == "queue":
                 load = await self._until(lambda load: load.waiting == 0)
             else:
                 load = await self._until(lambda load: not (load.running or load.kv_pages_used))
-            return time.monotonic() - began, max(before, load.step_time_us) / 1e6
+            return time.monotonic() - began, max(before.step_time_us, load.step_time_us) / 1e6
 
     async def _asked(
         self, stack: contextlib.AsyncExitStack, how: str, words: int

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from benchmarks.load import house, ways
-from benchmarks.load.figures import Figure, Json, Rounds, added, milliseconds
+from benchmarks.load.figures import Figure, Json, Rounds, added, milliseconds, thinned
 from benchmarks.spread import interleaved
 
 STREAMS = 64
@@ -51,7 +51,7 @@ async def travels(ask: Ask, seed: int) -> list[float]:
 
     answers = await asyncio.gather(*(begun() for _ in range(STREAMS)))
     assert all(answer.is_whole for answer in answers), "an answer was not whole"
-    return milliseconds(t for answer in answers for t in answer.travels[SKIPPED:])
+    return thinned(milliseconds(t for answer in answers for t in answer.travels[SKIPPED:]))
 
 
 @asynccontextmanager

@@ -80,7 +80,6 @@ class Question:
     priority: str = "interactive"
     key: str = ""
     padding: str = ""
-    schema: str = ""
 
     def text(self) -> str:
         """Return a question of usual length that was not asked before."""
@@ -100,6 +99,7 @@ async def inference(channel: grpc.aio.Channel, question: Question) -> Answer:
         chat=common_pb2.ChatInput(messages=[user]),
         sampling=common_pb2.Sampling(program=program),
         max_tokens=question.max_tokens,
+        ignore_end_of_sequence=bool(question.padding),
     )
     stub = inference_pb2_grpc.InferenceServiceStub(channel)
     request = inference_pb2.GenerateRequest(start=start)
