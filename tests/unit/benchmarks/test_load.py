@@ -110,6 +110,7 @@ async def test_a_refusal_is_read_from_the_wire():
     assert (answer.status, answer.retry_after, answer.is_whole) == (429, "2", False)
 
 
+@pytest.mark.slow  # hypothesis draws dozens of documents for each schema
 def test_schemas_are_the_same_each_time_and_have_an_end():
     """Distinct, valid by themselves, texts and lists with a greatest length."""
     found = schemas.schemas(2)
