@@ -171,6 +171,7 @@ async def test_an_interrupt_keeps_the_heard_tokens_only(native, client):
     assert end.text == "Paris is"
     assert end.generation.finish_reason == common_pb2.FINISH_REASON_CANCELLED
     assert native.inference.calls[0].cancel_asked.is_set()
+    assert native.inference.calls[0].received[-1].cancel.kept_tokens == 3
 
 
 async def test_a_cancel_ends_the_turn(native, client):
