@@ -13,7 +13,7 @@ from benchmarks.spread import interleaved, quantile
 
 Ask = Callable[[], Awaitable[ways.Answer]]
 STREAMS = 16
-SINGLE_TOKENS, COALESCED_TOKENS = 4_000, 40_000
+SINGLE_TOKENS, COALESCED_TOKENS = 1_500, 30_000
 TOGETHER = 64
 ROUNDS = 5
 # One token a message as fast as it is read; 64 a message, each stream 12,500 a second,
