@@ -122,7 +122,8 @@ class Reader:
         found.cached = found.encoding is not None
         if found.encoding:
             return
-        if self._is_worth_it(worker, seconds):
+        is_optional = reading.encoder_wait_seconds is not None
+        if not (is_optional and worker.is_resting) and self._is_worth_it(worker, seconds):
             found.encoding = await self._encode(worker, reading)
         else:
             self._tally.failed("encoder", "busy")

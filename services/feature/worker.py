@@ -24,13 +24,20 @@ RECENT = 0.2
 
 
 class EncoderWorker:
-    """Runs `encode` for one text after another; `waiting_limit` texts may wait."""
+    """Runs `encode` for one text after another; `waiting_limit` texts may wait.
 
-    def __init__(self, encode: Callable[[str], Encoding], waiting_limit: int) -> None:
+    `share` is how much of the time it may work for who would do without; see `is_resting`.
+    """
+
+    def __init__(
+        self, encode: Callable[[str], Encoding], waiting_limit: int, share: float = 1.0
+    ) -> None:
         self._encode = encode
         self._jobs: queue.Queue[Job | None] = queue.Queue(waiting_limit)
         self._mean_seconds = 0.0
         self._is_running = False
+        self._rest_per_second = 1.0 / share - 1.0
+        self._rests_until = 0.0
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
@@ -47,6 +54,13 @@ class EncoderWorker:
     def is_idle(self) -> bool:
         """Whether a text would be taken up at once."""
         return not self._is_running and self._jobs.empty()
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether its share of the time is spent. Then the processor is for who cannot do
+        without; a text that is submitted is encoded all the same.
+        """
+        return time.perf_counter() < self._rests_until
 
     @property
     def expected_seconds(self) -> float:
@@ -77,7 +91,9 @@ class EncoderWorker:
             self._is_running = False
             future.set_exception(error)
             return
-        took = time.perf_counter() - began
+        ended = time.perf_counter()
+        took = ended - began
+        self._rests_until = ended + took * self._rest_per_second
         self._mean_seconds += (RECENT if self._mean_seconds else 1.0) * (took - self._mean_seconds)
         self._is_running = False
         future.set_result(encoding)

@@ -234,3 +234,14 @@ async def test_an_encoder_that_was_tried_again_is_believed(reader, encoder, cloc
         clock.advance(1.0)
         await reader.read(Reading(str(number)), PLENTY)
     assert reader._worker.expected_seconds < PLENTY
+
+
+async def test_an_encoder_that_had_its_share_rests(reader, encoder, tally):
+    """Who says how long it waits can do without; who does not is encoded all the same."""
+    await reader.read(Reading("first"), PLENTY)
+    reader._worker._rests_until = float("inf")
+    spared = await reader.read(Reading("optional", encoder_wait_seconds=PLENTY), PLENTY)
+    needed = await reader.read(Reading("needed"), PLENTY)
+    assert (spared.vector.encoder_used, needed.vector.encoder_used) == (False, True)
+    assert encoder.seen == ["first", "needed"]
+    assert tally.failures == {("encoder", "busy"): 1}
