@@ -1,6 +1,6 @@
 """Row 7: four times as many requests as the engine can serve.
 
-The stub has 32 places and steps of 10 ms, so that what is refused is not what the
+The stub has 32 places and steps of 20 ms, so that what is refused is not what the
 machine cannot do. One request in ten is interactive, the rest batch. The gateway
 lets as many in as the engine holds, which is what an operator sets it to.
 """
@@ -18,7 +18,7 @@ from benchmarks.load.offering import offered
 from benchmarks.spread import quantile
 
 PLACES, QUEUE = 32, 16
-STEP_MS, PREFILL_MS, TOKENS = 10.0, 50.0, 45
+STEP_MS, PREFILL_MS, TOKENS = 20.0, 50.0, 45
 CAPACITY = PLACES / ((PREFILL_MS + STEP_MS * TOKENS) / 1e3)
 """Requests a second that the engine alone can serve."""
 
