@@ -9,7 +9,7 @@ import torch
 from benchmarks.engine.ours.thermesh import Thermesh
 from services.inference.cores import physical_cores
 from services.inference.quantise import search as searching
-from services.inference.quantise.search import Options, Search
+from services.inference.quantise.search import LAYOUT, Options, Search
 from services.inference.quantise.source import Source
 from services.inference.quantise.workplace import Workplace
 from thermesh.settings import state_dir
@@ -34,7 +34,11 @@ def divergences(contender: Thermesh, bits: list[float]) -> dict[str, float]:
 
 def _points(contender: Thermesh, bits: list[float]) -> list[dict[str, Any]]:
     options, source = Options(), Source(contender.path)
-    fingerprint = {"model": contender.path.name, "bytes": contender.path.stat().st_size}
+    fingerprint = {
+        "layout": LAYOUT,
+        "model": contender.path.name,
+        "bytes": contender.path.stat().st_size,
+    }
     folder = state_dir() / "bench" / "mix"
     workplace = Workplace(folder, {**fingerprint, **vars(options)})
     search = Search(source, options, workplace, lambda _stage, _done, _of: None)
@@ -48,4 +52,5 @@ def _told(entry: dict[str, Any]) -> dict[str, float]:
         "mean_kl": divergence["mean"],
         "standard_error": divergence["standard_error"],
         "same_top": divergence["same_top"],
+        **{name: entry["temperature"]["divergence"][name] for name in ("value", "low", "high")},
     }

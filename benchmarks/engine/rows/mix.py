@@ -44,7 +44,11 @@ def _point(named: dict[str, float], bits: float) -> Verdict:
 
 def _told(named: dict[str, float], kind: str) -> str:
     mean, error = named[f"{kind} mean_kl"], named[f"{kind} standard_error"]
-    return f"{mean:.4f} ± {error:.4f}, same top {named[f'{kind} same_top']:.0%}"
+    factor, low, high = (named[f"{kind} {name}"] for name in ("value", "low", "high"))
+    return (
+        f"{mean:.4f} ± {error:.4f}, same top {named[f'{kind} same_top']:.0%},"
+        f" least at T x {factor:.2f} ({low:.2f} to {high:.2f})"
+    )
 
 
 ROW = Row(11, "a mix of precisions", (FIGURE,), verdicts)
