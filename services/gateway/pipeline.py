@@ -190,11 +190,8 @@ class Turn:
 
     async def _take(self, opening: contextlib.ExitStack) -> None:
         """Take from the tenant's buckets; the end settles what was used."""
-        quotas, tenant, allowance = (
-            self._pipeline.quotas,
-            self.ask.context.tenant,
-            self.ask.allowance,
-        )
+        quotas, tenant = self._pipeline.quotas, self.ask.context.tenant
+        allowance = self.ask.allowance
         tokens = expected_tokens(self.ask)
         self.quota = await quotas.take(tenant, allowance, tokens)
         if self.quota is None:
