@@ -23,7 +23,7 @@ namespace thermesh {
 namespace {
 
 // With fewer rows a pass of AVX-512 is done before the tiles are laid out.
-constexpr int kFewestRows = 9;
+constexpr int kFewestRows = 5;
 // Blocks of one row of tiles that are laid out at once: 72 kB, of the stack.
 constexpr int kPiece = 64;
 
@@ -84,7 +84,7 @@ inline __m512 load_half(const uint8_t* x) {
 
 template <int32_t kKind>
 inline void lay_out(const uint8_t* tile, Laid* laid) {
-  fetch(tile + kFetchAhead, tile_bytes(kKind));
+  fetch_far(tile + kFetchFarAhead, tile_bytes(kKind));
   const __m512 scale = load_half(tile);
   const __m512 minimum = kKind == kQ4_1
                              ? load_half(tile + 32)

@@ -77,7 +77,7 @@ template <int32_t kKind>
 inline void dequantise(const uint8_t* tile, uint8_t* out) {
   constexpr int kBits = kKind == kQ8_0 ? 8 : 4;
   constexpr float kCodes = 1 << kBits;
-  fetch(tile + kFetchAhead, tile_bytes(kKind));
+  fetch_far(tile + kFetchFarAhead, tile_bytes(kKind));
   const __m512 stored = load_half(tile);
   const __m512 scale = _mm512_mul_ps(stored, _mm512_set1_ps(kCodes));
   // Of code -2^kBits, which is what 0 stands for here.
