@@ -50,8 +50,8 @@ class Bench:
         self.readers: list[Any] = []
 
     def submit(self, prompt: str = "hello", **changes: Any) -> Any:
-        """Submit a request; return its reader."""
-        reader = Reader()
+        """Submit a request, with a `reader` of the test's own or not; return its reader."""
+        reader = changes.pop("reader", None) or Reader()
         self.events[reader] = []
         request = make_request(prompt, **changes)
         limit = 512 - len(request.prompt_ids)
@@ -95,7 +95,7 @@ class Reader(SimpleNamespace):
     """A reader that takes nothing until told to."""
 
     def __init__(self) -> None:
-        super().__init__(taken=0)
+        super().__init__(taken=0, is_cancelled=False)
 
     def __hash__(self) -> int:
         return id(self)
