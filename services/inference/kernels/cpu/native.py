@@ -88,6 +88,7 @@ class Span(ctypes.Structure):
         ("budget", _i32),
         ("share", _i32),
         ("window", _i32),
+        ("head_windows", _i32),
     ]
 
 
@@ -100,6 +101,7 @@ class Batch(ctypes.Structure):
         ("spans", _pointer),
         ("pages", _pointer),
         ("output_rows", _pointer),
+        ("head_windows", _pointer),
         ("logits", _pointer),
         ("cache", _pointer),
         ("means", _pointer),
@@ -111,7 +113,7 @@ class Batch(ctypes.Structure):
         ("cache_pages", _i32),
         ("threads", _i32),
         ("cache_kind", _i32),
-        ("reserved", _i32),
+        ("head_window_entries", _i32),
     ]
 
 

@@ -12,6 +12,7 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
+#include "attention_amx.h"
 #include "tier.h"
 
 #ifdef __linux__
@@ -222,6 +223,11 @@ void product(const Product& task) {
   }
 }
 
+void attend_int8(const Attention& task, const Attended& result) {
+  const bool fits = fits_tiles(task.head_size);
+  (fits ? attend_tiles : tier_avx512().attend[kInt8])(task, result);
+}
+
 }  // namespace
 
 bool allows_amx() {
@@ -245,6 +251,7 @@ const Tier& tier_amx() {
     Tier own = tier_avx512();
     own.name = "avx512-amx";
     own.product = product;
+    own.attend[kInt8] = attend_int8;
     return own;
   }();
   return tier;
