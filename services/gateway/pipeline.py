@@ -7,7 +7,8 @@ the plan of `planning` takes its place, and a counter says so. Two rules:
 
 Rule 1: tokens never wait for a plan. If tokens come first, the plan in effect
 is the one the request started with; what the side way still brings is only
-remembered for the next request.
+remembered for the next request. Clients hear of a plan after `Accepted`, though
+inference has it at once.
 Rule 2: who opens a turn closes it (`async with`): both tasks end, the call to
 inference is cancelled, and the place in admission is free, on every way out.
 
@@ -28,7 +29,7 @@ from services.gateway.admission import Admission
 from services.gateway.asking import Ask, Features
 from services.gateway.buckets import Quota
 from services.gateway.decoding import Plan, Update
-from services.gateway.events import Ended, Event, PlanDecided, Rejected, Tokens
+from services.gateway.events import Accepted, Ended, Event, PlanDecided, Rejected, Tokens
 from services.gateway.instruments import Instruments
 from services.gateway.journal import Journal
 from services.gateway.links import FeatureSource, Mesh
@@ -91,6 +92,7 @@ class Turn:
         self._features = features
         self._journal = Journal(ask, pipeline.instruments, pipeline.clock)
         self._events: asyncio.Queue[Event | MeshError] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._accepted = asyncio.Event()
         self._announced = asyncio.Event()
         self._held = contextlib.ExitStack()
         self._initial = self._fallback()
@@ -241,11 +243,12 @@ class Turn:
         if self.plan is not None:
             return
         self.plan = plan
+        self._generation.plan(plan)
+        await self._accepted.wait()
         decided = PlanDecided(plan)
         self._journal.observe(decided)
         await self._events.put(decided)
         self._announced.set()
-        self._generation.plan(plan)
 
     async def _relay(self) -> None:
         try:
@@ -274,9 +277,12 @@ class Turn:
 
     async def _pass_on(self, event: Event) -> None:
         if isinstance(event, Tokens | Ended) and not self._announced.is_set():
+            self._accepted.set()
             await self._settle_now()
         self._journal.observe(event)
         await self._events.put(event)
+        if isinstance(event, Accepted):
+            self._accepted.set()
 
     async def _settle_now(self) -> None:
         if self.plan is not None:

@@ -228,6 +228,8 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.fails_after: int | None = None
         self.failure: MeshError | None = None
         self.hangs_after: int | None = None
+        self.accepts = asyncio.Event()
+        self.accepts.set()
         self.go = asyncio.Event()
         self.go.set()
         self.finish_reason = common_pb2.FINISH_REASON_STOP
@@ -265,6 +267,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
             raise self.refusal
         if call.start.model not in {"", MODEL}:
             raise NotFound(f"model {call.start.model!r} is not served", field="model")
+        await self.accepts.wait()
         accepted = inference_pb2.GenerationAccepted(prompt_tokens=5, model=MODEL)
         yield inference_pb2.GenerateResponse(accepted=accepted)
         await self.go.wait()

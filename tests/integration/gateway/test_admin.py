@@ -58,7 +58,7 @@ async def test_a_stream_under_way_is_shown_until_it_ends(serve):
     async def gone():
         return (await overview(served))["streams"] == []
 
-    await eventually(gone, 20, "no streams")
+    await eventually(gone, 30, "no streams")
 
 
 async def test_feedback_is_counted_once(app):

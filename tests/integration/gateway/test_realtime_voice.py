@@ -37,7 +37,7 @@ class Talk:
         """Send some sound, so that speech is opened."""
         audio = base64.b64encode(b"\0\0" * 100).decode()
         await self.connection.input_audio_buffer.append(audio=audio)
-        await eventually(lambda: self.source.opened and self.speech.samples, 20)
+        await eventually(lambda: self.source.opened and self.speech.samples, 30)
 
     def hear(self, *heard):
         """Let the ears tell something."""
@@ -46,7 +46,7 @@ class Talk:
 
     async def until(self, kind):
         """The next event of a kind; all are kept."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 self.events.append(await self.connection.recv())
                 if self.events[-1].type == kind:
@@ -74,8 +74,8 @@ async def talking(serve, **session):
             await connection.session.update(session={"type": "realtime", **session})
             await talk.until("session.updated")
         yield talk
-    await eventually(lambda: all(speech.is_closed for speech in source.opened), 20)
-    await eventually(lambda: served.inference.open_calls == 0, 20)
+    await eventually(lambda: all(speech.is_closed for speech in source.opened), 30)
+    await eventually(lambda: served.inference.open_calls == 0, 30)
 
 
 def words(text=QUESTION):
@@ -126,7 +126,7 @@ async def test_an_answer_is_begun_in_the_pause_and_told_at_the_end(serve):
     async with talking(serve) as talk:
         await talk.append()
         talk.hear(Started(500), Paused(words()))
-        await eventually(lambda: talk.speech.said, 20)
+        await eventually(lambda: talk.speech.said, 30)
         talk.hear(stopped())
         done = (await talk.until("response.done")).response
         assert len(talk.served.inference.calls) == 1
@@ -141,9 +141,9 @@ async def test_a_user_who_goes_on_is_heard_out(serve):
         talk.served.inference.hangs_after = 1
         await talk.append()
         talk.hear(Started(500), Paused(words("what is")))
-        await eventually(lambda: talk.served.inference.calls, 20)
+        await eventually(lambda: talk.served.inference.calls, 30)
         talk.hear(Resumed())
-        await eventually(lambda: talk.served.inference.open_calls == 0, 20)
+        await eventually(lambda: talk.served.inference.open_calls == 0, 30)
         talk.served.inference.hangs_after = None
         talk.hear(Paused(words()), stopped())
         await talk.until("response.done")
@@ -229,7 +229,7 @@ async def test_a_mouth_that_dies_is_told_and_replaced(serve):
         assert talk.speech.is_closed
         audio = base64.b64encode(b"\0\0").decode()
         await talk.connection.input_audio_buffer.append(audio=audio)
-        await eventually(lambda: len(talk.source.opened) == 2, 20)
+        await eventually(lambda: len(talk.source.opened) == 2, 30)
 
 
 async def test_a_client_that_leaves_without_reading_frees_everything(serve):
@@ -241,11 +241,11 @@ async def test_a_client_that_leaves_without_reading_frees_everything(serve):
         await talk.until("response.output_audio.delta")
         inference = talk.served.inference
         talk.connection._connection.transport.pause_reading()
-        await eventually(lambda: len(talk.speech.said) > 1, 20)
+        await eventually(lambda: len(talk.speech.said) > 1, 30)
         await talk.connection._connection.send('{"type": "input_audio_buffer.clear"}')
         talk.connection._connection.transport.abort()
-        await eventually(lambda: inference.open_calls == 0, 20)
-        await eventually(lambda: talk.served.gateway._sessions.inside == 0, 20)
+        await eventually(lambda: inference.open_calls == 0, 30)
+        await eventually(lambda: talk.served.gateway._sessions.inside == 0, 30)
 
 
 @pytest.mark.parametrize("kind", ["audio/pcmu", "audio/pcma"])

@@ -21,7 +21,7 @@ from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
 from .conftest import Call, fixed, start_message
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 class Wire(httpx.AsyncBaseTransport):
