@@ -47,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> None:
     file = GgufFile(models.locate(arguments.model))
     config, tokenizer = read_config(file), read_tokenizer(file)
     tensors = GgufTensors(file, config)
-    network = whole_network(config, tensors, KernelsConfig(kernels="cpu"))
+    network = whole_network(config, tensors, KernelsConfig(kernels="cpu", kv_cache="int8"))
     assert isinstance(network, CpuNetwork), "what insists on the C++ kernels gets them"
     measured = [
         measuring.Text(network, torch.tensor(ids), arguments.last)

@@ -79,11 +79,21 @@ def divergences(
             windows = np.zeros(heads, dtype=int)
             windows[head] = size
             table = as_table(windows, config)
-            found[head, place] = max(text.divergence(table)[0] for text in texts)
+            found[head, place] = _worst(texts, table)
             if found[head, place] > HOPELESS:
                 break
         progress(head + 1, heads)
     return found
+
+
+def _worst(texts: Sequence[Text], windows: HeadWindows) -> float:
+    """Return the greatest divergence of the texts, or one beyond hope."""
+    worst = 0.0
+    for text in texts:
+        worst = max(worst, text.divergence(windows)[0])
+        if worst > HOPELESS:
+            break
+    return worst
 
 
 def as_table(windows: npt.NDArray[np.int_], config: ModelConfig) -> HeadWindows:
