@@ -19,6 +19,7 @@ from services.inference.models.config import ModelConfig, RopeScaling
 from services.inference.models.gguf_file import GgufFile
 from services.inference.models.gguf_tensors import FREQUENCY_FACTORS, GgufTensors
 from services.inference.models.gguf_tokenizer import read_tokenizer
+from services.inference.models.head_windows import measured
 from services.inference.models.loaded import LoadedModel
 from services.inference.models.network import Network
 from services.inference.models.refusal import malformed, unsupported
@@ -141,6 +142,9 @@ def check_shapes(file: GgufFile, config: ModelConfig) -> None:
 def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork | GpuNetwork:
     tensors = GgufTensors(file, config)
     whole = on_device(config, tensors) or whole_network(config, tensors)
+    if isinstance(whole, CpuNetwork):
+        last_norm = tensors.vector("output_norm.weight")
+        whole.head_windows = None if last_norm is None else measured(config, last_norm)
     if whole is not None:
         return whole
     weights = read_weights(tensors, config)
