@@ -45,7 +45,7 @@ class Stream:
 
 class Thermesh:
     """The decoder of the service, at its default settings and the environment's, but without
-    speculation (`benchmarks.streams` measures it).
+    speculation (row `speculation` measures it).
     """
 
     def __init__(self, model: str) -> None:
