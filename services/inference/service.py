@@ -52,7 +52,12 @@ class Service:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        limits = limits_of(config, looks_ahead=isinstance(model.network, DrawingNetwork))
+        network = model.network
+        limits = limits_of(
+            config,
+            looks_ahead=isinstance(network, DrawingNetwork),
+            has_light_network=getattr(network, "light_network", None) is not None,
+        )
         kv_pages = config.kv_pages or model.network.fitting_pages(config.step_tokens)
         vocabulary_size = model.config.vocabulary_size
         decoder = Decoder(model.network, model.tokenizer, limits, kv_pages, clock)

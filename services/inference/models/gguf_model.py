@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import math
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
 import torch
 
 from services.inference.kernels import CpuNetwork, on_device, whole_network
+from services.inference.kernels.cpu.packing import Tensors
+from services.inference.models import nested
 from services.inference.models.config import ModelConfig, RopeScaling
 from services.inference.models.gguf_file import GgufFile
 from services.inference.models.gguf_tensors import FREQUENCY_FACTORS, GgufTensors
 from services.inference.models.gguf_tokenizer import read_tokenizer
 from services.inference.models.loaded import LoadedModel
+from services.inference.models.nested import PrefixTensors
 from services.inference.models.network import Network
 from services.inference.models.refusal import malformed, unsupported
 from services.inference.models.weights import Weights, expected_shapes, parameter_count
@@ -139,10 +142,26 @@ def check_shapes(file: GgufFile, config: ModelConfig) -> None:
 
 def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork | GpuNetwork:
     tensors = GgufTensors(file, config)
-    whole = on_device(config, tensors) or whole_network(config, tensors)
-    if whole is not None:
-        return whole
+    light = nested.read(file.path, file.metadata, config)
+    packed = _packed(config, tensors)
+    if packed is not None:
+        # Several devices share one network; a second one they cannot follow yet.
+        if light is not None and getattr(packed, "light_network", packed) is None:
+            part = PrefixTensors(tensors, config, light)
+            packed.light_network = _packed(light.config(config), part)
+        return packed
     weights = read_weights(tensors, config)
+    network = _plain(config, weights)
+    if light is not None:
+        network.light_network = _plain(light.config(config), nested.cut(weights, config, light))
+    return network
+
+
+def _packed(config: ModelConfig, tensors: Tensors) -> Any:
+    return on_device(config, tensors) or whole_network(config, tensors)
+
+
+def _plain(config: ModelConfig, weights: Weights) -> Any:
     return on_device(config, weights) or Network(config, weights)
 
 

@@ -76,6 +76,9 @@ class CpuNetwork:
         self.kernels_name = f"cpu-{self._engine.tier}"
         self.weight_bytes = self._packed.byte_count
 
+    light_network: CpuNetwork | None = None
+    """The model's light path, on the same cache."""
+
     @property
     def light(self) -> Sparsity | None:
         """What a sequence on the light path reads; None where contexts are too short for it."""
