@@ -1,8 +1,8 @@
 """Publish what `thermesh distil` reaches: results, and the table of its page.
 
-    thermesh distil smollm2-135m-instruct small.gguf --bits 4
-    thermesh distil smollm2-135m-instruct gates.npz --length 1024 --texts 5
-    python -m benchmarks.distillation small.gguf.json gates.npz.json
+thermesh distil smollm2-135m-instruct small.gguf --bits 4
+thermesh distil smollm2-135m-instruct gates.npz --length 1024 --texts 5
+python -m benchmarks.distillation small.gguf.json gates.npz.json
 """
 
 from __future__ import annotations
