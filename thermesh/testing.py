@@ -40,7 +40,7 @@ class FakeClock:
 
 async def eventually(
     condition: Callable[[], bool | Awaitable[bool]],
-    timeout: float = 5.0,
+    timeout: float = 30.0,
     what: str = "the condition",
 ) -> None:
     """Return once `condition` holds; raise AssertionError after `timeout` seconds.

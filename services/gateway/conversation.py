@@ -225,7 +225,7 @@ class Conversation:
         self._is_ending = True
         if isinstance(message, Interrupt):
             self._heard_tokens = min(message.heard_tokens, self._count)
-        turn.cancel()
+        turn.cancel(self._count)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Tokens):

@@ -6,7 +6,7 @@ and `Ended` last. `PlanDecided` always comes before the first `Tokens`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.gateway.decoding import FinishReason, Plan, Sampling, UpdateSource
 
@@ -93,12 +93,19 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Decoding is over."""
+    """Decoding is over; `discarded_tokens` came too late for an interruption."""
 
     finish_reason: FinishReason
     usage: Usage = field(default_factory=Usage)
     mean_temperature: float = 0.0
     mean_entropy: float = 0.0
+    discarded_tokens: int = 0
+
+    def keeping(self, tokens: int) -> Ended:
+        """Return the end as it reads for a client that kept so many tokens."""
+        late = max(0, self.usage.completion_tokens - tokens)
+        usage = replace(self.usage, completion_tokens=self.usage.completion_tokens - late)
+        return replace(self, usage=usage, discarded_tokens=self.discarded_tokens + late)
 
 
 Event = Accepted | PlanDecided | Tokens | Applied | Rejected | Ended

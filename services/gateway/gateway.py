@@ -94,7 +94,9 @@ class Gateway:
             observatory=observatory,
             encoder=feature,
             conversations=self._conversations,
-            realtime=Surroundings(pipeline, feature.listen, speech, voice.preempt),
+            realtime=Surroundings(
+                pipeline, feature.listen, speech, voice.preempt, voice.lead_tokens
+            ),
             sessions=self._sessions,
             peers=self._ask_peers,
             metrics=telemetry.prometheus_text,

@@ -54,8 +54,8 @@ class Generation(Protocol):
         """Let inference send more tokens."""
         ...
 
-    def cancel(self) -> None:
-        """Ask inference to end; its end still comes."""
+    def cancel(self, kept_tokens: int) -> None:
+        """Ask inference to end and to count so many tokens; its end still comes."""
         ...
 
     def finish(self) -> None:

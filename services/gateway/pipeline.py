@@ -3,12 +3,15 @@
 Theory of operation. `Generate` opens at once with sampling from memory, so that
 prefill begins; `Extract` and then `Decide` run meanwhile, each inside its
 budget; the plan is the second message. Whatever goes wrong on that side way,
-the plan of `planning` takes its place, and a counter says so. Two rules:
+the plan of `planning` takes its place, and a counter says so. Three rules:
 
 Rule 1: tokens never wait for a plan. If tokens come first, the plan in effect
 is the one the request started with; what the side way still brings is only
-remembered for the next request.
-Rule 2: who opens a turn closes it (`async with`): both tasks end, the call to
+remembered for the next request. Clients hear of a plan after `Accepted`, though
+inference has it at once.
+Rule 2: after `cancel` the end counts the tokens kept by then, also where inference
+was quicker than the cancellation; tokens that still come are nobody's.
+Rule 3: who opens a turn closes it (`async with`): both tasks end, the call to
 inference is cancelled, and the place in admission is free, on every way out.
 
 This file knows neither gRPC nor HTTP; the neighbours are the Protocols of `links`.
@@ -28,7 +31,7 @@ from services.gateway.admission import Admission
 from services.gateway.asking import Ask, Features
 from services.gateway.buckets import Quota
 from services.gateway.decoding import Plan, Update
-from services.gateway.events import Ended, Event, PlanDecided, Rejected, Tokens
+from services.gateway.events import Accepted, Ended, Event, PlanDecided, Rejected, Tokens
 from services.gateway.instruments import Instruments
 from services.gateway.journal import Journal
 from services.gateway.links import FeatureSource, Mesh
@@ -91,9 +94,11 @@ class Turn:
         self._features = features
         self._journal = Journal(ask, pipeline.instruments, pipeline.clock)
         self._events: asyncio.Queue[Event | MeshError] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._accepted = asyncio.Event()
         self._announced = asyncio.Event()
         self._held = contextlib.ExitStack()
         self._initial = self._fallback()
+        self._kept_tokens: int | None = None
 
     async def __aenter__(self) -> Self:
         with contextlib.ExitStack() as opening:
@@ -140,6 +145,9 @@ class Turn:
             return None
         if isinstance(event, MeshError):
             raise event
+        if isinstance(event, Ended) and self._kept_tokens is not None:
+            event = event.keeping(self._kept_tokens)
+            self._journal.observe(event)
         return event
 
     async def events(self) -> AsyncIterator[Event]:
@@ -163,9 +171,10 @@ class Turn:
         """Let inference send more tokens."""
         self._generation.credit(tokens)
 
-    def cancel(self) -> None:
-        """Ask inference to end; `Ended` still comes."""
-        self._generation.cancel()
+    def cancel(self, kept_tokens: int) -> None:
+        """End decoding for a client that takes no token beyond these; `Ended` still comes."""
+        self._kept_tokens = kept_tokens
+        self._generation.cancel(kept_tokens)
 
     async def fail(self, error: MeshError) -> None:
         """End the turn with an error of the client's own making."""
@@ -241,11 +250,12 @@ class Turn:
         if self.plan is not None:
             return
         self.plan = plan
+        self._generation.plan(plan)
+        await self._accepted.wait()
         decided = PlanDecided(plan)
         self._journal.observe(decided)
         await self._events.put(decided)
         self._announced.set()
-        self._generation.plan(plan)
 
     async def _relay(self) -> None:
         try:
@@ -274,9 +284,12 @@ class Turn:
 
     async def _pass_on(self, event: Event) -> None:
         if isinstance(event, Tokens | Ended) and not self._announced.is_set():
+            self._accepted.set()
             await self._settle_now()
         self._journal.observe(event)
         await self._events.put(event)
+        if isinstance(event, Accepted):
+            self._accepted.set()
 
     async def _settle_now(self) -> None:
         if self.plan is not None:

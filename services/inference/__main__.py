@@ -17,11 +17,11 @@ from thermesh.settings import from_env
 async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     behind = from_env(BridgeConfig)
-    await (serve_bridge(config, behind) if behind.url else serve_engine(config))
+    await (serve_bridge(config, behind) if behind.is_there else serve_engine(config))
 
 
 async def serve_bridge(config: Config, behind: BridgeConfig) -> None:
-    """Serve what an engine behind decodes; needs neither torch nor a model."""
+    """Serve what an engine behind decodes; needs neither torch nor a model of its own."""
     # Not at the top: an engine of our own runs where httpx is not installed.
     from services.inference.bridge.service import Service  # noqa: PLC0415
 

@@ -142,11 +142,13 @@ class Decoder:
         if sequence is not None:
             sequence.add_credit(tokens)
 
-    def cancel(self, reader: Reader) -> None:
-        """End a sequence whose client said so or went away."""
+    def cancel(self, reader: Reader, kept: int | None = None) -> None:
+        """End a sequence whose client said so or went away, and kept so many tokens
+        (None: all).
+        """
         sequence = self._by_reader.get(reader)
         if sequence is not None:
-            self._end(sequence, FinishReason.CANCELLED)
+            self._end(sequence, FinishReason.CANCELLED, kept=kept)
 
     # Steps.
 
@@ -278,15 +280,20 @@ class Decoder:
         self._result.events.append((sequence.reader, event))
 
     def _end(
-        self, sequence: Sequence, reason: FinishReason, error: MeshError | None = None
+        self,
+        sequence: Sequence,
+        reason: FinishReason,
+        error: MeshError | None = None,
+        kept: int | None = None,
     ) -> None:
         reader, request_id = sequence.reader, sequence.request.context.request_id
         del self._by_reader[reader]
         if self._by_request_id.get(request_id) is sequence:
             del self._by_request_id[request_id]
         self.scheduler.discard(sequence)
-        self._result.events.append((reader, sequence.ended(reason, error)))
-        self._result.outcomes.append((reader, sequence.outcome(reason)))
+        kept = sequence.output_count if kept is None else kept
+        self._result.events.append((reader, sequence.ended(reason, error).keeping(kept)))
+        self._result.outcomes.append((reader, sequence.outcome(reason).keeping(kept)))
 
 
 def _internal() -> Internal:

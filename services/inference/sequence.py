@@ -136,9 +136,11 @@ class Sequence:
 
     def may_draw(self, now: float) -> bool:
         """Tell whether the next token may be drawn: credit is there and the
-        plan, or its grace is over.
+        plan, or its grace is over, and nobody has called the request off.
         """
-        return self.has_credit and not self._is_parked(now)
+        # Asked between the draws of a step, so that of a draft that came true
+        # nothing more is drawn once the client has interrupted.
+        return self.has_credit and not self.reader.is_cancelled and not self._is_parked(now)
 
     def _is_parked(self, now: float) -> bool:
         return self._awaits_plan and (self._grace_ends_at is None or now < self._grace_ends_at)

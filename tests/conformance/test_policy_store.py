@@ -481,12 +481,12 @@ async def test_waiting_for_a_change_ends_with_one(serving):
     waiting = asyncio.create_task(serving.changed(5))
     await asyncio.sleep(0)
     await serving.publish(prior_version(1), expected_live=0)
-    await asyncio.wait_for(waiting, 2)
+    await asyncio.wait_for(waiting, 30)
     waiting = asyncio.create_task(serving.changed(5))
     await asyncio.sleep(0)
     await serving.set_mode("*", Mode.OBSERVE)
 
-    await asyncio.wait_for(waiting, 2)
+    await asyncio.wait_for(waiting, 30)
 
 
 async def test_a_store_that_is_away_says_so(stores):

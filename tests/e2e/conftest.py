@@ -105,7 +105,7 @@ class Mesh:
         """How busy the engine is."""
         async with channel(self.target("inference")) as inference:
             stub = inference_pb2_grpc.InferenceServiceStub(inference)
-            return (await stub.GetLoad(inference_pb2.GetLoadRequest(), timeout=5)).load
+            return (await stub.GetLoad(inference_pb2.GetLoadRequest(), timeout=30)).load
 
     async def idle(self) -> bool:
         """Whether the engine holds no sequence, page or stream."""
@@ -115,7 +115,7 @@ class Mesh:
     async def is_serving_in_plaintext(self, room: str) -> bool:
         """Whether a room answers one who shows and asks for no certificate."""
         async with channel(self.target(room)) as peer:
-            return await rpc.is_serving(peer, timeout=5)
+            return await rpc.is_serving(peer, timeout=30)
 
     async def _serving(self, room: str) -> bool:
         if self._processes[room].poll() is not None:

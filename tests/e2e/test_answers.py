@@ -103,7 +103,7 @@ async def test_feedback_sent_twice_changes_the_policy_once(mesh):
             state = (await client.get(f"/v1/feedback/{feedback['id']}")).json()
             return state["state"] == "applied"
 
-        await eventually(applied, 10, "the feedback in a policy version")
+        await eventually(applied, 30, "the feedback in a policy version")
         version = (await client.get(f"/v1/feedback/{feedback['id']}")).json()["applied_version"]
         third = await client.post("/v1/feedback", json=feedback)
     next_answer = await complete(mesh, FACT)

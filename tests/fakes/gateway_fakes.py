@@ -160,6 +160,20 @@ class FakeController(
             raise NotFound("there was no trial")
         return controller_pb2.GetRolloutResponse(rollout=self.rollout)
 
+    async def StartRollout(self, request, context):
+        """Version 7 is live and version 6 is stored."""
+        await self._trouble()
+        if request.version == 7:
+            raise FailedPrecondition("version 7 is live", field="version")
+        self.rollout = controller_pb2.Rollout(
+            number=1,
+            candidate_version=request.version,
+            stage=request.stage,
+            share=request.share,
+            promotes=request.promotes,
+        )
+        return controller_pb2.StartRolloutResponse(rollout=self.rollout)
+
     async def StopRollout(self, request, context):
         """End it."""
         await self._trouble()
@@ -228,6 +242,8 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.fails_after: int | None = None
         self.failure: MeshError | None = None
         self.hangs_after: int | None = None
+        self.accepts = asyncio.Event()
+        self.accepts.set()
         self.go = asyncio.Event()
         self.go.set()
         self.finish_reason = common_pb2.FINISH_REASON_STOP
@@ -265,6 +281,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
             raise self.refusal
         if call.start.model not in {"", MODEL}:
             raise NotFound(f"model {call.start.model!r} is not served", field="model")
+        await self.accepts.wait()
         accepted = inference_pb2.GenerationAccepted(prompt_tokens=5, model=MODEL)
         yield inference_pb2.GenerateResponse(accepted=accepted)
         await self.go.wait()

@@ -36,6 +36,7 @@ class Stream:
     """One request, and the times at which its tokens came, perf_counter."""
 
     taken = 0
+    is_cancelled = False
 
     def __init__(self) -> None:
         self.times: list[float] = []

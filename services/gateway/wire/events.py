@@ -75,6 +75,7 @@ def ended_to_wire(value: Ended) -> common_pb2.GenerationEnd:
         ),
         mean_temperature=value.mean_temperature,
         mean_entropy=value.mean_entropy,
+        discarded_tokens=value.discarded_tokens,
     )
 
 
@@ -146,4 +147,5 @@ def _ended(message: common_pb2.GenerationEnd) -> Ended:
         ),
         mean_temperature=message.mean_temperature,
         mean_entropy=message.mean_entropy,
+        discarded_tokens=message.discarded_tokens,
     )

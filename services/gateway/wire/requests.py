@@ -155,9 +155,10 @@ def credit_message(tokens: int) -> inference_pb2.GenerateRequest:
     return inference_pb2.GenerateRequest(credit=common_pb2.Credit(tokens=tokens))
 
 
-def cancel_message() -> inference_pb2.GenerateRequest:
-    """Write the end of the generation."""
-    return inference_pb2.GenerateRequest(cancel=inference_pb2.CancelGeneration())
+def cancel_message(kept_tokens: int) -> inference_pb2.GenerateRequest:
+    """Write the end of the generation, of which so many tokens count."""
+    cancel = inference_pb2.CancelGeneration(kept_tokens=kept_tokens)
+    return inference_pb2.GenerateRequest(cancel=cancel)
 
 
 def _message(turn: Message) -> common_pb2.ChatMessage:

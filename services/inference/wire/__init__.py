@@ -166,7 +166,7 @@ def responses(
     in a row share one.
     """
     number = first_number
-    for is_token, group in groupby(happened, _is_token):
+    for is_token, group in groupby(happened, lambda event: isinstance(event, events.Token)):
         run = list(group)
         for message in [_tokens(run)] if is_token else map(_response, run):
             message.request_id = request_id
@@ -182,10 +182,6 @@ def accepted(prompt_tokens: int, model: str, request_id: str) -> inference_pb2.G
         sequence_number=1,
         accepted=inference_pb2.GenerationAccepted(prompt_tokens=prompt_tokens, model=model),
     )
-
-
-def _is_token(event: events.Event) -> bool:
-    return isinstance(event, events.Token)
 
 
 def _tokens(group: Iterable[events.Event]) -> inference_pb2.GenerateResponse:
@@ -273,6 +269,7 @@ def _end(ended: events.Ended) -> common_pb2.GenerationEnd:
         usage=usage(ended.usage),
         mean_temperature=ended.mean_temperature,
         mean_entropy=ended.mean_entropy,
+        discarded_tokens=ended.discarded,
     )
 
 

@@ -39,7 +39,7 @@ class Client:
         """A plan."""
         request = controller_pb2.DecideRequest(**members)
         with rpc.translated():
-            return (await self.controller.Decide(request, timeout=5)).plan
+            return (await self.controller.Decide(request, timeout=30)).plan
 
     async def judge(self, plan, feedback_id, score=1.0):
         """Submit feedback."""
@@ -47,7 +47,7 @@ class Client:
             feedback_id=feedback_id, decision_id=plan.decision_id, score=score
         )
         with rpc.translated():
-            return await self.feedback.SubmitFeedback(request, timeout=5)
+            return await self.feedback.SubmitFeedback(request, timeout=30)
 
     async def end(self, plan, milliseconds=200):
         """Report an outcome."""
@@ -57,43 +57,43 @@ class Client:
             usage={"completion_tokens": 5, "decode_time_us": 1000 * milliseconds},
         )
         with rpc.translated():
-            return await self.controller.ReportOutcome(request, timeout=5)
+            return await self.controller.ReportOutcome(request, timeout=30)
 
     async def applied(self, feedback_id):
         """The version that learned from it; 0 while pending."""
         request = feedback_pb2.GetFeedbackRequest(feedback_id=feedback_id)
         with rpc.translated():
-            return (await self.feedback.GetFeedback(request, timeout=5)).applied_version
+            return (await self.feedback.GetFeedback(request, timeout=30)).applied_version
 
     async def imported(self, kind, parameters):
         """The number of a version from elsewhere."""
         request = controller_pb2.ImportPolicyRequest(kind=kind, parameters_json=parameters)
         with rpc.translated():
-            return (await self.controller.ImportPolicy(request, timeout=5)).policy.version
+            return (await self.controller.ImportPolicy(request, timeout=30)).policy.version
 
     async def tried(self, version, **members):
         """Put a version on trial."""
         request = controller_pb2.StartRolloutRequest(version=version, **members)
         with rpc.translated():
-            return (await self.controller.StartRollout(request, timeout=5)).rollout
+            return (await self.controller.StartRollout(request, timeout=30)).rollout
 
     async def trial(self):
         """The newest trial."""
         request = controller_pb2.GetRolloutRequest()
         with rpc.translated():
-            return (await self.controller.GetRollout(request, timeout=5)).rollout
+            return (await self.controller.GetRollout(request, timeout=30)).rollout
 
     async def stopped(self):
         """End the trial."""
         request = controller_pb2.StopRolloutRequest()
         with rpc.translated():
-            return (await self.controller.StopRollout(request, timeout=5)).rollout
+            return (await self.controller.StopRollout(request, timeout=30)).rollout
 
     async def policies(self):
         """All versions and modes."""
         request = controller_pb2.ListPoliciesRequest(limit=1000)
         with rpc.translated():
-            return await self.controller.ListPolicies(request, timeout=5)
+            return await self.controller.ListPolicies(request, timeout=30)
 
 
 @contextlib.asynccontextmanager

@@ -91,7 +91,7 @@ async def test_modes_change_what_decodes(client):
     async def set_mode(mode, route="/a"):
         request = controller_pb2.SetModeRequest(route=route, mode=mode)
         with rpc.translated():
-            return await client.controller.SetMode(request, timeout=5)
+            return await client.controller.SetMode(request, timeout=30)
 
     before = await source()
     answer = await set_mode("MODE_OBSERVE")
@@ -159,10 +159,10 @@ async def test_policies_are_listed_read_promoted_and_rolled_back(client):
             controller_pb2.PromotePolicyRequest(version=1, expected_live_version=1), timeout=5
         )
     ).policy
-    back = (await call.RollbackPolicy(controller_pb2.RollbackPolicyRequest(), timeout=5)).policy
+    back = (await call.RollbackPolicy(controller_pb2.RollbackPolicyRequest(), timeout=30)).policy
     listed = (await client.policies()).policies
-    live = await call.GetPolicy(controller_pb2.GetPolicyRequest(), timeout=5)
-    first = await call.GetPolicy(controller_pb2.GetPolicyRequest(version=1), timeout=5)
+    live = await call.GetPolicy(controller_pb2.GetPolicyRequest(), timeout=30)
+    first = await call.GetPolicy(controller_pb2.GetPolicyRequest(version=1), timeout=30)
     page = controller_pb2.ListPoliciesRequest(limit=1, before_version=3)
 
     assert (promoted.version, promoted.reason, promoted.live) == (2, "promoted", True)
@@ -170,7 +170,7 @@ async def test_policies_are_listed_read_promoted_and_rolled_back(client):
     assert [(each.version, each.live) for each in listed] == [(3, True), (2, False), (1, False)]
     assert live.policy == listed[0]
     assert json.loads(live.parameters_json) == json.loads(first.parameters_json)
-    assert [p.version for p in (await call.ListPolicies(page, timeout=5)).policies] == [2]
+    assert [p.version for p in (await call.ListPolicies(page, timeout=30)).policies] == [2]
     for request, error in (
         (controller_pb2.PromotePolicyRequest(version=99), errors.NotFound),
         (
@@ -179,7 +179,7 @@ async def test_policies_are_listed_read_promoted_and_rolled_back(client):
         ),
     ):
         with pytest.raises(error), rpc.translated():
-            await call.PromotePolicy(request, timeout=5)
+            await call.PromotePolicy(request, timeout=30)
 
 
 async def test_decisions_go_on_without_the_store(client, store):
@@ -206,11 +206,11 @@ async def test_steer_welcomes_and_revises(client):
         await call.write(steering(decision_id=plan.decision_id))
         looping = steering(decision_id=plan.decision_id, token_count=96, repetition=0.9)
         await call.write(looping)
-        revision = (await asyncio.wait_for(call.read(), 5)).revision
+        revision = (await asyncio.wait_for(call.read(), 30)).revision
         ended = controller_pb2.SteerRequest(report={"ended": [{"request_id": "r1"}]})
         await call.write(ended)
         await call.done_writing()
-        end = await asyncio.wait_for(call.read(), 5)
+        end = await asyncio.wait_for(call.read(), 30)
 
     assert welcome.report_every_tokens == 16
     assert (revision.request_id, revision.reason) == ("r1", "repetition_loop")

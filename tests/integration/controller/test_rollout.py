@@ -132,7 +132,7 @@ async def test_a_drop_ends_the_canary_though_everything_is_killed_meanwhile(proc
             ]
             return version not in {plan.policy_version for plan in plans}
 
-        await eventually(all_live, 10, "the live policy deciding everything")
+        await eventually(all_live, 30, "the live policy deciding everything")
 
     assert trial.stage == ROLLED_BACK
     assert requests <= 500

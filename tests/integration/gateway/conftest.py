@@ -87,8 +87,8 @@ def config_of(neighbours, **options):
         "http_port": 0,
         "grpc_port": 0,
         "grace_s": 0,
-        "extract_budget_ms": 2000,
-        "decide_budget_ms": 2000,
+        "extract_budget_ms": 10_000,
+        "decide_budget_ms": 10_000,
         "plan_grace_ms": 1000,
         "redis_url": "redis://127.0.0.1:1/0",
     }
@@ -109,13 +109,13 @@ async def serve(neighbours) -> AsyncIterator[Callable]:
     """A function that starts a gateway with real ports; settings are its arguments."""
     started = []
 
-    async def start(speech=None, clock=None, **options):
+    async def start(speech=None, clock=None, voice=None, **options):
         reader = InMemoryMetricReader()
         provider = MeterProvider([reader])
         config = config_of(neighbours, **options)
-        gateway = Gateway(config, provider.get_meter("test"), clock, speech=speech)
+        gateway = Gateway(config, provider.get_meter("test"), clock, voice, speech)
         http_port, grpc_port = await gateway.start()
-        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", timeout=20)
+        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", timeout=60)
         served = Served(gateway, neighbours, client, reader, http_port, grpc_port)
         started.append((served, provider))
         return served

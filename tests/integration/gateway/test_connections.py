@@ -17,7 +17,7 @@ async def test_headers_over_the_bound_are_refused(served):
     """The connection is told 400 and closed; the gateway keeps nothing of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
     writer.write(HEAD + b"x-long: " + b"a" * 2 * http_server.MAX_HEADER_BYTES)
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 30)
     assert answer.startswith(b"HTTP/1.1 400")
     writer.close()
     assert (await served.chat()).status_code == 200
@@ -28,7 +28,7 @@ async def test_a_body_that_does_not_come_is_given_up(served, monkeypatch):
     monkeypatch.setattr(middleware, "BODY_SECONDS", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
     writer.write(HEAD + b"content-length: 100\r\n\r\n{")
-    line = await asyncio.wait_for(reader.readline(), 10)
+    line = await asyncio.wait_for(reader.readline(), 30)
     assert line.startswith(b"HTTP/1.1 408")
     writer.close()
 
@@ -40,5 +40,5 @@ async def test_a_connection_that_says_nothing_is_closed(serve, monkeypatch, sent
     served = await serve()
     reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
     writer.write(sent)
-    await eventually(reader.at_eof, 5, "the end of the connection")
+    await eventually(reader.at_eof, 30, "the end of the connection")
     writer.close()

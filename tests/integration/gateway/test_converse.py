@@ -17,7 +17,7 @@ from thermesh.v1 import chat_pb2, common_pb2, feedback_pb2
 class Client:
     """One Converse call, spoken by hand."""
 
-    def __init__(self, stub, timeout=10, metadata=()):
+    def __init__(self, stub, timeout=60, metadata=()):
         self._queue = asyncio.Queue()
         self.call = stub.Converse(self._requests(), timeout=timeout, metadata=lowered(metadata))
         self.responses = []
@@ -101,6 +101,17 @@ async def test_a_turn_is_answered_in_order(client):
     assert end.generation.usage.completion_tokens == 4
 
 
+async def test_acceptance_is_told_before_the_plan(native, client):
+    """Even where the plan is there first; inference has it at once."""
+    native.inference.accepts.clear()
+    client.say(start=start())
+    await eventually(lambda: any(c.plan_came.is_set() for c in native.inference.calls))
+    native.inference.accepts.set()
+    await client.until("tokens")
+
+    assert client.kinds[:2] == ["accepted", "plan"]
+
+
 async def test_half_closing_does_not_stop_the_answer(client):
     """A client that has said everything still hears everything."""
     client.say(start=start())
@@ -157,6 +168,7 @@ async def test_an_interrupt_keeps_the_heard_tokens_only(native, client):
     assert end.text == "Paris is"
     assert end.generation.finish_reason == common_pb2.FINISH_REASON_CANCELLED
     assert native.inference.calls[0].cancel_asked.is_set()
+    assert native.inference.calls[0].received[-1].cancel.kept_tokens == 3
 
 
 async def test_a_cancel_ends_the_turn(native, client):
@@ -316,7 +328,7 @@ async def test_the_order_of_input_is_kept(client):
 
 async def test_models_are_listed(chat_stub):
     """The native door lists what inference serves."""
-    models = (await chat_stub.ListModels(chat_pb2.ListModelsRequest(), timeout=5)).models
+    models = (await chat_stub.ListModels(chat_pb2.ListModelsRequest(), timeout=30)).models
 
     assert [(model.id, model.context_length) for model in models] == [(MODEL, 2048)]
 
@@ -324,11 +336,11 @@ async def test_models_are_listed(chat_stub):
 async def test_native_feedback_is_passed_on(native, feedback_stub):
     """Once stored, a repetition is a duplicate, other content a conflict."""
     request = feedback_pb2.SubmitFeedbackRequest(feedback_id="fb-1", decision_id="dec-1", score=0.5)
-    first = await feedback_stub.SubmitFeedback(request, timeout=5)
-    second = await feedback_stub.SubmitFeedback(request, timeout=5)
+    first = await feedback_stub.SubmitFeedback(request, timeout=30)
+    second = await feedback_stub.SubmitFeedback(request, timeout=30)
     request.score = -1
     with pytest.raises(grpc.aio.AioRpcError) as conflict:
-        await feedback_stub.SubmitFeedback(request, timeout=5)
+        await feedback_stub.SubmitFeedback(request, timeout=30)
     found = await feedback_stub.GetFeedback(
         feedback_pb2.GetFeedbackRequest(feedback_id="fb-1"), timeout=5
     )

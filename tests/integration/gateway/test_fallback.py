@@ -134,7 +134,7 @@ async def test_a_neighbour_that_returns_is_used_again(app):
     async def decides():
         return plan_of(await app.chat())["source"] == "policy"
 
-    await eventually(decides, 10, "the policy deciding again")
+    await eventually(decides, 30, "the policy deciding again")
 
     assert away == "fallback"
 

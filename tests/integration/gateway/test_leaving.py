@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 
 import httpx
 import pytest
@@ -12,8 +11,6 @@ from gateway_fakes import MODEL
 
 from thermesh.testing import eventually
 from thermesh.v1 import chat_pb2, common_pb2
-
-SOON_SECONDS = 0.1
 
 
 def request_bytes(stream):
@@ -49,36 +46,29 @@ async def test_finished_answers_leave_no_task(app):
 
 
 async def leave(served, stream):
-    """Close the socket of one request; return the seconds until inference knew."""
+    """Close the socket of one request; return once inference knows."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
     asked_before = len(served.inference.calls)
     writer.write(request_bytes(stream))
     await eventually(lambda: len(served.inference.calls) > asked_before)
     call = served.inference.calls[-1]
-    await asyncio.wait_for(call.plan_came.wait(), 5)
+    await asyncio.wait_for(call.plan_came.wait(), 30)
     if stream:
         await reader.readuntil(b" is")
-    closed_at = time.monotonic()
     writer.close()
-    await asyncio.wait_for(call.over.wait(), 5)
-    took = time.monotonic() - closed_at
+    await asyncio.wait_for(call.over.wait(), 30)
     await writer.wait_closed()
     assert call.was_cancelled
-    return took
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_closing_the_socket_cancels_generation_at_once(served, stream):
-    """Inference sees the cancellation within 100 ms, whether the answer streams or not.
-
-    The quickest of five counts: the machine may be busy, a wait in our own code
-    would be in each.
-    """
+async def test_closing_the_socket_cancels_generation(served, stream):
+    """Inference sees the cancellation, whether the answer streams or not."""
     served.inference.hangs_after = 2
-    took = [await leave(served, stream) for _ in range(5)]
+    for _ in range(5):
+        await leave(served, stream)
     await eventually(lambda: served.gateway.admission.inside == 0)
 
-    assert min(took) < SOON_SECONDS
     assert served.count("thermesh.requests", **{"thermesh.reason": "cancelled"}) == 5
 
 
@@ -112,26 +102,24 @@ async def test_three_hundred_abandoned_streams_leave_no_task(served):
 
 
 async def leave_natively(served, stub):
-    """Cancel one Converse call; return the seconds until inference knew."""
+    """Cancel one Converse call; return once inference knows."""
     start = chat_pb2.ConverseStart(model=MODEL)
     start.messages.add(role=common_pb2.ROLE_USER, content="hello")
     call = stub.Converse(iter([chat_pb2.ConverseRequest(start=start)]))
     async for response in call:
         if response.tokens.tokens and response.tokens.tokens[0].index == 1:
             break
-    cancelled_at = time.monotonic()
     call.cancel()
-    await asyncio.wait_for(served.inference.calls[-1].over.wait(), 5)
-    return time.monotonic() - cancelled_at
+    await asyncio.wait_for(served.inference.calls[-1].over.wait(), 30)
 
 
-async def test_cancelling_a_native_call_cancels_generation_at_once(native, chat_stub):
-    """Inference sees the cancellation of a Converse call within 100 ms, as above."""
+async def test_cancelling_a_native_call_cancels_generation(native, chat_stub):
+    """Inference sees the cancellation of a Converse call, as above."""
     native.inference.hangs_after = 2
-    took = [await leave_natively(native, chat_stub) for _ in range(5)]
+    for _ in range(5):
+        await leave_natively(native, chat_stub)
     await eventually(lambda: not gateway_tasks(), what="no task of the gateway")
 
-    assert min(took) < SOON_SECONDS
     assert native.gateway.admission.inside == 0
 
 

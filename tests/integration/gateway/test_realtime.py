@@ -40,7 +40,7 @@ async def connected(served, api_key="unused", **options):
 async def until(connection, kind):
     """Events up to the first of a kind, which is the last."""
     events = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not events or events[-1].type != kind:
             events.append(await connection.recv())
     return events
@@ -172,8 +172,10 @@ async def test_cancelling_ends_decoding_and_says_why(text_only):
         done = (await until(connection, "response.done"))[-1].response
     assert (done.status, done.status_details.reason) == ("cancelled", "client_cancelled")
     assert done.output[0].content[0].text == "Paris is"
-    assert done.thermesh["tokens_after_cancel"] == 0
-    assert "cancel" in text_only.inference.calls[0].kinds
+    assert done.thermesh["discarded_tokens"] == 0
+    call = text_only.inference.calls[0]
+    assert call.start.initial_credit == 0
+    assert [one.cancel.kept_tokens for one in call.received if one.HasField("cancel")] == [2]
 
 
 async def test_a_refused_response_fails_with_its_reason(text_only):
@@ -207,8 +209,8 @@ async def test_a_client_that_leaves_frees_everything(text_only):
         await connection.conversation.item.create(item=USER)
         await connection.response.create()
         await until(connection, "response.output_text.delta")
-    await eventually(lambda: text_only.inference.open_calls == 0, 20)
-    await eventually(lambda: text_only.gateway._sessions.inside == 0, 20)
+    await eventually(lambda: text_only.inference.open_calls == 0, 30)
+    await eventually(lambda: text_only.gateway._sessions.inside == 0, 30)
     assert text_only.gateway.admission.inside == 0
 
 
@@ -220,7 +222,7 @@ async def test_a_reader_that_stalls_stops_the_engine_not_the_gateway(text_only):
     async with websockets.connect(url, max_queue=1, max_size=None) as socket:
         await socket.send(json.dumps({"type": "conversation.item.create", "item": USER}))
         await socket.send('{"type": "response.create"}')
-        await eventually(lambda: text_only.inference.calls, 20)
+        await eventually(lambda: text_only.inference.calls, 30)
         assert not text_only.inference.calls[0].over.is_set()
         async with asyncio.timeout(60):
             while '"response.done"' not in await socket.recv():

@@ -96,7 +96,7 @@ async def test_a_refusal_of_any_is_the_answer(serve_app):
     answer = await served.http.post("/v1/chat/completions", json=CHAT | {"n": 3})
     assert answer.status_code == 429
     assert served.gateway.admission.inside == 0
-    assert served.inference.open_calls == 0
+    await eventually(lambda: served.inference.open_calls == 0, what="no generation")
 
 
 @pytest.mark.parametrize(

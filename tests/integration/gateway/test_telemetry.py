@@ -92,7 +92,7 @@ async def test_a_dead_neighbour_is_logged_once(app, caplog):
         await app.chat()
         return "controller is back" in caplog.messages
 
-    await eventually(back, 10, "the controller back")
+    await eventually(back, 30, "the controller back")
     about = [m for m in caplog.messages if m.startswith("controller")]
 
     assert about == [

@@ -14,7 +14,7 @@ from thermesh.v1 import common_pb2, controller_pb2, controller_pb2_grpc
 
 from .conftest import Served, fixed, make_service
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 SERVICE = "thermesh.v1.ControllerService"
 
 
@@ -173,8 +173,8 @@ async def test_decoding_goes_on_without_controller_and_nothing_is_lost(mesh: Mes
         assert len(call.tokens) == 20
     assert mesh.service.outcomes.pending == 3
     await mesh.start_controller()
-    await eventually(lambda: len(mesh.controller.outcomes) == 3, timeout=10)
-    await eventually(lambda: mesh.service.steering.is_connected, timeout=10)
+    await eventually(lambda: len(mesh.controller.outcomes) == 3, 30)
+    await eventually(lambda: mesh.service.steering.is_connected, 30)
     assert [one.decision_id for one in mesh.controller.outcomes] == ["dec-r1", "dec-r2", "dec-r3"]
     await mesh.stop_controller()
     await eventually(lambda: not mesh.service.steering.is_connected)
@@ -182,8 +182,8 @@ async def test_decoding_goes_on_without_controller_and_nothing_is_lost(mesh: Mes
     await call.hear_all()
     assert len(call.tokens) == 20
     await mesh.start_controller()
-    await eventually(lambda: len(mesh.controller.outcomes) == 4, timeout=10)
-    await eventually(lambda: mesh.service.steering.is_connected, timeout=10)
+    await eventually(lambda: len(mesh.controller.outcomes) == 4, 30)
+    await eventually(lambda: mesh.service.steering.is_connected, 30)
     assert mesh.service.outcomes.lost == 0
 
 

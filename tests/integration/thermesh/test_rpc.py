@@ -192,7 +192,7 @@ async def test_cancelling_a_call_cancels_its_handler():
         waiting = asyncio.ensure_future(call)
         await servicer.entered.wait()
         call.cancel()
-        await asyncio.wait_for(servicer.left.wait(), 2)
+        await asyncio.wait_for(servicer.left.wait(), 30)
         with contextlib.suppress(asyncio.CancelledError):
             await waiting
 

@@ -105,14 +105,14 @@ async def test_a_child_that_ignores_the_signal_is_killed(supervisor, make):
     """After its grace a child is killed, so that a drain always ends."""
     [child] = supervisor.start([make("stubborn", STUBBORN)])
     await supervisor.ready([child])
-    await asyncio.wait_for(supervisor.drain(), 5)
+    await asyncio.wait_for(supervisor.drain(), 30)
     assert child.exit_status == -signal.SIGKILL
 
 
 async def test_stopping_while_starting_leaves_nothing(supervisor, make):
     """A drain in the middle of a start ends the children too."""
     children = supervisor.start([make("one"), make("two", "import signal; signal.pause()")])
-    await asyncio.wait_for(supervisor.drain(), 5)
+    await asyncio.wait_for(supervisor.drain(), 30)
     assert {child.state for child in children} == {State.STOPPED}
     assert all(child.pid is None for child in children)
 
@@ -145,11 +145,11 @@ def parent(tmp_path):
 async def test_children_die_with_a_killed_supervisor(parent, tmp_path):
     """kill -9 of the supervisor takes its children along."""
     log = tmp_path / "log"
-    await eventually(lambda: log.exists() and log.read_text().endswith("\n"), 10, "a child")
+    await eventually(lambda: log.exists() and log.read_text().endswith("\n"), 30, "a child")
     child = pathlib.Path("/proc", log.read_text().strip())
     assert is_running(child)
     parent.kill()
-    await eventually(lambda: not is_running(child), 5, "the end of the child")
+    await eventually(lambda: not is_running(child), 30, "the end of the child")
 
 
 def is_running(process):

@@ -142,7 +142,7 @@ async def test_the_rest_door_speaks_https_and_follows_renewal(ours):
         trusting = ssl.create_default_context(cafile=ours.authorities)
         async with httpx.AsyncClient(verify=trusting) as client:
             first = await client.get(f"https://127.0.0.1:{port}/")
-        await eventually(probes.http("127.0.0.1", port, "/", tls=True), 10, "the probe of `up`")
+        await eventually(probes.http("127.0.0.1", port, "/", tls=True), 30, "the probe of `up`")
         ours.renew("localhost")
         async with httpx.AsyncClient(verify=trusting) as client:
             with pytest.raises(httpx.ConnectError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import pathlib
 import signal
@@ -40,7 +41,7 @@ def rooms(monkeypatch):
 @pytest.fixture
 def make(tmp_path):
     """Return meshes on a state folder of the test's own."""
-    return lambda: up.Mesh(CONFIG, ports.chosen(CONFIG), tmp_path, time.monotonic())
+    return lambda config=CONFIG: up.Mesh(config, ports.chosen(config), tmp_path, time.monotonic())
 
 
 @contextlib.asynccontextmanager
@@ -67,9 +68,9 @@ async def test_up_welcomes_and_a_signal_ends_it(rooms, make, capsys, tmp_path):
         return "ready after" in "".join(printed)
 
     async with running(make()) as status:
-        await eventually(is_welcome, 10, "the welcome")
+        await eventually(is_welcome, 30, "the welcome")
         os.kill(os.getpid(), signal.SIGTERM)
-        assert await asyncio.wait_for(status, 10) == 0
+        assert await asyncio.wait_for(status, 30) == 0
     words = "".join(printed) + capsys.readouterr().out
     assert "/v1/chat/completions" in words
     assert words.index("room       stopped") < words.index("redis      stopped")
@@ -79,7 +80,7 @@ async def test_up_welcomes_and_a_signal_ends_it(rooms, make, capsys, tmp_path):
 async def test_up_explains_a_room_that_does_not_start(rooms, make, capsys):
     """It ends with status 1, everything stopped, and the last words of the room."""
     rooms("import sys; sys.exit('THERMESH_MODEL is no model')", yes_never)
-    assert await asyncio.wait_for(make().run(), 20) == 1
+    assert await asyncio.wait_for(make().run(), 30) == 1
     printed = capsys.readouterr().out
     assert "room did not start (exit status 1)" in printed
     assert "THERMESH_MODEL is no model" in printed
@@ -95,9 +96,9 @@ async def test_a_signal_while_starting_ends_it(rooms, make, tmp_path):
     rooms(SLEEP, yes_never)
     async with running(make()) as status:
         log = tmp_path / "logs" / "room.log"
-        await eventually(log.exists, 10, "the room's start")
+        await eventually(log.exists, 30, "the room's start")
         os.kill(os.getpid(), signal.SIGINT)
-        assert await asyncio.wait_for(status, 10) == 0
+        assert await asyncio.wait_for(status, 30) == 0
 
 
 async def test_a_second_signal_does_not_wait(rooms, make, tmp_path):
@@ -108,15 +109,14 @@ async def test_a_second_signal_does_not_wait(rooms, make, tmp_path):
         f"pathlib.Path({str(flag)!r}).touch(); signal.pause(); signal.pause()",
         yes_never,
     )
-    async with running(make()) as status:
-        await eventually(flag.exists, 10, "the room's start")
+    patient = dataclasses.replace(CONFIG, grace_seconds=600)
+    async with running(make(patient)) as status:
+        await eventually(flag.exists, 30, "the room's start")
         os.kill(os.getpid(), signal.SIGINT)
         for _ in range(3):
             await asyncio.sleep(0)  # the loop reads the signals one after another
         os.kill(os.getpid(), signal.SIGINT)
-        began = time.monotonic()
-        assert await asyncio.wait_for(status, 10) == 0
-    assert time.monotonic() - began < CONFIG.grace_seconds
+        assert await asyncio.wait_for(status, 30) == 0
 
 
 def test_up_without_a_model_says_how_to_get_it(monkeypatch, tmp_path, capsys):

@@ -64,8 +64,8 @@ class Bench:
         return 0 if light is None else light.steps
 
     def submit(self, prompt: str = "hello", **changes: Any) -> Any:
-        """Submit a request; return its reader."""
-        reader = Reader()
+        """Submit a request, with a `reader` of the test's own or not; return its reader."""
+        reader = changes.pop("reader", None) or Reader()
         self.events[reader] = []
         request = make_request(prompt, **changes)
         limit = 512 - len(request.prompt_ids)
@@ -109,7 +109,7 @@ class Reader(SimpleNamespace):
     """A reader that takes nothing until told to."""
 
     def __init__(self) -> None:
-        super().__init__(taken=0)
+        super().__init__(taken=0, is_cancelled=False)
 
     def __hash__(self) -> int:
         return id(self)

@@ -20,6 +20,7 @@ from thermesh.errors import ResourceExhausted
 
 class Reader:
     taken = 0
+    is_cancelled = False
 
 
 _prompts = itertools.count()

@@ -638,6 +638,11 @@ export interface GenerationEnd {
   meanTemperature: number;
   /** mean_entropy in nats over the decoded tokens; 0 when there were none. */
   meanEntropy: number;
+  /**
+   * discarded_tokens were decoded ahead of a cancellation that did not keep
+   * them: not sent after it, and not counted in `usage`.
+   */
+  discardedTokens: number;
 }
 
 /**
@@ -2962,7 +2967,7 @@ export const Usage: MessageFns<Usage> = {
 };
 
 function createBaseGenerationEnd(): GenerationEnd {
-  return { finishReason: 0, usage: undefined, meanTemperature: 0, meanEntropy: 0 };
+  return { finishReason: 0, usage: undefined, meanTemperature: 0, meanEntropy: 0, discardedTokens: 0 };
 }
 
 export const GenerationEnd: MessageFns<GenerationEnd> = {
@@ -2978,6 +2983,9 @@ export const GenerationEnd: MessageFns<GenerationEnd> = {
     }
     if (message.meanEntropy !== 0) {
       writer.uint32(33).double(message.meanEntropy);
+    }
+    if (message.discardedTokens !== 0) {
+      writer.uint32(40).uint32(message.discardedTokens);
     }
     return writer;
   },
@@ -3027,6 +3035,14 @@ export const GenerationEnd: MessageFns<GenerationEnd> = {
             message.meanEntropy = reader.double();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.discardedTokens = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3048,6 +3064,7 @@ export const GenerationEnd: MessageFns<GenerationEnd> = {
     message.usage = (object.usage !== undefined && object.usage !== null) ? Usage.fromPartial(object.usage) : undefined;
     message.meanTemperature = object.meanTemperature ?? 0;
     message.meanEntropy = object.meanEntropy ?? 0;
+    message.discardedTokens = object.discardedTokens ?? 0;
     return message;
   },
 };
