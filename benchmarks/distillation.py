@@ -24,7 +24,7 @@ def table(reports: list[dict[str, Any]]) -> str:
     """Return conditions and figures as Markdown."""
     runs = [report for report in reports if "after" in report]
     lines = [
-        "| file | training | network | mean KL before | after | same top | perplexity before | after |",
+        "| file | training | network | mean KL before | after | same top | perplexity | after |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
         *(line for report in runs for line in _lines(report)),
         "",

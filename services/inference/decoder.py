@@ -109,13 +109,7 @@ class Decoder:
         sequence = self._by_reader.get(reader)
         if sequence is not None:
             self._emit(sequence, sequence.parameters.apply_plan(plan, sequence.output_count))
-            computed = sequence.computed_count
-            sequence.attending.follow(
-                plan.compute_path,
-                self._network.light,
-                computed,
-                has_light_network=self._paths.light is not None,
-            )
+            self._paths.follow(sequence, plan.compute_path)
             sequence.stop_waiting_for_plan()
 
     def forgo_plan(self, reader: Reader) -> None:

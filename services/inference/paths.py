@@ -22,7 +22,9 @@ from services.inference.budget import Work
 from services.inference.drafting import Draft
 from services.inference.drawing import draw
 from services.inference.kernels import Span, StepBatch
+from services.inference.request import ComputePath
 from services.inference.sampler import Row
+from services.inference.sequence import Sequence
 from thermesh.errors import MeshError
 
 log = logging.getLogger(__name__)
@@ -37,11 +39,18 @@ class Paths:
     def __init__(self, network: Any) -> None:
         self._whole = network
         # Networks that others bring along know nothing of paths.
-        self.light = getattr(network, "light_network", None)
+        self.light: Any = getattr(network, "light_network", None)
+
+    def follow(self, sequence: Sequence, path: ComputePath) -> None:
+        """Let a sequence take the path of its plan from the next token on."""
+        has_light = self.light is not None
+        offered, computed = self._whole.light, sequence.computed_count
+        sequence.attending.follow(path, offered, computed, has_light_network=has_light)
 
     def computed(self, work: Iterable[Work], cache: Any) -> list[tuple[Work, torch.Tensor]]:
         """Compute `work`; return each item with its logits, [1 + guesses, vocabulary]."""
-        whole, light = [], []
+        whole: list[Work] = []
+        light: list[Work] = []
         for item in work:
             (light if _is_light(item) else whole).append(item)
         parts = [(self._whole, whole), (self.light, light)]

@@ -141,7 +141,7 @@ def _workplace(
             "output must be a .gguf or .npz file in a folder that is there", field="output"
         )
     state = source.path.stat()
-    fingerprint = {"bytes": state.st_size, "written": state.st_mtime_ns}
+    fingerprint: dict[str, Any] = {"bytes": state.st_size, "written": state.st_mtime_ns}
     fingerprint |= {"task": vars(task), "options": vars(options)}
     folder = output.with_name(f".{output.name}.work")
     return Workplace(folder, fingerprint), folder

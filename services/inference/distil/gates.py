@@ -69,12 +69,12 @@ def scenes(config: ModelConfig, weights: Weights, text: torch.Tensor, seed: int)
 def _scene(queries: torch.Tensor, keys: torch.Tensor, places: torch.Tensor) -> Scene:
     """Return the scene of [heads, tokens, size] and [kv_heads, tokens, size], rotated."""
     kv_heads, tokens, size = keys.shape
-    chosen = queries[:, places].unflatten(0, (kv_heads, -1))
+    chosen = queries[:, places].reshape(kv_heads, -1, len(places), size)
     scores = torch.einsum("hgqd,htd->qhgt", chosen, keys) * size**-0.5
     is_later = torch.arange(tokens)[None] > places[:, None]
     attention = scores.masked_fill(is_later[:, None, None], float("-inf")).softmax(-1).mean(2)
     pages = tokens // _PAGE_SIZE
-    masses = attention[..., : pages * _PAGE_SIZE].unflatten(-1, (pages, _PAGE_SIZE)).sum(-1)
+    masses = attention[..., : pages * _PAGE_SIZE].reshape(*attention.shape[:2], pages, -1).sum(-1)
     page = torch.arange(pages)[None]
     is_candidate = (page > 0) & (page < (places // _PAGE_SIZE - _WINDOW_PAGES)[:, None])
     return Scene(
@@ -124,7 +124,7 @@ def learned(
         for layer, scene in enumerate(
             scenes(config, weights, texts[done % len(texts)], seed + done)
         ):
-            loss(gates, layer, scene).backward()
+            torch.autograd.backward(loss(gates, layer, scene))
         for group, (_, rate) in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (1 - done / total)
         optimizer.step()

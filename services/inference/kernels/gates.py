@@ -16,6 +16,7 @@ https://arxiv.org/abs/2410.13276).
 
 from __future__ import annotations
 
+import math
 import pathlib
 from dataclasses import dataclass
 
@@ -107,8 +108,9 @@ def log_shares(scores: torch.Tensor, is_candidate: torch.Tensor) -> torch.Tensor
     gradient is no number.
     """
     seen = scores.masked_fill(~is_candidate[:, None, None, :, None], _NOTHING)
-    by_head = seen.flatten(-2).log_softmax(-1).unflatten(-1, scores.shape[-2:])
-    return by_head.logsumexp(-1).logsumexp(2) - np.log(scores.shape[2])
+    by_head = seen.flatten(-2).log_softmax(-1).view(scores.shape)
+    shares: torch.Tensor = by_head.logsumexp(-1).logsumexp(2) - math.log(scores.shape[2])
+    return shares
 
 
 def pages_read(

@@ -21,7 +21,7 @@ from services.inference.models.gguf_file import GgufFile
 from services.inference.models.gguf_tensors import FREQUENCY_FACTORS, GgufTensors
 from services.inference.models.gguf_tokenizer import read_tokenizer
 from services.inference.models.loaded import LoadedModel
-from services.inference.models.nested import PrefixTensors
+from services.inference.models.nested import Prefix, PrefixTensors
 from services.inference.models.network import Network
 from services.inference.models.refusal import malformed, unsupported
 from services.inference.models.weights import Weights, expected_shapes, parameter_count
@@ -143,21 +143,40 @@ def check_shapes(file: GgufFile, config: ModelConfig) -> None:
 def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork | GpuNetwork:
     tensors = GgufTensors(file, config)
     light = nested.read(file.path, file.metadata, config)
-    packed = _packed(config, tensors)
-    if packed is not None:
-        # Several devices share one network; a second one they cannot follow yet.
-        if light is not None and getattr(packed, "light_network", packed) is None:
-            part = PrefixTensors(tensors, config, light)
-            packed.light_network = _packed(light.config(config), part)
-        return packed
+    network: Network | CpuNetwork | GpuNetwork | None = _packed(config, tensors)
+    if network is not None:
+        if light is not None and _is_alone(network):
+            _join(network, _packed(*_cut_blocks(tensors, config, light)))
+        return network
     weights = read_weights(tensors, config)
     network = _plain(config, weights)
-    if light is not None:
-        network.light_network = _plain(light.config(config), nested.cut(weights, config, light))
+    if light is not None and _is_alone(network):
+        _join(network, _plain(*_cut(weights, config, light)))
     return network
 
 
+def _is_alone(network: object) -> bool:
+    """Tell whether one process has all of a network: several cannot follow two yet."""
+    share = getattr(network, "share", None)
+    return hasattr(network, "light_network") and (share is None or share.world == 1)
+
+
+def _join(network: object, light: object) -> None:
+    setattr(network, "light_network", light)  # noqa: B010  # of the same class as the whole
+
+
+def _cut(weights: Weights, config: ModelConfig, light: Prefix) -> tuple[ModelConfig, Weights]:
+    return light.config(config), nested.cut(weights, config, light)
+
+
+def _cut_blocks(
+    tensors: Tensors, config: ModelConfig, light: Prefix
+) -> tuple[ModelConfig, Tensors]:
+    return light.config(config), PrefixTensors(tensors, config, light)
+
+
 def _packed(config: ModelConfig, tensors: Tensors) -> Any:
+    """Return a network of blocks as they are, of whichever class; None where none fits."""
     return on_device(config, tensors) or whole_network(config, tensors)
 
 
