@@ -144,8 +144,8 @@ class Run:
             target,
             self.mix,
             lambda name: student.matrices[name].rows(),
-            lambda name: student.vectors[name],
-            told,
+            vector_of=lambda name: student.vectors[name],
+            told=told,
         )
 
     def sizes(self) -> dict[str, Any]:

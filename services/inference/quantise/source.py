@@ -67,17 +67,21 @@ class Source:
         target: pathlib.Path,
         mix: Mix,
         rows_of: Callable[[str], Rows],
+        temperature_factor: float = 1.0,
+        *,
         vector_of: Callable[[str], torch.Tensor] | None = None,
         told: Mapping[str, str] | None = None,
     ) -> None:
         """Write the model with its matrices in `mix`; `rows_of` gives each one's codes.
 
         Vectors are the source's, or those of `vector_of`; `told` is further metadata.
-        The file appears in one rename when it is whole.
+        Who loads it multiplies every temperature by `temperature_factor`. The file
+        appears in one rename when it is whole.
         """
         partial = target.with_name(f".{target.name}.partial")
         writer = gguf.GGUFWriter(partial, self.config.architecture)
-        for key, value in (self._metadata(mix) | dict(told or {})).items():
+        further = {gguf_mix.TEMPERATURE_KEY: float(temperature_factor), **dict(told or {})}
+        for key, value in (self._metadata(mix) | further).items():
             _add(writer, key, value)
         for name, content in self._contents(mix, rows_of, vector_of or self.vector):
             writer.add_tensor(name, content)
