@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 import torch
+from fake_model import FakeTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quantised_network import SMALL, QuantisedTensors
 
 from services.inference.attending import Attending
-from services.inference.config import Config
+from services.inference.config import Config, KernelsConfig
+from services.inference.decoder import Decoder
+from services.inference.kernels import whole_network
+from services.inference.kernels.cpu import status
 from services.inference.limits import limits_of
+from services.inference.models.nested import Prefix, PrefixTensors
 from services.inference.request import ComputePath, Plan
 from services.inference.sampling import Edt, Fixed, Guard, Penalties, Sampling
 from thermesh.testing import FakeClock
@@ -146,3 +153,33 @@ def test_the_setting_asks_for_a_light_path_that_is_there(has_light_network: bool
 
     assert limits.self_speculation is has_light_network
     assert limits.looks_ahead is not has_light_network
+
+
+@pytest.mark.skipif(not status().available, reason="the C++ kernels are not built here")
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_on_the_kernels_the_whole_network_has_the_last_word(temperature: float) -> None:
+    """Real networks, whole and light, on one real cache: the same tokens bit for bit."""
+    config = dataclasses.replace(SMALL, heads=8, kv_heads=2, vocabulary_size=260)
+    tensors, part = QuantisedTensors(config), Prefix(heads_per_group=3, neurons=64)
+    wanted = KernelsConfig(kernels="cpu", tier="generic")
+    texts = []
+    for foresees in (False, True):
+        bench = Bench(FakeClock(), self_speculation=foresees, speculation=False)
+        network = whole_network(config, tensors, wanted)
+        assert network is not None
+        cut = PrefixTensors(tensors, config, part)
+        network.light_network = whole_network(part.config(config), cut, wanted)
+        limits = bench.decoder.scheduler.limits
+        bench.decoder = Decoder(network, FakeTokenizer(), limits, 64, bench.clock)
+        readers = [
+            bench.submit(
+                prompt, request_id=prompt, max_tokens=40, sampling=Sampling(Fixed(temperature))
+            )
+            for prompt in ("what is it", "tell me more of this")
+        ]
+        bench.run()
+        texts.append(told(bench, readers))
+        drafted = sum(outcome.drafted_tokens for outcome in bench.outcomes)
+        assert (drafted > 0) is foresees
+
+    assert texts[0] == texts[1]
