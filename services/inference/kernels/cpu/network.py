@@ -78,6 +78,9 @@ class CpuNetwork:
         self.kernels_name = f"cpu-{self._engine.tier}"
         self.weight_bytes = self._packed.byte_count
 
+    light_network: CpuNetwork | None = None
+    """The model's light path, on the same cache."""
+
     @property
     def tells_prompts(self) -> bool:
         """Whether tokens of a prompt are computed otherwise than generated ones."""
