@@ -83,12 +83,12 @@ class Span(ctypes.Structure):
         ("context_length", _i32),
         ("first_page", _i32),
         ("page_count", _i32),
+        ("prompt_end", _i32),
         ("sparse_from", _i32),
         ("dense_layers", _i32),
         ("budget", _i32),
         ("share", _i32),
         ("window", _i32),
-        ("prompt_end", _i32),
     ]
 
 

@@ -206,7 +206,8 @@ def _flattened(
         for span in batch.spans:
             table = span.page_table
             spans.extend((span.start, span.count, span.context_length, len(pages), len(table)))
-            spans.extend((*_sparsity(span.sparsity), span.prompt_end))
+            spans.append(span.prompt_end)
+            spans.extend(_sparsity(span.sparsity))
             pages.extend(table)
         return spans, pages, array.array("i", rows)
     except (OverflowError, TypeError) as error:
@@ -218,7 +219,7 @@ _DENSE = (2**31 - 1, 0, 1, 0, 1 << 16)
 
 
 def _sparsity(sparsity: Sparsity | None) -> tuple[int, int, int, int, int]:
-    """Return what `ThermeshSpan` says of it."""
+    """Return the last members of `ThermeshSpan`."""
     if sparsity is None:
         return _DENSE
     return (
