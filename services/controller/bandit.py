@@ -234,7 +234,8 @@ def updated(
     arrays["surprise"][context] = max(0.0, gathered)
     if arrays["surprise"][context] > parameters.statics.alarm:
         _doubt(arrays, context)
-    return replace(parameters, **arrays)
+    changed: dict[str, Any] = dict(arrays)
+    return replace(parameters, **changed)
 
 
 def _doubt(arrays: dict[str, NDArray[np.float64]], context: int) -> None:
