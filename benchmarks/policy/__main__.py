@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import pathlib
 import random
@@ -25,7 +26,7 @@ from benchmarks.policy.arms import ARMS
 from benchmarks.policy.collect import MODEL, cells, collect, records
 from benchmarks.policy.families import FAMILIES
 from benchmarks.policy.matrix import Judge, Matrix, packed, stock_of
-from benchmarks.policy.study import Study
+from benchmarks.policy.study import Kept, Study
 from services.inference.models import load
 from thermesh import __version__, models
 
@@ -128,13 +129,14 @@ def make_prior(arguments: argparse.Namespace) -> None:
 
 
 def replay(arguments: argparse.Namespace) -> None:
-    """Replay all learners and publish: JSON, figures, the page."""
-    matrix = Matrix.load(MATRIX)
+    """Replay all learners and publish: JSON, figures, the page. Goes on where it stopped."""
+    matrix, digest = Matrix.load(MATRIX), hashlib.sha256(MATRIX.read_bytes()).hexdigest()
+    kept = Kept(arguments.answers / "replay.json", f"{digest} {arguments.seeds}")
     found: dict[str, Any] = {
         "machine": machine.describe(),
         "seeds": arguments.seeds,
         "matrix": {name: each for name, each in matrix.about.items() if name != "stock"},
-        **Study(matrix, arguments.seeds, tell).run(),
+        **Study(matrix, arguments.seeds, tell).run(kept),
     }
     if RESIDUAL.exists():
         found["residual"] = residual.row(Matrix.load(RESIDUAL))
@@ -157,8 +159,10 @@ def publish(arguments: argparse.Namespace) -> None:
 
 
 def run_live(arguments: argparse.Namespace) -> None:
-    """Ask a running mesh, judge its answers and send feedback."""
-    found = asyncio.run(live.run(arguments.address, Matrix.load(MATRIX), arguments.requests, tell))
+    """Ask a running mesh, judge its answers and send feedback; again until all were asked."""
+    options = live.Options(arguments.requests, arguments.seconds)
+    path = arguments.answers / "live.jsonl"
+    found = asyncio.run(live.run(arguments.address, Matrix.load(MATRIX), path, options, tell))
     LIVE.write_text(json.dumps({"machine": machine.describe(), **found}, indent=1) + "\n")
     tell(json.dumps(found["against_static"]))
 

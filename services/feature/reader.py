@@ -35,6 +35,9 @@ MOST_NEW = 2
 """Segments that are encoded for one answer: the open one, and one that was just finished. A
 text that comes with more at once is read as a whole, which costs less."""
 
+TRY_AGAIN_SECONDS = 0.5
+"""How often an idle encoder that was too slow for those who asked is tried again."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -81,6 +84,7 @@ class Reader:
         self._tally = tally
         self._clock = clock
         self._writes: set[asyncio.Task[None]] = set()
+        self._try_again_at = 0.0
 
     async def read(
         self,
@@ -89,17 +93,22 @@ class Reader:
         is_final: bool = True,
         growing: Growing | None = None,
     ) -> Answer:
-        """Answer within `budget_seconds` of waiting; a final reading counts for its session.
+        """Answer within `budget_seconds` of waiting, or what the reading itself allows where
+        that is less; a final reading counts for its session.
 
         `growing` knows what of the text was read before: then only the rest is.
         """
         found = _Found()
+        wait = reading.encoder_wait_seconds
+        seconds = budget_seconds if wait is None else min(budget_seconds, wait)
         if self._worker:
             try:
-                async with asyncio.timeout(budget_seconds):
-                    await self._find(self._worker, reading, found, None if is_final else growing)
+                async with asyncio.timeout(seconds):
+                    kept = None if is_final else growing
+                    await self._find(self._worker, reading, found, seconds, kept)
             except TimeoutError:
                 self._tally.failed("encoder", "late")
+            if found.encoding is None:
                 await self._make_do(reading, growing, found)
         if is_final:
             self._remember_turn(reading, found)
@@ -126,13 +135,22 @@ class Reader:
             await asyncio.to_thread(self._worker.close)
 
     async def _find(
-        self, worker: EncoderWorker, reading: Reading, found: _Found, growing: Growing | None
+        self,
+        worker: EncoderWorker,
+        reading: Reading,
+        found: _Found,
+        seconds: float,
+        growing: Growing | None,
     ) -> None:
         found.session, found.encoding = await asyncio.gather(
             self._session(reading), self._cache.get(reading.tenant, _content(reading))
         )
         found.cached = found.encoding is not None
         if found.encoding:
+            return
+        is_optional = reading.encoder_wait_seconds is not None
+        if (is_optional and worker.is_resting) or not self._is_worth_it(worker, seconds):
+            self._tally.failed("encoder", "busy")
             return
         segments = _segments(growing)
         if len(segments) > 1:
@@ -159,7 +177,7 @@ class Reader:
         return pooled(segments, encodings)
 
     async def _make_do(self, reading: Reading, growing: Growing | None, found: _Found) -> None:
-        """Take the segments that are kept here for a text that could not be read in time."""
+        """Take the segments that are kept here for a text that was not read in time."""
         segments, known = [], []
         for segment in _segments(growing):
             if encoding := await self._cache.nearby(reading.tenant, segment):
@@ -167,6 +185,19 @@ class Reader:
                 known.append(encoding)
         if known:
             found.encoding = pooled(segments, known)
+
+    def _is_worth_it(self, worker: EncoderWorker, seconds: float) -> bool:
+        """Tell whether an encoding would be there in time; what it costs in vain, the mesh lacks.
+
+        An encoder that was too slow is tried again now and then, or it would stay so.
+        """
+        now = self._clock.monotonic()
+        if worker.expected_seconds <= seconds:
+            return True
+        if not worker.is_idle or now < self._try_again_at:
+            return False
+        self._try_again_at = now + TRY_AGAIN_SECONDS
+        return True
 
     async def _session(self, reading: Reading) -> Session | None:
         if not reading.session_id:

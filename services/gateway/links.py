@@ -18,8 +18,11 @@ FeatureSource = Callable[[], Awaitable[Features]]
 class FeatureLink(Protocol):
     """The feature service, as far as a turn needs it."""
 
-    async def extract(self, ask: Ask) -> Features:
-        """Return the features of a request within the budget; raise MeshError otherwise."""
+    async def extract(self, ask: Ask, encoder_wait_seconds: float | None = None) -> Features:
+        """Return the features of a request within the budget; raise MeshError otherwise.
+
+        They wait no longer than this for the encoder (None: as long as feature likes).
+        """
         ...
 
 

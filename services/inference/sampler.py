@@ -117,7 +117,9 @@ def _draw(logits: Tensor, log_probabilities: Tensor, row: Row) -> Drawn | None:
         certainty = entropy if allowed_ids is None else _entropy(logits[allowed_ids])
         temperature = temperature_of(program, certainty, kept)
         unit = random_unit(row.seed, row.token_index)
-        position, log_probability = _inverse_cdf(kept / temperature, unit)
+        # Rounded to what the trace of an answer holds: decoding by the trace gives the same bits.
+        traced = float(np.float32(temperature))
+        position, log_probability = _inverse_cdf(kept / traced, unit)
         token_id = int(token_ids[position])
     if allowed_ids is not None:
         token_id = int(allowed_ids[token_id])

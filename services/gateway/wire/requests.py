@@ -53,13 +53,17 @@ def voice_to_wire(voice: Voice | None) -> feature_pb2.VoiceSignal | None:
     )
 
 
-def extract_request(ask: Ask) -> feature_pb2.ExtractRequest:
+def extract_request(
+    ask: Ask, encoder_wait_seconds: float | None = None
+) -> feature_pb2.ExtractRequest:
     """Write what the feature service is to read."""
+    wait = encoder_wait_seconds
     return feature_pb2.ExtractRequest(
         context=context_to_wire(ask.context),
         text=ask.newest_text,
         turn_count=ask.turn_count,
         voice=voice_to_wire(ask.voice),
+        encoder_wait_us=None if wait is None else round(wait * 1e6),
     )
 
 

@@ -253,3 +253,42 @@ async def test_segments_stand_in_for_a_final_text_that_is_late(reader, encoder, 
     encoder.gate.set()
     assert late.vector.encoder_used
     assert tally.failures == {("encoder", "late"): 1}
+
+
+async def test_a_reading_may_wait_less_than_the_service_would(reader, encoder, tally):
+    """Who asks knows what is hidden from the user; the rest of the budget is not used."""
+    encoder.gate.clear()
+    answer = await reader.read(Reading("Write a poem", encoder_wait_seconds=SOON), PLENTY)
+    assert not answer.vector.encoder_used
+    assert tally.failures == {("encoder", "late"): 1}
+
+
+async def test_what_would_be_late_is_not_encoded(reader, encoder, tally):
+    """An encoder that takes longer than may be waited for is left alone, but tried now and then."""
+    await reader.read(Reading("slow"), PLENTY)
+    reader._worker._mean_seconds = 1000.0
+    for text in ("tried", "spared", "spared too"):
+        await reader.read(Reading(text, encoder_wait_seconds=PLENTY), PLENTY)
+    assert encoder.seen == ["slow", "tried"]
+    assert tally.failures == {("encoder", "busy"): 2}
+
+
+async def test_an_encoder_that_was_tried_again_is_believed(reader, encoder, clock):
+    """What the trial took counts, so that an encoder which is quick again is used again."""
+    await reader.read(Reading("slow"), PLENTY)
+    reader._worker._mean_seconds = 20.0
+    for number in range(12):
+        clock.advance(1.0)
+        await reader.read(Reading(str(number)), PLENTY)
+    assert reader._worker.expected_seconds < PLENTY
+
+
+async def test_an_encoder_that_had_its_share_rests(reader, encoder, tally):
+    """Who says how long it waits can do without; who does not is encoded all the same."""
+    await reader.read(Reading("first"), PLENTY)
+    reader._worker._rests_until = float("inf")
+    spared = await reader.read(Reading("optional", encoder_wait_seconds=PLENTY), PLENTY)
+    needed = await reader.read(Reading("needed"), PLENTY)
+    assert (spared.vector.encoder_used, needed.vector.encoder_used) == (False, True)
+    assert encoder.seen == ["first", "needed"]
+    assert tally.failures == {("encoder", "busy"): 1}
