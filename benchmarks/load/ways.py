@@ -80,6 +80,7 @@ class Question:
     priority: str = "interactive"
     key: str = ""
     padding: str = ""
+    model: str = "stub"
 
     def text(self) -> str:
         """Return a question of usual length that was not asked before."""
@@ -196,7 +197,7 @@ def request_bytes(question: Question) -> bytes:
     """Return a request for a streamed chat completion as it goes over the wire."""
     body = json.dumps(
         {
-            "model": "stub",
+            "model": question.model,
             "messages": [{"role": "user", "content": question.text()}],
             "max_tokens": question.max_tokens,
             "stream": True,
