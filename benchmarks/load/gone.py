@@ -27,7 +27,7 @@ HOWS = ("SSE abort", "gRPC cancel", "kill -9, SSE", "kill -9, gRPC")
 PHASES = ("queue", "prefill", "decode")
 ENGINE_SETTINGS = {"THERMESH_MAX_RUNNING": "1", "THERMESH_PREFIX_CACHE": "false"}
 SHORT_WORDS, LONG_WORDS = 20, 900
-REPEATS = 3
+REPEATS = 2
 """Of each way in each phase a round."""
 
 ROUNDS = 5
