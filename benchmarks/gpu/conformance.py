@@ -20,7 +20,7 @@ from services.inference.kernels.triton.drawing import launch
 from services.inference.kernels.triton.matrix import Matrix, quantise, quantise_fp8
 from services.inference.kernels.triton.places import QUERIES, Heads, Places, Tiles
 from services.inference.sampler import Row, sample
-from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Sampling
+from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Residual, Sampling
 
 TOLERANCE = {"cpu": 2e-4, "cuda": 1.5e-2}
 """The device multiplies bfloat16, with 8 bits of precision; the interpreter float32."""
@@ -306,7 +306,12 @@ def _scores(index: int) -> Callable[[ModuleType, str], Tensors]:
     return run
 
 
-PROGRAMS = {"greedy": Fixed(0.0), "EDT": Edt(1.1, 0.5), "dynatemp": Dynatemp(0.9, 0.6, 1.3)}
+PROGRAMS = {
+    "greedy": Fixed(0.0),
+    "EDT": Edt(1.1, 0.5),
+    "dynatemp": Dynatemp(0.9, 0.6, 1.3),
+    "residual": Residual(0.8, 0.3, 1.5, 0.4),
+}
 GUARDS = {"top n sigma": Guard(top_n_sigma=1.0), "top k, top p": Guard(top_k=40, top_p=0.9)}
 
 

@@ -23,7 +23,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -38,7 +37,7 @@ from services.gateway.instruments import Instruments
 from services.gateway.journal import Journal
 from services.gateway.links import FeatureSource, Mesh
 from services.gateway.observatory import Observatory
-from services.gateway.planning import PlanMemory, draw_seed, fallback_plan
+from services.gateway.planning import PlanMemory, fallback_plan, seeded
 from services.gateway.quotas import Quotas, check, expected_tokens
 from thermesh.clock import Clock
 from thermesh.errors import DeadlineExceeded, Internal, MeshError, Unavailable
@@ -90,12 +89,12 @@ class Turn:
     """One request under way; see the module's rules."""
 
     def __init__(self, pipeline: Pipeline, ask: Ask, features: FeatureSource) -> None:
-        self.ask = ask
+        self.ask = seeded(ask)
         self.plan: Plan | None = None
         self.quota: Quota | None = None
         self._pipeline = pipeline
         self._features = features
-        self._journal = Journal(ask, pipeline.instruments, pipeline.clock)
+        self._journal = Journal(self.ask, pipeline.instruments, pipeline.clock)
         self._events = Backlog()
         self._accepted = asyncio.Event()
         self._announced = asyncio.Event()
@@ -191,11 +190,8 @@ class Turn:
 
     async def _take(self, opening: contextlib.ExitStack) -> None:
         """Take from the tenant's buckets; the end settles what was used."""
-        quotas, tenant, allowance = (
-            self._pipeline.quotas,
-            self.ask.context.tenant,
-            self.ask.allowance,
-        )
+        quotas, tenant = self._pipeline.quotas, self.ask.context.tenant
+        allowance = self.ask.allowance
         tokens = expected_tokens(self.ask)
         self.quota = await quotas.take(tenant, allowance, tokens)
         if self.quota is None:
@@ -217,14 +213,13 @@ class Turn:
     def _fallback(self, task: str = "") -> Plan:
         constraints = self.ask.constraints
         choice = self._pipeline.memory.recall(constraints.scenario, task)
-        return fallback_plan(constraints, choice, draw_seed(), task)
+        return fallback_plan(constraints, choice, task)
 
     async def _decide(self) -> None:
         features = await self._features_in_time()
         plan = await self._plan_in_time(features)
         if plan is None:
-            fallback = self._fallback(features.task if features else "")
-            plan = replace(fallback, seed=self._initial.seed)
+            plan = self._fallback(features.task if features else "")
         await self._settle(plan)
 
     async def _features_in_time(self) -> Features | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pathlib
 import socket
@@ -48,7 +49,18 @@ async def serve_engine(config: Config) -> None:
         return  # one of several GPUs, whose first process serves
     service = Service(config, model, f"{socket.gethostname()}-{os.getpid()}", threads)
     await service.start()
+    settle()
     await service.run_until_signal()
+
+
+def settle() -> None:
+    """Exempt what is here now from garbage collection: it stays until the process ends.
+
+    A full collection walks hundreds of thousands of objects, torch's modules and the
+    vocabulary, while it holds the interpreter's lock: streams would wait for it.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def main() -> None:

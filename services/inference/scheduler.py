@@ -44,7 +44,12 @@ class Scheduler:
     def __init__(self, limits: Limits, pages: PageAllocator) -> None:
         self.limits = limits
         self.pages = pages
-        self.prefix = PrefixCache(pages, limits.page_size, is_enabled=limits.prefix_cache)
+        self.prefix = PrefixCache(
+            pages,
+            limits.page_size,
+            is_enabled=limits.prefix_cache,
+            reuses_output=limits.reuses_output,
+        )
         self.pace = Pace(limits.stretch, limits.burst_seconds)
         self.speculation = Speculation(is_enabled=limits.speculation)
         self.running: list[Sequence] = []

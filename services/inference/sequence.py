@@ -90,6 +90,13 @@ class Sequence:
         return (-self.priority, deadline, self._ticket)
 
     @property
+    def read_count(self) -> int:
+        """Tokens at the beginning of the prompt that are only read: all but the last,
+        whose logits are wanted as much as those of any generated token.
+        """
+        return len(self.request.prompt_ids) - 1
+
+    @property
     def output_count(self) -> int:
         """Tokens decoded so far."""
         return len(self.token_ids) - len(self.request.prompt_ids)

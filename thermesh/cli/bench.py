@@ -10,9 +10,10 @@ import sys
 from thermesh.cli import mesh
 from thermesh.errors import FailedPrecondition
 
-HELP = "measure the engine beside others, the doors under load, or how policies decode"
+HELP = "measure engine, features, doors under load, or how policies decode"
 BENCHES = {
     "engine": "benchmarks.engine",
+    "features": "benchmarks.features",
     "load": "benchmarks.load",
     "policy": "benchmarks.policy",
 }

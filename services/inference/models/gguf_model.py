@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from services.inference.kernels import CpuNetwork, on_device, whole_network
+from services.inference.models import gguf_mix
 from services.inference.models.config import ModelConfig, RopeScaling
 from services.inference.models.gguf_file import GgufFile
 from services.inference.models.gguf_tensors import FREQUENCY_FACTORS, GgufTensors
@@ -159,11 +160,13 @@ def read_weights(tensors: GgufTensors, config: ModelConfig) -> Weights:
 
 def _weight_format(file: GgufFile) -> str:
     """Return the format by its name in llama.cpp, e.g. `Q4_1`; that of a mix by its
-    bits per weight, e.g. `MIX_4.00`.
+    bits per weight, e.g. `MIX_4.00`, and what it multiplies temperatures by.
     """
     if mixed := [tensor for tensor in file.tensors.values() if tensor.mix]:
         bits = 8 * sum(tensor.byte_count for tensor in mixed)
-        return f"MIX_{bits / sum(math.prod(tensor.shape) for tensor in mixed):.2f}"
+        name = f"MIX_{bits / sum(math.prod(tensor.shape) for tensor in mixed):.2f}"
+        factor = gguf_mix.temperature_factor(file.path, file.metadata)
+        return name if factor == 1.0 else f"{name} (temperature x {factor:.3f})"
     number = file.optional("general.file_type", int, -1)
     try:
         name = gguf.LlamaFileType(number).name

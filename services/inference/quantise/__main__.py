@@ -13,7 +13,7 @@ import torch
 from services.inference.models.group_codes import GroupFormat
 from services.inference.quantise import search as searching
 from services.inference.quantise import texts
-from services.inference.quantise.search import Options, Search
+from services.inference.quantise.search import LAYOUT, Options, Search
 from services.inference.quantise.source import Source
 from services.inference.quantise.workplace import Workplace
 from thermesh.errors import InvalidArgument, MeshError
@@ -62,7 +62,8 @@ def _run(arguments: argparse.Namespace) -> None:
         raise InvalidArgument(f"nothing fits {arguments.bits:g} bits a weight", field="bits")
     formats = chosen[chosen["chosen"]]["formats"]
     mix = {name: GroupFormat(*form) for name, form in formats.items()}
-    source.write(arguments.output, mix, lambda name: search.rows_of(name, mix[name]))
+    factor = chosen[chosen["chosen"]]["temperature"]["factor"]
+    source.write(arguments.output, mix, lambda name: search.rows_of(name, mix[name]), factor)
     report = _report(source, options, checks, list(points.values()))
     pathlib.Path(f"{arguments.output}.json").write_text(json.dumps(report, indent=1) + "\n")
     workplace.remove()
@@ -75,7 +76,8 @@ def _workplace(output: pathlib.Path, source: Source, options: Options) -> Workpl
             "output must be a .gguf file in a folder that is there", field="output"
         )
     state = source.path.stat()
-    fingerprint = {"bytes": state.st_size, "written": state.st_mtime_ns, **vars(options)}
+    state_told = {"bytes": state.st_size, "written": state.st_mtime_ns}
+    fingerprint = {"layout": LAYOUT, **state_told, **vars(options)}
     return Workplace(output.with_name(f".{output.name}.work"), fingerprint)
 
 
@@ -114,7 +116,16 @@ def _tell(output: pathlib.Path, report: dict[str, Any], chosen: dict[str, Any]) 
                 f"{name}: {chosen[name]['bytes'] / 1e6:.1f} MB, mean KL {found['mean']:.4f}"
                 f" +- {found['standard_error']:.4f}, same top {found['same_top']:.1%}\n"
             )
+            _tell_temperature(name, chosen[name]["temperature"])
     sys.stdout.write(f"{output}: the {chosen['chosen']}\n")
+
+
+def _tell_temperature(name: str, found: dict[str, Any]) -> None:
+    told = ", ".join(
+        f"{kind} {found[kind]['value']:.3f} ({found[kind]['low']:.3f} to {found[kind]['high']:.3f})"
+        for kind in ("divergence", "entropy")
+    )
+    sys.stdout.write(f"{name}: temperature x {found['factor']:.3f}; matched by {told}\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -46,8 +47,7 @@ class Yardstick:
     def measure(self, changed: Weights, count: int | None = None) -> Divergence:
         """Compare `changed` with the original, on the first `count` texts or on all."""
         kls, same = [], []
-        for text, original in list(zip(self._texts, self._original, strict=True))[:count]:
-            found = self._log_probabilities(changed, text)
+        for original, found in self.pairs(changed, count):
             same.append((found.argmax(-1) == original.argmax(-1)).float().mean())
             kls.append((original.exp() * found.neg_().add_(original)).sum(-1))
         by_text, by_place = torch.stack(kls).mean(-1), torch.cat(kls)
@@ -59,6 +59,13 @@ class Yardstick:
             highest_percent=float(by_place.quantile(0.99)),
             same_top=float(torch.stack(same).mean()),
         )
+
+    def pairs(
+        self, changed: Weights, count: int | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the original's log-probabilities of each text and those of `changed`."""
+        for text, original in list(zip(self._texts, self._original, strict=True))[:count]:
+            yield original, self._log_probabilities(changed, text)
 
     @torch.inference_mode()
     def _log_probabilities(self, weights: Weights, text: torch.Tensor) -> torch.Tensor:

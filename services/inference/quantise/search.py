@@ -13,17 +13,21 @@ import torch
 from services.inference.models import load
 from services.inference.models.group_codes import GroupFormat, Rows
 from services.inference.models.weights import Weights
-from services.inference.quantise import allocation, costs, curvature, texts
+from services.inference.quantise import allocation, costs, curvature, temperature, texts
 from services.inference.quantise.allocation import Choice, Mix
 from services.inference.quantise.curvature import Curvature
 from services.inference.quantise.divergence import Divergence, Yardstick
 from services.inference.quantise.rounding import rounded
 from services.inference.quantise.source import Source
+from services.inference.quantise.temperature import Calibration
 from services.inference.quantise.texts import Texts
 from services.inference.quantise.workplace import Workplace
 
 Progress = Callable[[str, int, int], None]
 """Told (what is being done, done, of how many)."""
+
+LAYOUT = 2
+"""Of what is kept in a workplace: another one's is no use."""
 
 _CHECKED_FORMAT = GroupFormat(3, 32, True)
 
@@ -102,13 +106,15 @@ class Search:
         """Return a matrix rounded."""
         return rounded(self.source.matrix(name), self.curvature[name].importance, form)
 
-    def divergence(self, mix: Mix) -> Divergence:
-        """Return how far the network in `mix` is from the original on held-out texts."""
+    def judged(self, mix: Mix) -> tuple[Divergence, Calibration]:
+        """Return how far the network in `mix` is from the original on held-out texts,
+        and the factor on temperature that makes up for what can be made up for.
+        """
         changed, yardstick = self._networks()
         for count, (name, form) in enumerate(mix.items(), 1):
             self._change(changed, name, form)
             self._progress("rounding", count, len(mix))
-        return yardstick.measure(changed)
+        return yardstick.measure(changed), temperature.calibrated(yardstick.pairs(changed))
 
     def checks(self) -> list[tuple[str, float, float]]:
         """Return (matrix, estimate, true divergence) with that matrix alone rounded."""
@@ -180,9 +186,11 @@ def point(search: Search, workplace: Workplace, bits: float) -> dict[str, Any]:
 
 
 def _described(search: Search, mix: Mix) -> Any:
+    divergence, calibration = search.judged(mix)
     return {
         "bytes": allocation.byte_count(search.choices, mix),
         "estimate": allocation.cost(search.choices, mix),
-        "divergence": search.divergence(mix).as_json(),
+        "divergence": divergence.as_json(),
+        "temperature": calibration.as_json(),
         "formats": {name: dataclasses.astuple(form) for name, form in mix.items()},
     }

@@ -52,14 +52,22 @@ class Source:
         pieces = [np.asarray(rows) for _, rows in self._tensors.pieces(name)]
         return torch.from_numpy(np.concatenate(pieces))
 
-    def write(self, target: pathlib.Path, mix: Mix, rows_of: Callable[[str], Rows]) -> None:
+    def write(
+        self,
+        target: pathlib.Path,
+        mix: Mix,
+        rows_of: Callable[[str], Rows],
+        temperature_factor: float = 1.0,
+    ) -> None:
         """Write the model with its matrices in `mix`; `rows_of` gives each one's codes.
 
-        The file appears in one rename when it is whole.
+        Who loads it multiplies every temperature by `temperature_factor`. The file
+        appears in one rename when it is whole.
         """
         partial = target.with_name(f".{target.name}.partial")
         writer = gguf.GGUFWriter(partial, self.config.architecture)
-        for key, value in self._metadata(mix).items():
+        calibrated = {gguf_mix.TEMPERATURE_KEY: float(temperature_factor)}
+        for key, value in (self._metadata(mix) | calibrated).items():
             _add(writer, key, value)
         for name, content in self._contents(mix, rows_of):
             writer.add_tensor(name, content)

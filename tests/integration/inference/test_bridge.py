@@ -406,3 +406,14 @@ def test_what_cannot_be_started_says_what_to_do(settings, says, monkeypatch):
     monkeypatch.setattr(starting, "is_installed", lambda: False)
     with pytest.raises(errors.FailedPrecondition, match=says):
         upstream_of(BridgeConfig(**settings))
+
+
+def test_a_broken_installation_is_told_in_one_line(monkeypatch, tmp_path):
+    """vllm is there but cannot be imported: the reason, and no traceback."""
+    package = tmp_path / "vllm"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('built for another torch')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("VLLM_WORKER_MULTIPROC_METHOD", raising=False)
+    with pytest.raises(errors.FailedPrecondition, match="built for another torch"):
+        upstream_of(BridgeConfig(vllm_model="m"))

@@ -1,7 +1,7 @@
 """The calls of vLLM that are used, as types: what a fake for tests must have.
 
 Source: https://docs.vllm.ai/en/stable/api/vllm/v1/engine/async_llm.html and the
-classes that it names; V1 engines, as of vLLM 0.11.
+classes that it names, of V1 engines.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Engine(Protocol):
         ...
 
     def get_tokenizer(self) -> Any:
-        """Return the tokenizer; before vLLM 0.12 a coroutine that does."""
+        """Return the tokenizer; in older versions a coroutine that does."""
         ...
 
     async def check_health(self) -> None:

@@ -27,28 +27,36 @@ def start(model: str, arguments: dict[str, Any]) -> VllmUpstream:
     """Start an engine for `model`, a folder or a hub name, with members of vLLM's
     AsyncEngineArgs; this takes as long as loading the model does.
 
-    Raises FailedPrecondition where vLLM is not installed or refuses the arguments.
+    Raises FailedPrecondition where vLLM is not installed, cannot be imported, or
+    refuses to start; its own log has the details.
     """
     if not is_installed():
         raise FailedPrecondition(MISSING)
     # gRPC has threads by the time that vLLM would fork.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    engines: Any = importlib.import_module("vllm.v1.engine.async_llm")
-    options: Any = importlib.import_module("vllm.engine.arg_utils")
+    engines, options = _imported("vllm.v1.engine.async_llm"), _imported("vllm.engine.arg_utils")
     try:
         wanted = options.AsyncEngineArgs(model=model, **arguments)
         engine: Any = engines.AsyncLLM.from_engine_args(wanted)
-    except (TypeError, ValueError) as error:
-        message = f"vLLM refuses THERMESH_VLLM_MODEL or THERMESH_VLLM_ARGUMENTS: {error}"
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
+        message = f"vLLM does not start; see THERMESH_VLLM_MODEL and _ARGUMENTS: {error}"
         raise FailedPrecondition(message) from error
     served: Engine = engine
     length = int(engine.vllm_config.model_config.max_model_len)
     return VllmUpstream(served, parameters(), pathlib.PurePath(model).name, length)
 
 
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        # Packages for another version of torch or CUDA fail in ways of their own.
+        raise FailedPrecondition(f"vllm is installed but cannot be imported: {error}") from error
+
+
 def parameters() -> Parameters:
     """Return what makes vLLM's SamplingParams."""
-    sampling: Any = importlib.import_module("vllm.sampling_params")
+    sampling = _imported("vllm.sampling_params")
 
     def make(constraint: dict[str, Any] | None, **fields: Any) -> Any:
         structured = sampling.StructuredOutputsParams(**constraint) if constraint else None

@@ -32,7 +32,8 @@ class CpuCache:
             raise InvalidArgument(f"a cache of {pages} pages, at least 1 is needed", field="pages")
         width = -(-head_size // _VECTOR_BYTES) * _VECTOR_BYTES
         self.content = _zeros(pages, layers, kv_heads, _unit_bytes(kind, head_size))
-        self.means = _zeros(layers, pages, kv_heads, 2, width)
+        # All layers of the first page lie in as many huge pages: 24 MB for one token.
+        self.means = _zeros(layers, pages, kv_heads, 2, width, in_huge_pages=False)
         self.mean_scales = torch.from_numpy(np.zeros((layers, pages, kv_heads), dtype=np.float32))
         self.kind = kind
         self.pages = pages
@@ -62,5 +63,6 @@ def _unit_bytes(kind: str, head_size: int) -> int:
     return size + 4 * PAGE_TOKENS if kind == "int8" else 2 * size
 
 
-def _zeros(*shape: int) -> torch.Tensor:
-    return torch.from_numpy(memory.anonymous(math.prod(shape)).reshape(shape))
+def _zeros(*shape: int, in_huge_pages: bool = True) -> torch.Tensor:
+    zeros = memory.anonymous(math.prod(shape), in_huge_pages=in_huge_pages)
+    return torch.from_numpy(zeros.reshape(shape))

@@ -88,6 +88,7 @@ class Span(ctypes.Structure):
         ("budget", _i32),
         ("share", _i32),
         ("window", _i32),
+        ("prompt_end", _i32),
     ]
 
 
@@ -119,6 +120,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "thermesh_sources": (ctypes.c_char_p, ()),
     "thermesh_layout": (None, (ctypes.POINTER(_i32),)),
     "thermesh_tier": (ctypes.c_char_p, (ctypes.c_char_p,)),
+    "thermesh_tells_prompts": (_i32, (ctypes.c_char_p,)),
     "thermesh_engine_new": (_pointer, (ctypes.c_char_p,)),
     "thermesh_engine_free": (None, (_pointer,)),
     "thermesh_packed_bytes": (_u64, (_i32, _i64, _i64)),
@@ -130,7 +132,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "thermesh_linear": (
         ctypes.c_char_p,
-        (_pointer, ctypes.POINTER(Matrix), _pointer, _i32, ctypes.c_float, _pointer),
+        (_pointer, ctypes.POINTER(Matrix), _pointer, _i32, ctypes.c_float, _i32, _pointer),
     ),
     "thermesh_row": (ctypes.c_char_p, (ctypes.POINTER(Matrix), _i64, _pointer)),
 }

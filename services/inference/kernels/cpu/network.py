@@ -77,6 +77,11 @@ class CpuNetwork:
         self.weight_bytes = self._packed.byte_count
 
     @property
+    def tells_prompts(self) -> bool:
+        """Whether tokens of a prompt are computed otherwise than generated ones."""
+        return bool(self._library.thermesh_tells_prompts(self._engine.tier.encode()))
+
+    @property
     def light(self) -> Sparsity | None:
         """What a sequence on the light path reads; None where contexts are too short for it."""
         return LIGHT if self._context_length > LIGHT.dense_below else None
@@ -201,7 +206,7 @@ def _flattened(
         for span in batch.spans:
             table = span.page_table
             spans.extend((span.start, span.count, span.context_length, len(pages), len(table)))
-            spans.extend(_sparsity(span.sparsity))
+            spans.extend((*_sparsity(span.sparsity), span.prompt_end))
             pages.extend(table)
         return spans, pages, array.array("i", rows)
     except (OverflowError, TypeError) as error:
@@ -213,7 +218,7 @@ _DENSE = (2**31 - 1, 0, 1, 0, 1 << 16)
 
 
 def _sparsity(sparsity: Sparsity | None) -> tuple[int, int, int, int, int]:
-    """Return the last members of `ThermeshSpan`."""
+    """Return what `ThermeshSpan` says of it."""
     if sparsity is None:
         return _DENSE
     return (

@@ -38,6 +38,7 @@ const char* problem_of(const ThermeshBatch& batch, const ThermeshSpan& span, int
       span.budget > 1 << 30 || span.share < 0 || span.share > 1 << 16 || span.window < kFinalTokens) {
     return "the sparsity of a span is impossible";
   }
+  if (span.prompt_end < 0) return "the end of a prompt is negative";
   const int64_t needed = (static_cast<int64_t>(span.context_length) + kPageTokens - 1) / kPageTokens;
   if (needed > span.page_count) return "a page table is too short for its context";
   for (int64_t i = 0; i < needed; ++i) {

@@ -52,6 +52,7 @@ struct ThermeshSpan {
   // `dense_layers` on: `budget` tokens or `share` / 65536 of what they see are
   // read, whichever is more, the last `window` tokens among them.
   int32_t sparse_from, dense_layers, budget, share, window;
+  int32_t prompt_end;  // rows at positions below are a prompt's; see layout.h
 };
 
 struct ThermeshBatch {
