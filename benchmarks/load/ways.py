@@ -151,7 +151,8 @@ class Rest:
 
     async def close(self) -> None:
         """Close the connections."""
-        for _, writer in self._idle:
+        while self._idle:
+            _, writer = self._idle.pop()
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
