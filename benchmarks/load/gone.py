@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.load import house, ways
 from benchmarks.load.figures import Figure, Json, Rounds
 from benchmarks.spread import quantile
+from thermesh.cli import mesh as source
 from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
 HOWS = ("SSE abort", "gRPC cancel", "kill -9, SSE", "kill -9, gRPC")
@@ -89,7 +90,8 @@ class Bench:
             door = "rest" if how.endswith("SSE") else "grpc"
             ports = (str(self._mesh.ports["http"]), self._mesh.target("gateway"))
             command = (sys.executable, "-P", "-m", "benchmarks.load.victim", door, *ports)
-            process = await asyncio.create_subprocess_exec(*command, str(words))
+            environ = source.with_source_tree(os.environ)
+            process = await asyncio.create_subprocess_exec(*command, str(words), env=environ)
             stack.push_async_callback(process.wait)
             return lambda: os.kill(process.pid, signal.SIGKILL)
         question = long_question(words)
