@@ -100,7 +100,11 @@ class Bench:
             return writer.transport.abort
         task = asyncio.ensure_future(ways.converse(self._doors.gateway, question))
         stack.push_async_callback(asyncio.wait, [task])
-        return lambda: task.cancel() and None
+
+        def cancel() -> None:
+            task.cancel()
+
+        return cancel
 
     @asynccontextmanager
     async def _blocking(self) -> AsyncIterator[None]:
@@ -120,7 +124,9 @@ class Bench:
         return load
 
     async def _load(self) -> common_pb2.LoadReport:
-        return (await self._stub.GetLoad(inference_pb2.GetLoadRequest(), timeout=5)).load
+        answer = await self._stub.GetLoad(inference_pb2.GetLoadRequest(), timeout=5)
+        load: common_pb2.LoadReport = answer.load
+        return load
 
 
 def long_question(words: int) -> ways.Question:

@@ -73,7 +73,7 @@ class Bench:
 
         async def is_empty() -> bool:
             answer = await stub.GetLoad(inference_pb2.GetLoadRequest(), timeout=5)
-            return answer.load.running == 0
+            return bool(answer.load.running == 0)
 
         await eventually(is_empty, 30, "an empty engine")
         await self._doors.rest.close()

@@ -266,7 +266,7 @@ def _context(question: Question) -> common_pb2.RequestContext:
     return common_pb2.RequestContext(
         request_id=f"bench-{next(_numbers)}-{time.monotonic_ns():x}",
         tenant=question.tenant,
-        priority=common_pb2.Priority.Value(f"PRIORITY_{question.priority.upper()}"),
+        priority=f"PRIORITY_{question.priority.upper()}",
     )
 
 
