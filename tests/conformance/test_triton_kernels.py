@@ -137,4 +137,4 @@ def test_rows_that_the_kernel_cannot_draw_are_drawn_by_the_sampler(operations, c
     assert not is_plain(rows[0])
     assert drawn[0] == sample(logits[:1], rows[:1])[0]
     assert drawn[1].token_id == sample(logits[1:], rows[1:])[0].token_id
-    assert len(settings(plain)) == 9
+    assert len(settings(plain)) == len(FIELDS)

@@ -13,6 +13,7 @@ from benchmarks.engine.ours.thermesh import Thermesh
 from benchmarks.long_context import CONTENDERS, Context
 from services.inference.cores import physical_cores
 from services.inference.kernels import CpuNetwork
+from services.inference.kernels.sparsity import Sparsity
 from services.inference.models import LoadedModel, load
 
 ROOM = 32

@@ -23,7 +23,7 @@ from services.inference.kernels.triton.cache import DeviceCache
 from thermesh.errors import InvalidArgument
 
 STATUS = status()
-CHOOSING = Sparsity(dense_below=0, budget_tokens=128, window_tokens=64)
+CHOOSING = Sparsity(dense_below=0, dense_layers=0, budget_tokens=128, window_tokens=64)
 
 
 def texts(count, seed):
@@ -48,7 +48,7 @@ def test_untaught_gates_read_what_means_do():
     gates = Gates.of_means(1, 2, 32)
 
     found = pages_read(CHOOSING, gates, queries[-16:], keys, positions, layer=0)
-    expected = read_by_means(CHOOSING, queries[-16:], keys, positions)
+    expected = read_by_means(CHOOSING, queries[-16:], keys, positions, layer=0)
 
     assert torch.equal(found.sum(-1), expected.sum(-1))
     assert (found == expected).float().mean() > 0.97
