@@ -22,7 +22,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from pydoc_data import topics  # type: ignore[import-untyped]
+from pydoc_data import topics
 from typing import Any
 
 import torch
@@ -70,6 +70,11 @@ class Context:
         span = Span(0, count, first + count, self._table, sparsity=sparsity)
         positions = torch.arange(first, first + count)
         return self._network.step(StepBatch(token_ids, positions, (span,)), self._cache)[0]
+
+
+def manual() -> str:
+    """Return the reference documentation as one text."""
+    return "\n\n".join(text for _, text in sorted(topics.topics.items()))
 
 
 def decode(context: Context, first: int, steps: int) -> float:
@@ -148,7 +153,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         assert isinstance(network, CpuNetwork)
         sparsity = choice if isinstance(choice, Sparsity) else network.light
         contexts[name] = Context(network, length, sparsity if choice else None)
-    text = "\n\n".join(text for _, text in sorted(topics.topics.items()))
+    text = manual()
     ids = torch.tensor(loaded["f16"].tokenizer.encode(text))
     result: dict[str, Any] = {"machine": machine.describe(), "context": length}
     if "speed" in arguments.figures:

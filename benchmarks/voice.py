@@ -2,11 +2,14 @@
 
     python -m benchmarks.voice                 # rooms of `make up`, two gateways of its own
     python -m benchmarks.voice --publish       # and write docs/benchmarks-voice.md
+    python -m benchmarks.voice --rounds 0 --publish --questions-of FILE
+                                               # barge-in alone; the rest of an earlier result
 
 espeak-ng speaks the questions, in real time, into the WebSocket; the stack
 hears, answers and speaks. Two gateways in front of the same rooms take turns:
 one begins to answer in the speaker's first pause, one (the baseline) only when
-the turn is over. Needs the extra `voice`.
+the turn is over. Barge-ins are made at the first and at one that decodes as fast
+as it goes, however far ahead of speech. Needs the extra `voice`.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ QUESTIONS = (
 )
 STORY = "Tell me a very long story about the sea and the old man."
 INTERRUPTION = "Stop now please, that is enough."
+ON_CREDIT, FREE = "barge-in", "barge-in, decoded as fast as it goes"
 STAGES = ("silence", "recognition", "first_token", "first_clause", "synthesis", "headstart")
 RESULTS = machine.ROOT / "benchmarks" / "results"
 PAGE = machine.ROOT / "docs" / "benchmarks-voice.md"
@@ -97,6 +101,7 @@ class Talk:
 
     socket: websockets.ClientConnection
     microphone: Microphone
+    kinds: list[str] = field(default_factory=list)
 
     async def until(self, kind: str) -> tuple[dict[str, Any], float]:
         """Return the next event of a kind and when it came."""
@@ -105,6 +110,7 @@ class Talk:
                 event = json.loads(await self.socket.recv())
                 if event["type"] == "error":
                     raise RuntimeError(event["error"]["message"])
+                self.kinds.append(event["type"])
                 if event["type"] == kind:
                     return event, time.perf_counter()
 
@@ -148,27 +154,40 @@ async def interrupt(talk: Talk, story: bytes, interruption: bytes) -> dict[str, 
     await asyncio.sleep(LISTENING_SECONDS)
     talk.microphone.say(interruption)
     _, started_at = await listening
+    talk.kinds.clear()
     done, done_at = await talk.until("response.done")
+    after = [kind for kind in talk.kinds if kind.endswith(".delta")]
     told = done["response"]["thermesh"]
-    if "tokens_after_cancel" not in told:
+    if "heard_tokens" not in told:
         return {}
     await talk.until("input_audio_buffer.speech_stopped")
+    billed = done["response"]["usage"]["output_tokens"]
     return {
-        "tokens after barge-in": told["tokens_after_cancel"],
+        "deltas told after barge-in": len(after),
+        "tokens thrown away": told["discarded_tokens"],
+        "tokens billed": billed,
         "heard tokens": told["heard_tokens"],
+        "billed, not heard": billed - told["heard_tokens"],
         "barge-in to response.done": (done_at - started_at) * 1000,
     }
 
 
 @contextlib.contextmanager
-def gateway(preempt: bool) -> Iterator[str]:
-    """A gateway in front of the rooms that the environment names; the URL of its door."""
+def gateway(preempt: bool, lead: int | None = None) -> Iterator[str]:
+    """A gateway in front of the rooms that the environment names; the URL of its door.
+
+    `lead` is how many tokens it lets be decoded ahead of speech; None: as many as usual.
+    """
     http = free_port()
-    environment = os.environ | {
-        "THERMESH_GATEWAY_HTTP_PORT": str(http),
-        "THERMESH_GATEWAY_GRPC_PORT": str(free_port()),
-        "THERMESH_VOICE_PREEMPT": str(preempt),
-    }
+    environment = (
+        os.environ
+        | {
+            "THERMESH_GATEWAY_HTTP_PORT": str(http),
+            "THERMESH_GATEWAY_GRPC_PORT": str(free_port()),
+            "THERMESH_VOICE_PREEMPT": str(preempt),
+        }
+        | ({} if lead is None else {"THERMESH_VOICE_LEAD_TOKENS": str(lead)})
+    )
     process = subprocess.Popen([sys.executable, "-m", "services.gateway"], env=environment)
     try:
         yield f"127.0.0.1:{http}"
@@ -192,12 +211,13 @@ async def measure(rounds: int, barge_ins: int) -> dict[str, dict[str, list[float
     questions = [spoken(text) for text in QUESTIONS]
     async with contextlib.AsyncExitStack() as stack:
         talks = {}
-        for name, preempt in (("begun in the pause", True), ("begun at the end", False)):
-            host = stack.enter_context(gateway(preempt))
+        ways = {"begun in the pause": (True, None), "begun at the end": (False, None)}
+        for name, options in (ways | {FREE: (True, 0)}).items():
+            host = stack.enter_context(gateway(*options))
             await eventually(lambda host=host: ready(host), 60, "a gateway")
             talks[name] = f"ws://{host}/v1/realtime"
-        for number in range(-1, rounds):
-            order = list(talks) if number % 2 else list(reversed(talks))
+        for number in range(-1, rounds) if rounds else ():
+            order = list(ways) if number % 2 else list(reversed(ways))
             for name in order:
                 async with talking(talks[name]) as talk:
                     limit = {"type": "realtime", "max_output_tokens": 24}
@@ -207,13 +227,14 @@ async def measure(rounds: int, barge_ins: int) -> dict[str, dict[str, list[float
                 if number >= 0:
                     _note(samples[name], figures)
         story, interruption = spoken(STORY), spoken(INTERRUPTION)
-        done = samples["barge-in"]["tokens after barge-in"]
+        barge_in_ways = {ON_CREDIT: talks["begun in the pause"], FREE: talks[FREE]}
         for _ in range(ATTEMPTS * barge_ins):
-            if len(done) == barge_ins:
-                break
-            # An answer that happened to be short is over before it can be interrupted.
-            async with talking(talks["begun in the pause"]) as talk:
-                _note(samples["barge-in"], await interrupt(talk, story, interruption))
+            for name, url in barge_in_ways.items():
+                if len(samples[name]["heard tokens"]) == barge_ins:
+                    continue
+                # An answer that happened to be short is over before it can be interrupted.
+                async with talking(url) as talk:
+                    _note(samples[name], await interrupt(talk, story, interruption))
     return samples
 
 
@@ -230,9 +251,10 @@ def table(result: dict[str, Any]) -> str:
         "",
         (
             "Made by `python -m benchmarks.voice --publish` from the samples in"
-            f" `benchmarks/results/{result['file']}`. Questions are spoken by espeak-ng in real"
-            " time, heard by silero-vad and pocketsphinx, answered by the default model, spoken by"
-            " espeak-ng; everything on one machine. Milliseconds, but for tokens."
+            f" `benchmarks/results/{result['file']}`{_other(result)}. Questions are spoken by"
+            " espeak-ng in real time, heard by silero-vad and pocketsphinx, answered by the"
+            " default model, spoken by espeak-ng; everything on one machine. Milliseconds, but for"
+            " tokens."
         ),
         "",
         (
@@ -258,8 +280,16 @@ _NOTES = """`silence` is what the server waits for to know that a turn is over (
 192 ms of it. `first_token` is from opening the request (features, decision, prefill),
 `first_clause` from there to the first clause to speak, `synthesis` from there to its first
 samples. `headstart` is how long before the turn's end the answer was begun. Each barge-in ends a
-long answer by speech; `tokens after barge-in` were decoded after the gateway asked for the end.
+long answer by speech, 0.3 s after it began. `deltas told after barge-in` are words or sound
+that came after the server heard it; `tokens thrown away` were decoded by then and neither
+sent nor billed; `billed, not heard` were told as text, and decoded ahead of speech. The two
+ways of barge-in take turns: with the usual credit, and with none.
 """
+
+
+def _other(result: dict[str, Any]) -> str:
+    other = result.get("questions_of")
+    return f" (barge-in) and `benchmarks/results/{other}` (questions)" if other else ""
 
 
 def main() -> None:
@@ -267,12 +297,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--barge-ins", type=int, default=5)
+    parser.add_argument("--questions-of", help="result whose questions stand for those not asked")
     parser.add_argument("--publish", action="store_true", help="write the page in docs")
     options = parser.parse_args()
     where = machine.describe()
     samples = asyncio.run(measure(options.rounds, options.barge_ins))
     name = f"voice-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{where['commit']}.json"
-    result = {"file": name, "machine": where, "samples": samples}
+    result: dict[str, Any] = {"file": name, "machine": where, "samples": samples}
+    if options.questions_of:
+        earlier = json.loads((RESULTS / options.questions_of).read_text())["samples"]
+        asked = {way: earlier[way] for way in earlier if way.startswith("begun")}
+        result |= {"questions_of": options.questions_of, "samples": asked | samples}
     print(table(result))
     if options.publish:
         (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")

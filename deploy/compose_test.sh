@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build the images, run the compose file, talk to the mesh as a client would,
-# and take everything down again.
+# Build the images, run the compose file with all its profiles, talk to the mesh
+# as a client would, restart parts of it, and take everything down again.
 #
 #   deploy/compose_test.sh [COMPOSE COMMAND...]
 #
@@ -12,12 +12,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 [ $# -gt 0 ] || set -- docker compose
-compose=("$@")
+compose=("$@" --profile voice --profile bridge)
 export COMPOSE_PROJECT_NAME=thermesh-test
 export THERMESH_GATEWAY_HTTP_PORT=${THERMESH_GATEWAY_HTTP_PORT:-18080}
 export THERMESH_GATEWAY_GRPC_PORT=${THERMESH_GATEWAY_GRPC_PORT:-15050}
+export THERMESH_VOICE_HTTP_PORT=${THERMESH_VOICE_HTTP_PORT:-18081}
+# The engine behind the bridge is the mesh itself, which speaks OpenAI's REST.
+export THERMESH_ENGINE_URL=http://gateway:8080/v1
 url=http://127.0.0.1:$THERMESH_GATEWAY_HTTP_PORT
-rooms=(redis feature controller learner inference gateway)
+ours=(feature controller learner inference gateway gateway-voice bridge)
+rooms=(redis "${ours[@]}")
 
 say() { printf '\n==> %s\n' "$*"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
@@ -43,6 +47,7 @@ ready() { curl -sf -m 5 "$url/readyz" >/dev/null; }
 ask() { # PATH JSON
     curl -sf -m 120 -H 'Content-Type: application/json' -d "$2" "$url$1"
 }
+inside() { "${compose[@]}" exec -T "$@"; } # SERVICE COMMAND...
 # Where no engine runs health checks by itself, podman runs one on demand.
 healthy() {
     local id
@@ -64,6 +69,14 @@ for room in "${rooms[@]}"; do
     echo "$room is healthy"
 done
 
+say "looking at who runs them, and what they may write"
+for room in "${ours[@]}"; do
+    user=$(inside "$room" id -u)
+    [ "$user" -ne 0 ] || fail "$room runs as root"
+    ! inside "$room" touch /app/written 2>/dev/null || fail "$room can write to its own code"
+    echo "$room runs as user $user and cannot write to its code"
+done
+
 model='"model": "smollm2-135m-instruct"'
 question='"messages": [{"role": "user", "content": "What is the capital of France?"}]'
 
@@ -82,6 +95,37 @@ feedback="{\"id\": \"compose-test\", \"decision_id\": \"$decision\", \"score\": 
 ask /v1/feedback "$feedback" >/dev/null
 applied() { curl -sf -m 5 "$url/v1/feedback/compose-test" | grep -q '"state": *"applied"'; }
 within 60 applied
+
+say "asking the second gateway for its voice"
+inside gateway-voice python3 - <<'PYTHON' || fail "the gateway with a voice has none"
+import json
+from websockets.sync.client import connect
+
+with connect("ws://127.0.0.1:8080/v1/realtime") as socket:
+    session = json.loads(socket.recv(30))["session"]
+assert session["output_modalities"] == ["audio"], session
+PYTHON
+
+say "asking the bridge what it serves"
+inside bridge python3 - <<'PYTHON' || fail "the bridge does not know the engine behind it"
+import grpc
+from thermesh.v1 import inference_pb2, inference_pb2_grpc
+
+with grpc.insecure_channel("127.0.0.1:50053") as channel:
+    stub = inference_pb2_grpc.InferenceServiceStub(channel)
+    described = stub.DescribeModel(inference_pb2.DescribeModelRequest(), timeout=30)
+assert described.model == "smollm2-135m-instruct", described
+assert described.kernels == "bridge:openai", described
+PYTHON
+
+answers() { ask /v1/chat/completions "{$model, $question, \"temperature\": 0, \"max_tokens\": 24}" | grep -q Paris; }
+for room in redis controller inference; do
+    say "restarting $room"
+    "${compose[@]}" restart -t 10 "$room" >/dev/null
+    within 90 healthy "$room"
+    within 60 answers
+done
+applied || fail "what was learned did not outlive a restart"
 
 say "stopping"
 "${compose[@]}" stop

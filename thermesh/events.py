@@ -35,7 +35,19 @@ class Dynatemp:
     exponent: float = 1.0
 
 
-Program = Fixed | Edt | Dynatemp
+@dataclass(frozen=True)
+class Residual:
+    """`temperature`, corrected by each token's entropy H in nats: 1/T by `slope * (H - centre)`,
+    T at most by `range`.
+    """
+
+    temperature: float
+    slope: float
+    centre: float = 1.0
+    range: float = 0.1
+
+
+Program = Fixed | Edt | Dynatemp | Residual
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,19 @@ class Accepted:
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """What a request was expected to cost; see common.proto for each member."""
+
+    prefill_seconds: float
+    output_tokens: int
+    output_tokens_high: int
+    total_seconds: float
+    latency_cost: float
+    misses_deadline: bool
+    bounds_budget: bool
+
+
+@dataclass(frozen=True)
 class Plan:
     """What the controller decided. `source`: policy, pinned, static or fallback."""
 
@@ -118,10 +143,11 @@ class Plan:
     explored: bool
     seed: int
     policy_temperature: float
+    forecast: Forecast | None = None
 
     @property
     def temperature(self) -> float:
-        """Temperature of the program: fixed, its ceiling (EDT) or its middle (dynatemp)."""
+        """Temperature of the program: fixed, its ceiling (EDT) or its middle (the others)."""
         program = self.sampling.program
         return program.base_temperature if isinstance(program, Edt) else program.temperature
 

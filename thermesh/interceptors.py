@@ -3,8 +3,8 @@
 Python's gRPC forwards neither deadline, cancellation nor trace from a call
 being served to the calls made for it. Coming in, `ServerInterceptor` makes the
 caller's deadline and trace current (context variables), opens the server span
-and turns errors into google.rpc.Status. Going out, `client_interceptors` send
-both on. Cancellation needs no code: the task that serves a call is cancelled,
+and turns errors into google.rpc.Status. Going out, `ForwardingChannel`
+sends both on. Cancellation needs no code: the task that serves a call is cancelled,
 and who opened a call cancels it in `finally`.
 
 This module is the only place where MeshError and gRPC status meet.
@@ -20,7 +20,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from google.protobuf import duration_pb2
@@ -214,39 +214,73 @@ async def abort(context: Any, error: errors.MeshError) -> None:
     await context.abort(_STATUS_CODES[error.code], error.message, trailing)
 
 
-def _outgoing(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
-    """Add the current trace and the time left to the details of a call."""
-    metadata = grpc.aio.Metadata(*(details.metadata or ()))
+def _outgoing(
+    timeout: float | None, metadata: Any
+) -> tuple[float | None, tuple[tuple[str, str | bytes], ...]]:
+    """Return the timeout and metadata of a call, with the time left and the current trace."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
-    for key, value in carrier.items():
-        if key not in metadata:
-            metadata.add(key, value)
-    limits = [limit for limit in (details.timeout, remaining_seconds()) if limit is not None]
-    return grpc.aio.ClientCallDetails(
-        method=details.method,
-        timeout=min(limits) if limits else None,
-        metadata=metadata,
-        credentials=details.credentials,
-        wait_for_ready=details.wait_for_ready,
-    )
+    sent = tuple(metadata or ())
+    named = {key for key, _ in sent}
+    trace_of_call = ((key, value) for key, value in carrier.items() if key not in named)
+    limits = [limit for limit in (timeout, remaining_seconds()) if limit is not None]
+    return min(limits) if limits else None, (*sent, *trace_of_call)
 
 
-class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        return await continuation(_outgoing(details), request)
+class ForwardingChannel(grpc.aio.Channel):
+    """A channel whose calls carry on deadline and trace of the call that is being served.
+
+    No interceptor of grpc.aio: one wraps each call in another call, with a task to begin
+    it and a generator between every message and its reader.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    def unary_unary(self, *arguments: Any, **options: Any) -> Any:
+        """Return the method, to be called with a request."""
+        return _forwarding(self._channel.unary_unary(*arguments, **options))
+
+    def unary_stream(self, *arguments: Any, **options: Any) -> Any:
+        """Return the method, to be called with a request."""
+        return _forwarding(self._channel.unary_stream(*arguments, **options))
+
+    def stream_unary(self, *arguments: Any, **options: Any) -> Any:
+        """Return the method, to be called with an iterator of requests."""
+        return _forwarding(self._channel.stream_unary(*arguments, **options))
+
+    def stream_stream(self, *arguments: Any, **options: Any) -> Any:
+        """Return the method, to be called with an iterator of requests."""
+        return _forwarding(self._channel.stream_stream(*arguments, **options))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close the channel; calls on it must be over."""
+        await self._channel.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """Return how the connection is."""
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Return once the connection is otherwise."""
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Return once there is a connection."""
+        await self._channel.channel_ready()
 
 
-class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        return await continuation(_outgoing(details), request)
+def _forwarding(method: Any) -> Callable[..., Any]:
+    def call(
+        request: Any = None, *, timeout: float | None = None, metadata: Any = None, **options: Any
+    ) -> Any:
+        timeout, metadata = _outgoing(timeout, metadata)
+        return method(request, timeout=timeout, metadata=metadata, **options)
 
-
-class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
-    async def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
-        return await continuation(_outgoing(details), requests)
-
-
-def client_interceptors() -> list[grpc.aio.ClientInterceptor]:
-    """Return interceptors for every kind of call the contract has."""
-    return [_UnaryUnary(), _UnaryStream(), _StreamStream()]
+    return call

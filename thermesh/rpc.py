@@ -8,6 +8,7 @@ servers kill idle streams after a few pings (vllm-project/vllm#55102).
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from grpc_reflection.v1alpha import reflection
 
 from thermesh import errors, tls
 from thermesh.interceptors import (
+    ForwardingChannel,
     ServerInterceptor,
-    client_interceptors,
     remaining_seconds,
     translated,
 )
@@ -79,13 +80,10 @@ def connect(target: str) -> grpc.aio.Channel:
 
 def connect_with(target: str, trust: tls.Trust | None) -> grpc.aio.Channel:
     """Return a channel like `connect` does, to a server that `trust` checks (None: plaintext)."""
-    around = client_interceptors()
     if trust is None:
-        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS, interceptors=around)
+        return ForwardingChannel(grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS))
     options = (*CHANNEL_OPTIONS, *trust.options())
-    return grpc.aio.secure_channel(
-        target, trust.credentials(), options=options, interceptors=around
-    )
+    return ForwardingChannel(grpc.aio.secure_channel(target, trust.credentials(), options=options))
 
 
 async def is_serving(channel: grpc.aio.Channel, service: str = "", timeout: float = 1.0) -> bool:
@@ -179,6 +177,10 @@ def room_door() -> tls.Door | None:
 
 async def until_signal() -> None:
     """Return when the process is asked to end by SIGTERM or SIGINT."""
+    # What start-up made stays until the end: whenever the collector turns to its oldest
+    # generation, walking over all of it would stop every stream.
+    gc.collect()
+    gc.freeze()
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from thermesh import events
@@ -55,10 +56,18 @@ def program_message(program: events.Program | None) -> common_pb2.TemperaturePro
     if isinstance(program, events.Edt):
         edt = common_pb2.EdtProgram(base_temperature=program.base_temperature, theta=program.theta)
         return common_pb2.TemperatureProgram(edt=edt)
-    dynatemp = common_pb2.DynatempProgram(
-        temperature=program.temperature, range=program.range, exponent=program.exponent
+    if isinstance(program, events.Dynatemp):
+        dynatemp = common_pb2.DynatempProgram(
+            temperature=program.temperature, range=program.range, exponent=program.exponent
+        )
+        return common_pb2.TemperatureProgram(dynatemp=dynatemp)
+    residual = common_pb2.ResidualProgram(
+        temperature=program.temperature,
+        slope=program.slope,
+        centre=program.centre,
+        range=program.range,
     )
-    return common_pb2.TemperatureProgram(dynatemp=dynatemp)
+    return common_pb2.TemperatureProgram(residual=residual)
 
 
 def guard_message(guard: events.Guard | None) -> common_pb2.Guard | None:
@@ -114,6 +123,11 @@ def _program(program: common_pb2.TemperatureProgram) -> events.Program:
     if kind == "dynatemp":
         dynatemp = program.dynatemp
         return events.Dynatemp(dynatemp.temperature, dynatemp.range, dynatemp.exponent)
+    if kind == "residual":
+        residual = program.residual
+        return events.Residual(
+            residual.temperature, residual.slope, residual.centre, residual.range
+        )
     return events.Fixed(program.fixed.temperature)
 
 
@@ -141,7 +155,13 @@ def _plan(plan: common_pb2.DecodingPlan) -> events.Plan:
         explored=plan.explored,
         seed=plan.seed,
         policy_temperature=plan.policy_temperature,
+        forecast=_forecast(plan.forecast) if plan.HasField("forecast") else None,
     )
+
+
+def _forecast(forecast: common_pb2.Forecast) -> events.Forecast:
+    names = [each.name for each in fields(events.Forecast)]
+    return events.Forecast(**{name: getattr(forecast, name) for name in names})
 
 
 def _token(token: common_pb2.Token) -> events.Token:

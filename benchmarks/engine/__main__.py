@@ -4,9 +4,11 @@
     thermesh bench engine --peers llama.cpp                # beside one, installed where it is not
     thermesh bench engine --peers all --seconds 60 --json run.json   # a slice of a minute
     thermesh bench engine --peers all --seconds 60 --resume run.json # and on, until done
+    thermesh bench engine --rows 3,10 --again --resume run.json      # these rows anew
 
 Every sample is written to the JSON file at once. Exit status 3 says that time
-was up before all was measured: --resume goes on.
+was up before all was measured: --resume goes on. Figures that are done are kept,
+at another commit too; the table tells their commits.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     rows = ", ".join(f"{row.number} {row.title}" for row in ROWS.values())
     made.add_argument("--model", default=MODEL, help="packaged name or GGUF file")
-    made.add_argument("--rows", nargs="+", type=int, choices=ROWS, metavar="N", help=rows)
+    made.add_argument("--rows", type=row_numbers, default=[*ROWS], metavar="N,...", help=rows)
     made.add_argument("--only", metavar="TEXT", help="only figures whose name contains TEXT")
     made.add_argument(
         "--peers",
@@ -64,8 +66,21 @@ def parser() -> argparse.ArgumentParser:
     files = made.add_mutually_exclusive_group()
     files.add_argument("--json", type=pathlib.Path, help="file to write; default: a new one")
     files.add_argument("--resume", type=pathlib.Path, metavar="JSON", help="file to go on with")
+    made.add_argument("--again", action="store_true", help="drop what is known of these figures")
     made.add_argument("--table", type=pathlib.Path, metavar="JSON", help="only print its table")
     return made
+
+
+def row_numbers(text: str) -> list[int]:
+    """Return the rows that a list like `3,10` names; raise ArgumentTypeError."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = [0]
+    if not set(numbers) <= set(ROWS):
+        allowed = ", ".join(map(str, ROWS))
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of rows of {allowed}")
+    return numbers
 
 
 def main() -> int:
@@ -89,6 +104,8 @@ def measure(arguments: argparse.Namespace) -> int:
     model = models.locate(arguments.model)
     results = _results(arguments, model)
     figures = chosen(arguments)
+    for figure in figures if arguments.again else ():
+        results.forget(figure.name)
     peers = _installed(arguments, model)
     processes = Processes()
     runner = Runner(
@@ -114,7 +131,7 @@ def measure(arguments: argparse.Namespace) -> int:
 
 def chosen(arguments: argparse.Namespace) -> list[Figure]:
     """Return the figures of the rows asked for, each once."""
-    rows = [ROWS[number] for number in arguments.rows or ROWS]
+    rows = [ROWS[number] for number in arguments.rows]
     figures = {figure.name: figure for row in rows for figure in row.figures}
     wanted = arguments.only or ""
     named = [figure for name, figure in figures.items() if wanted in name]

@@ -84,7 +84,7 @@ def serve(load: Callable[[dict[str, Any]], Contender]) -> None:
     """Load the contender and answer until stdin ends.
 
     `footprint` is answered here: seconds of loading, imports not counted, and
-    memory in MiB before it, after it and now.
+    memory in MiB before it, after it and now, and what a contender adds to that.
     """
     with _answers() as answer:
         options = json.loads(sys.argv[1])
@@ -98,7 +98,8 @@ def serve(load: Callable[[dict[str, Any]], Contender]) -> None:
             request = json.loads(line)
             if request["call"] == "footprint":
                 now = resident_mib()
-                answer({"result": footprint | {"now_mib": now["VmRSS"], "own_mib": now["RssAnon"]}})
+                footprint |= {"now_mib": now["VmRSS"], "own_mib": now["RssAnon"]}
+                answer({"result": footprint | getattr(contender, "footprint", dict)()})
                 continue
             try:
                 answer({"result": getattr(contender, request["call"])(**request["arguments"])})

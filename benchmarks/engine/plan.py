@@ -26,7 +26,8 @@ class Figure:
     """One measurement, taken of each contender once a round.
 
     `call` is a method of a `Contender`; `has_trial` is False where the first
-    sample is as good as the others and dear; `is_fresh` asks a process started for
+    sample is as good as the others and dear, `rounds` 1 where all samples would be the
+    same; `is_fresh` asks a process started for
     this sample alone, `has_neighbour` runs another process on a core meanwhile.
     `settings` are variants of ours: environment variables by the name that the
     variant bears in results, "" being the defaults.

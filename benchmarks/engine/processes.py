@@ -18,8 +18,9 @@ from benchmarks.engine.peers import environments
 from benchmarks.engine.peers.catalogue import Peer, Variant
 from benchmarks.engine.plan import OURS, Sample
 
-ANSWER_SECONDS = 300.0
-END_SECONDS = 10.0
+ANSWER_SECONDS = 1800.0
+"""Rounding a model to several mixes takes minutes, on a slow machine many."""
+END_SECONDS = 3.0
 BURN = """
 import os
 parent = os.getppid()

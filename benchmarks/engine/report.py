@@ -43,14 +43,28 @@ def conditions(result: dict[str, Any]) -> str:
     """Return the sentences that say where and how it was measured."""
     machine, slices = result["machine"], result["slices"]
     loads = [each["load_average"][0] for each in slices]
-    changed = f" with {machine['changed_files']} changed files" if machine["changed_files"] else ""
     spent = sum(each["seconds"] for each in slices) / 60
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB;"
-        f" commit `{machine['commit']}`{changed}; {result['model']}; {spent:.0f} minutes in"
-        f" {len(slices)} slices from {machine['at']} on, load average before a slice"
-        f" {min(loads)} to {max(loads)}. Medians with quartiles.\n"
+        f" {_commits(result)}; {result['model']}; {spent:.0f} minutes in"
+        f" {len(slices)} slices from {slices[0].get('at', machine['at'])} on, load average before"
+        f" a slice {min(loads)} to {max(loads)}. Medians with quartiles.\n"
     )
+
+
+def _commits(result: dict[str, Any]) -> str:
+    """Return the commit of all figures, or which were measured at which."""
+    last, commits_of = result["machine"], result.get("commits", {})
+    changed = f" with {last['changed_files']} changed files" if last["changed_files"] else ""
+    commits: dict[str, dict[int, None]] = {}
+    for row in ROWS.values():
+        for figure in row.figures:
+            if figure.name in commits_of:
+                commits.setdefault(commits_of[figure.name], {})[row.number] = None
+    if set(commits) <= {last["commit"]}:
+        return f"commit `{last['commit']}`{changed}"
+    told = [f"`{name}` (rows {', '.join(map(str, rows))})" for name, rows in commits.items()]
+    return f"commits {', '.join(told)}{changed}"
 
 
 def publish(path: pathlib.Path) -> None:

@@ -17,8 +17,10 @@ from benchmarks import machine
 from benchmarks.engine.plan import Sample, Samples
 from thermesh.errors import FailedPrecondition, InvalidArgument
 
-SAME = ("processor", "cores", "commit")
-"""What must not change between the slices of one run."""
+SAME = ("processor", "cores")
+"""What must not change between the slices of one run. The commit may: a figure that was
+finished at another one is kept and says so, any other is measured anew.
+"""
 
 
 class Results:
@@ -31,6 +33,7 @@ class Results:
             "model": model,
             "slices": [],
             "contenders": {},
+            "commits": {},
             "trials": {},
             "samples": {},
             "failures": {},
@@ -41,12 +44,13 @@ class Results:
         """Read a file and go on in it.
 
         Raises InvalidArgument where it is none, FailedPrecondition where it
-        was taken on another machine, commit or model.
+        was taken on another machine or model.
         """
         results = cls(path, model)
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             before = {key: found["machine"][key] for key in SAME} | {"model": found["model"]}
+            found.setdefault("commits", dict.fromkeys(found["samples"], found["machine"]["commit"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             message = f"{path} is no file of an engine benchmark"
             raise InvalidArgument(message, field="resume") from error
@@ -55,8 +59,20 @@ class Results:
         if before != after:
             changed = ", ".join(key for key in before if before[key] != after[key])
             raise FailedPrecondition(f"{path} was measured with another {changed}: begin anew")
-        results.content = found
+        results.content = {**now, **found, "machine": now["machine"]}
         return results
+
+    def claim(self, figure: str) -> None:
+        """Begin to take samples of a figure; those of another commit are dropped."""
+        commit = self.content["machine"]["commit"]
+        if self.content["commits"].setdefault(figure, commit) != commit:
+            self.forget(figure)
+            self.content["commits"][figure] = commit
+
+    def forget(self, figure: str) -> None:
+        """Drop all that is known of a figure."""
+        for kind in ("commits", "trials", "samples", "failures"):
+            self.content[kind].pop(figure, None)
 
     @property
     def samples(self) -> Samples:

@@ -91,23 +91,41 @@ class Runner:
             *self._ours(figure),
             *(peer for peer in self._peers if takes_part(peer, figure)),
         ]
+        if self._is_done(figure, entrants):
+            return True
+        self._results.claim(figure.name)
+        tried = entrants if figure.has_trial else []
+        if not all(self._try(figure, entrant) for entrant in tried):
+            return False
+        return self._rounds(figure, {each.name: each for each in self._chosen(figure, entrants)})
+
+    def _is_done(self, figure: Figure, entrants: list[Entrant]) -> bool:
+        """Whether nothing is missing: a figure that is done needs no process."""
+        is_tried = not figure.has_trial or all(self._was_tried(figure, each) for each in entrants)
+        return is_tried and all(
+            self._results.has_failed(figure.name, each.name)
+            or self._results.count(figure.name, each.name) >= figure.rounds
+            for each in self._chosen(figure, entrants)
+        )
+
+    def _was_tried(self, figure: Figure, entrant: Entrant) -> bool:
+        known = self._results.trial(figure.name, entrant.name) is not None
+        return known or self._results.has_failed(figure.name, entrant.name)
+
+    def _chosen(self, figure: Figure, entrants: list[Entrant]) -> list[Entrant]:
+        """Return who takes part in the rounds: after trials, the best of each group."""
         if not figure.has_trial:
-            return self._rounds(figure, {entrant.name: entrant for entrant in entrants})
-        for entrant in entrants:
-            if not self._try(figure, entrant):
-                return False
+            return entrants
         trials = {
             entrant.name: trial
             for entrant in entrants
             if (trial := self._results.trial(figure.name, entrant.name)) is not None
         }
-        chosen = representatives(entrants, trials, is_rate=figure.is_rate)
-        return self._rounds(figure, {entrant.name: entrant for entrant in chosen})
+        return representatives(entrants, trials, is_rate=figure.is_rate)
 
     def _try(self, figure: Figure, entrant: Entrant) -> bool:
         """Take the trial of an entrant if it had none; return whether there was time."""
-        known = self._results.trial(figure.name, entrant.name) is not None
-        if known or self._results.has_failed(figure.name, entrant.name):
+        if self._was_tried(figure, entrant):
             return True
         return self._sample(figure, entrant, self._results.add_trial)
 

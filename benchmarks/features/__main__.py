@@ -5,6 +5,11 @@ python -m benchmarks.features tasks     # how well tasks are named on held-out p
 python -m benchmarks.features ablation  # what each group of features tells of the task
 python -m benchmarks.features reward    # what they are worth in reward, replayed
 python -m benchmarks.features cost      # what one vector costs
+python -m benchmarks.features partials  # what reading a growing text by segments loses and saves
+python -m benchmarks.features loops     # what forecasts cost decisions, and programs tokens
+python -m benchmarks.features decodes   # decode what forecasts learn from; again until complete
+python -m benchmarks.features timings   # time it, alone on the machine; again until complete
+python -m benchmarks.features forecast  # train the forecast of costs, and measure its error
 python -m benchmarks.features report    # only the tables, from what is stored
 """
 
@@ -17,7 +22,20 @@ from typing import Any
 import torch
 
 from benchmarks import machine
-from benchmarks.features import ablation, corpus, costs, learn, report, reward, tasks
+from benchmarks.features import (
+    ablation,
+    corpus,
+    costs,
+    decodes,
+    forecast,
+    learn,
+    loops,
+    partials,
+    report,
+    reward,
+    tasks,
+    timings,
+)
 from services.feature import head
 from services.feature.encoder import Encoder, product_type
 from thermesh.models import locate
@@ -44,15 +62,29 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "ablation": lambda: ablation.measured(_served()),
     "reward": lambda: reward.measured(_served()),
     "cost": lambda: costs.measured(ENCODER),
+    "partials": lambda: partials.measured(_served()),
+    "forecast": lambda: forecast.measured(_served()),
+    "loops": loops.measured,
+}
+
+COLLECTS: dict[str, Callable[[float], bool]] = {
+    "decodes": decodes.collect,
+    "timings": timings.measure,
 }
 
 
 def main() -> None:
     """Run one part, store it as JSON, and write the tables anew."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["train", *PARTS, "report"])
-    part = parser.parse_args().part
+    parser.add_argument("part", choices=["train", *PARTS, *COLLECTS, "report"])
+    parser.add_argument("--seconds", type=float, default=1e9, help="collect for at most so long")
+    arguments = parser.parse_args()
+    part = arguments.part
     torch.set_num_threads(1)
+    if part in COLLECTS:
+        is_done = COLLECTS[part](arguments.seconds)
+        print("complete" if is_done else "not complete: run it again")
+        return
     if part == "train":
         _train()
         return

@@ -118,9 +118,94 @@ def _origin(result: dict[str, Any], name: str) -> str:
     )
 
 
+def forecast(result: dict[str, Any]) -> str:
+    """Return the table of what forecasts miss by, component for component."""
+    unit = {"prefill_seconds": ("ms", 1e3), "total_seconds": ("s", 1.0)}
+    lines = [
+        "| component | forecast by | MAE | MAPE | pinball | at or below |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, ways in result["components"].items():
+        word, scale = unit.get(name, ("tokens", 1.0))
+        for way, each in ways.items():
+            lines.append(
+                f"| {name} | {way} | {each['mae'] * scale:.3g} {word} | {each['mape']:.0%}"
+                f" | {each['pinball'] * scale:.3g} | {each['covered']:.0%} |"
+            )
+    sizes, budget = result["requests"], result["budget"]
+    lines += [
+        "",
+        (
+            f"{sizes['train']} requests to learn from, {sizes['held_out']} held out; of these"
+            f" {result['timed']['train']} and {result['timed']['held_out']} were timed."
+            f" {result['at_longest']:.0%} of all answers reached {result['longest']} tokens, where"
+            " decoding ended."
+        ),
+        "",
+        (
+            f"The bound on the token budget applies to {budget['applies']:.0%} of held-out requests"
+            f" (median {budget['median_bound']:.0f} tokens) and would have cut {budget['cuts']:.1%}"
+            " of their answers."
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def partials(result: dict[str, Any]) -> str:
+    """Return what reading by segments loses and saves."""
+    lines = [
+        (
+            "| texts of several segments | n | cosine, median | cosine, worst tenth"
+            " | task right, whole | task right, segments |"
+        ),
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, each in result["worth"].items():
+        lines.append(
+            f"| {name} | {each['texts']} | {each['median_cosine']:.3f}"
+            f" | {each['tenth_cosine']:.3f} | {each['accuracy_whole']:.1%}"
+            f" | {each['accuracy_segments']:.1%} |"
+        )
+    lines += ["", "| partial | whole, ms | by segments, ms |", "| --- | ---: | ---: |"]
+    for name, each in result["milliseconds"].items():
+        found = [each[way] for way in ("whole", "segments")]
+        cells = [
+            f"{way:.0f}"
+            if isinstance(way, float)
+            else f"{way['median']:.2f} ({way['low']:.2f} to {way['high']:.2f})"
+            for way in found
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def loops(result: dict[str, Any]) -> str:
+    """Return what a forecast adds to a decision, and a program to a token."""
+    lines = ["| | median, us | quartiles | added | bar |", "| --- | ---: | ---: | ---: | --- |"]
+    bare = result["decision_us"]["without"]["median"]
+    for name, each in result["decision_us"].items():
+        more = each["median"] - bare
+        lines.append(
+            f"| a decision, {name} | {each['median']:.1f} | {each['low']:.1f} to"
+            f" {each['high']:.1f} | {more:+.1f} us | {_bar(each['median'], 50.0)} |"
+        )
+    for name, each in result["draw_us"].items():
+        more, share = result["added_us"][name], result["added_share"][name]
+        lines.append(
+            f"| drawing a token, {name} | {each['median']:.0f} | {each['low']:.0f} to"
+            f" {each['high']:.0f} | {more:+.0f} us, {share:+.2%} of a token"
+            f" | {_bar(more, 90.0)}, 1.5 %: {'met' if share <= 0.015 else '**missed**'} |"
+        )
+    lines += ["", f"A token takes the engine {result['token_us']:.0f} us, alone on one thread."]
+    return "\n".join(lines) + "\n"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "tasks": tasks,
     "ablation": ablation,
     "reward": reward,
     "cost": cost,
+    "forecast": forecast,
+    "partials": partials,
+    "loops": loops,
 }

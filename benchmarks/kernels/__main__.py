@@ -59,7 +59,8 @@ class Contender:
         """Return tokens per second of a prompt, up to its logits."""
         started = time.perf_counter()
         for first in range(0, tokens, PROMPT_CHUNK):
-            self._step([(first, min(PROMPT_CHUNK, tokens - first), range(self._pages))])
+            part = (first, min(PROMPT_CHUNK, tokens - first), range(self._pages))
+            self._step([part], prompt_end=tokens - 1)
         return tokens / (time.perf_counter() - started)
 
     def decode(self, context: int, steps: int) -> float:
@@ -74,7 +75,7 @@ class Contender:
         """Return tokens per second over all of several short streams."""
         tables = [range(i * STREAM_PAGES, (i + 1) * STREAM_PAGES) for i in range(streams)]
         for table in tables:
-            self._step([(0, 64, table)])
+            self._step([(0, 64, table)], prompt_end=63)
         started = time.perf_counter()
         for step in range(steps):
             self._step([(64 + step, 1, table) for table in tables])
@@ -85,10 +86,10 @@ class Contender:
         with burner():
             return self.decode(64, steps)
 
-    def _step(self, parts: list[tuple[int, int, range]]) -> None:
+    def _step(self, parts: list[tuple[int, int, range]], prompt_end: int = 0) -> None:
         spans, positions, start = [], [], 0
         for first, count, table in parts:
-            spans.append(Span(start, count, first + count, tuple(table)))
+            spans.append(Span(start, count, first + count, tuple(table), prompt_end=prompt_end))
             positions.append(torch.arange(first, first + count))
             start += count
         token_ids = torch.randint(0, self._vocabulary_size, (start,))

@@ -6,12 +6,14 @@ thermesh bench policy residual           # the same for the token-level residual
 thermesh bench policy pack               # judge the answers: the matrix
 thermesh bench policy prior              # the prior of a new installation
 thermesh bench policy live               # a few hundred requests through a running mesh
+thermesh bench policy tune               # search for better static parameters (Optuna)
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import pathlib
 import random
@@ -19,17 +21,18 @@ import sys
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.policy import exports, figures, live, prior, report, residual
+from benchmarks.policy import exports, figures, live, prior, report, residual, tune
 from benchmarks.policy.arms import ARMS
 from benchmarks.policy.collect import MODEL, cells, collect, records
 from benchmarks.policy.families import FAMILIES
 from benchmarks.policy.matrix import Judge, Matrix, packed, stock_of
-from benchmarks.policy.study import Study
+from benchmarks.policy.study import Kept, Study
 from services.inference.models import load
 from thermesh import __version__, models
 
 RESULTS = machine.ROOT / "benchmarks" / "results"
 MATRIX, RESIDUAL = RESULTS / "policy-matrix.npz", RESULTS / "policy-residual.npz"
+TUNED = RESULTS / "policy-tuned.json"
 STUDY, LIVE = RESULTS / "policy-study.json", RESULTS / "policy-live.json"
 SAMPLES = 2
 
@@ -62,6 +65,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--seconds", type=float, default=1e9, help="decode for at most so long")
     found.add_argument("--shard", default="0/1", help="decode this part of the prompts, e.g. 0/2")
     found.add_argument("--seeds", type=int, default=20, help="runs of each learner")
+    found.add_argument("--trials", type=int, default=60, help="tune: trials in all, with old ones")
+    found.add_argument(
+        "--result", type=pathlib.Path, default=TUNED, help="tune: where to write what was found"
+    )
     found.add_argument("--dry-run", action="store_true", help="print the JSON, write nothing")
     found.add_argument("--address", default="http://127.0.0.1:8080", help="REST door of the mesh")
     found.add_argument("--requests", type=int, default=300, help="requests of a live run")
@@ -122,13 +129,14 @@ def make_prior(arguments: argparse.Namespace) -> None:
 
 
 def replay(arguments: argparse.Namespace) -> None:
-    """Replay all learners and publish: JSON, figures, the page."""
-    matrix = Matrix.load(MATRIX)
+    """Replay all learners and publish: JSON, figures, the page. Goes on where it stopped."""
+    matrix, digest = Matrix.load(MATRIX), hashlib.sha256(MATRIX.read_bytes()).hexdigest()
+    kept = Kept(arguments.answers / "replay.json", f"{digest} {arguments.seeds}")
     found: dict[str, Any] = {
         "machine": machine.describe(),
         "seeds": arguments.seeds,
         "matrix": {name: each for name, each in matrix.about.items() if name != "stock"},
-        **Study(matrix, arguments.seeds, tell).run(),
+        **Study(matrix, arguments.seeds, tell).run(kept),
     }
     if RESIDUAL.exists():
         found["residual"] = residual.row(Matrix.load(RESIDUAL))
@@ -151,10 +159,21 @@ def publish(arguments: argparse.Namespace) -> None:
 
 
 def run_live(arguments: argparse.Namespace) -> None:
-    """Ask a running mesh, judge its answers and send feedback."""
-    found = asyncio.run(live.run(arguments.address, Matrix.load(MATRIX), arguments.requests, tell))
+    """Ask a running mesh, judge its answers and send feedback; again until all were asked."""
+    options = live.Options(arguments.requests, arguments.seconds)
+    path = arguments.answers / "live.jsonl"
+    found = asyncio.run(live.run(arguments.address, Matrix.load(MATRIX), path, options, tell))
     LIVE.write_text(json.dumps({"machine": machine.describe(), **found}, indent=1) + "\n")
     tell(json.dumps(found["against_static"]))
+
+
+def tune_statics(arguments: argparse.Namespace) -> None:
+    """Search for better static parameters; goes on where it was left."""
+    matrix, storage = Matrix.load(MATRIX), arguments.answers / "tune.journal"
+    found = tune.tuned(matrix, arguments.trials, storage, tell)
+    found = {"machine": machine.describe(), **found}
+    arguments.result.write_text(json.dumps(found, indent=1) + "\n")
+    tell(json.dumps(found["other_seeds"]))
 
 
 def _answers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -170,6 +189,7 @@ STEPS = {
     "prior": make_prior,
     "publish": publish,
     "live": run_live,
+    "tune": tune_statics,
 }
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.controller import bandit
+from services.controller.statics import Statics
 
 Floats = NDArray[Any]
 Generator = np.random.Generator
@@ -63,15 +64,8 @@ def _filled(rows: Floats) -> Floats:
     return np.where(np.isnan(rows), np.nanmean(rows, axis=0), rows)
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """What of the bandit may be tuned; the defaults are the product's."""
-
-    caution: float = bandit.CAUTION
-    first_strength: float = bandit._FIRST_STRENGTH
-    last_strength: float = bandit._LAST_STRENGTH
-    half_life: float = bandit._STRENGTH_HALF_LIFE
-    fading: float = bandit.FADING
+Tuning = Statics
+"""What of the bandit may be tuned; the defaults are the product's."""
 
 
 @dataclass
@@ -142,7 +136,7 @@ class Thompson:
         surprise = -miss / np.sqrt(variance + spread[own, action] ** 2)
         gathered = now.surprise[own, task] + np.minimum(surprise, bandit._LARGEST_SURPRISE)
         now.surprise[own, task] = np.maximum(0.0, gathered - bandit._SLACK)
-        for seed in np.flatnonzero(now.surprise[own, task] > bandit._ALARM):
+        for seed in np.flatnonzero(now.surprise[own, task] > self._tuning.alarm):
             self._doubt(seed, task[seed])
 
     def _doubt(self, seed: int, task: int) -> None:

@@ -2,67 +2,53 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.policy import judging, newborn
-from benchmarks.policy.arms import DEAR, STATIC
+from benchmarks.policy import judging, newborn, off_policy, shocks
 from benchmarks.policy.families import FAMILIES
+from benchmarks.policy.grids import TASKS, Floats, Grid, Grids, grid
 from benchmarks.policy.judging import best_by_task, best_static, difference, one_hot
-from benchmarks.policy.learners import Learner, LinUcb, Thompson, Tuning, World, replay, world
+from benchmarks.policy.learners import Learner, LinUcb, Tuning, replay, world
 from benchmarks.policy.matrix import CAP_SHARES, Matrix, parts
-from services.controller.evaluation import cross_fitted, doubly_robust, snips
+from benchmarks.policy.tuning import thompson, tuned_linucb, tuned_thompson
 
-Floats = NDArray[Any]
 Tell = Callable[[str], None]
 
-FEEDBACKS, TRIALS, TUNING_SEEDS = 6000, 20, 4
-TASKS = len(FAMILIES)
+FEEDBACKS = 6000
 _STORIES = [family.name for family in FAMILIES].index("stories")
 assert _STORIES == TASKS - 1
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A set of actions: indices of arms crossed with indices of caps, and its rewards."""
+class Kept:
+    """Steps of a replay that are done, in a file; `key` names what they were computed from."""
 
-    name: str
-    arms: tuple[int, ...]
-    caps: tuple[int, ...]
-    rewards: Floats
-
-    @cached_property
-    def train(self) -> Floats:
-        """Rewards of the train part, [tasks, prompts, samples, actions]."""
-        return parts(self.rewards)[0]
-
-    @cached_property
-    def held_out(self) -> Floats:
-        """Rewards of the held-out part."""
-        return parts(self.rewards)[1]
-
-    @cached_property
-    def world(self) -> World:
-        """The train part as learners meet it."""
-        return world(self.train)
+    def __init__(self, path: pathlib.Path, key: str) -> None:
+        self._path = path
+        stored = json.loads(path.read_text()) if path.exists() else {}
+        self._steps = stored if stored.get("key") == key else {"key": key, "seconds": 0.0}
 
     @property
-    def size(self) -> int:
-        """How many actions."""
-        return int(self.rewards.shape[-1])
+    def seconds(self) -> float:
+        """How long all steps took."""
+        return float(self._steps["seconds"])
 
-
-def grid(matrix: Matrix, name: str, arms: Iterable[int], caps: Iterable[int]) -> Grid:
-    """Return the grid of `arms` x `caps`; an arm's caps are neighbours."""
-    arms, caps = tuple(arms), tuple(caps)
-    rewards = matrix.reward[..., list(arms), :][..., list(caps)]
-    return Grid(name, arms, caps, rewards.reshape(*rewards.shape[:3], -1))
+    def computed(self, name: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return a step's result, computed now where it is not there yet."""
+        if name not in self._steps:
+            began = time.monotonic()
+            self._steps[name] = step()
+            self._steps["seconds"] += time.monotonic() - began
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(json.dumps(self._steps))
+        return dict(self._steps[name])
 
 
 class Study:
@@ -70,38 +56,31 @@ class Study:
 
     def __init__(self, matrix: Matrix, seeds: int = 20, tell: Tell = print) -> None:
         self.matrix, self.seeds, self.tell = matrix, seeds, tell
-        plain = [i for i, arm in enumerate(STATIC) if arm.guard == "top_n_sigma"]
-        # of what is not decoded for every prompt no policy can be judged on all of them
-        every = [i for i, arm in enumerate(STATIC) if arm.name not in DEAR]
-        self.temperatures = grid(matrix, "T", plain, (0,))
-        self.guarded = grid(matrix, "T x guard", every, (0,))
-        self.full = grid(matrix, "T x guard x cap", every, range(len(CAP_SHARES)))
+        self.grids = Grids.of(matrix)
 
-    def action(self, of: Grid, index: int) -> str:
-        """Return the name of an action."""
-        arm, cap = divmod(index, len(of.caps))
-        share = CAP_SHARES[of.caps[cap]]
-        name = self.matrix.arms[of.arms[arm]]
-        return name if share == 1.0 else f"{name}, cap {share:g}"
-
-    def run(self) -> dict[str, Any]:
-        """Compute every row, telling of progress."""
-        began, found = time.monotonic(), {}
-        steps = {
+    def run(self, kept: Kept) -> dict[str, Any]:
+        """Compute every row that `kept` does not hold yet, telling of progress."""
+        plain = self.grids.temperatures
+        steps: dict[str, Callable[[], dict[str, Any]]] = {
             "coverage": self.coverage,
             "statics": self.statics,
-            "learned": self.learned,
+            **{f"learned/{of.name}": partial(self.learned, of) for of in self.grids},
             "rules": self.rules,
-            "moved": self.moved,
-            "forgotten": self.forgotten,
-            "off_policy": self.off_policy,
+            "moved": lambda: shocks.moved(plain, self.seeds),
+            "forgotten": lambda: shocks.forgotten(plain, self.seeds, FEEDBACKS),
+            "off_policy": lambda: off_policy.rows(plain),
             "newborn": self.newborn,
         }
+        found: dict[str, Any] = {"learned": {}}
         for number, (name, step) in enumerate(steps.items(), 1):
-            found[name] = step()
-            self.tell(f"[{number}/{len(steps)}] {name}: {time.monotonic() - began:.0f} s")
-        found["seconds"] = round(time.monotonic() - began, 1)
-        return found
+            group, _, member = name.partition("/")
+            result = kept.computed(name, step)
+            if member:
+                found[group][member] = result
+            else:
+                found[name] = result
+            self.tell(f"[{number}/{len(steps)}] {name}: {kept.seconds:.0f} s")
+        return {**found, "seconds": round(kept.seconds, 1)}
 
     def coverage(self) -> dict[str, Any]:
         """How many prompts were decoded, by part."""
@@ -122,15 +101,15 @@ class Study:
     def statics(self) -> dict[str, Any]:
         """Fixed actions chosen on train, judged on held-out prompts; and the headroom."""
         found = {}
-        for of in (self.temperatures, self.guarded, self.full):
+        for of in self.grids:
             static, by_task = best_static(of.train), best_by_task(of.train)
-            base = self._static(of)
+            base = of.static
             own = judging.values(of.held_out, one_hot(by_task, of.size))
             found[of.name] = {
-                "static": self.action(of, static),
+                "static": of.action(self.matrix, static),
                 "static_value": judging.mean_value(base),
                 "by_task": {
-                    family.name: self.action(of, int(by_task[index]))
+                    family.name: of.action(self.matrix, int(by_task[index]))
                     for index, family in enumerate(FAMILIES)
                 },
                 "by_task_value": judging.mean_value(own),
@@ -139,29 +118,23 @@ class Study:
             }
         return found
 
-    def learned(self) -> dict[str, Any]:
+    def learned(self, of: Grid) -> dict[str, Any]:
         """Rows 1, 2, 5: learners tuned on train, judged on held-out prompts."""
-        found: dict[str, Any] = {}
-        for of in (self.temperatures, self.guarded, self.full):
-            tuning = self._tuned_thompson(of)
-            alpha, ridge = self._tuned_linucb(of)
-            makers: dict[str, Callable[[int], Learner]] = {
-                "Thompson, the product's settings": lambda n, of=of: self._thompson(
-                    of, n, Tuning()
-                ),
-                "Thompson, tuned": lambda n, of=of, t=tuning: self._thompson(of, n, t),
-                "LinUCB, tuned": lambda n, of=of, a=alpha, r=ridge: LinUcb(n, TASKS, of.size, a, r),
-            }
-            found[of.name] = {name: self._judged(of, make) for name, make in makers.items()}
-            found[of.name]["tuning"] = {"Thompson": asdict(tuning), "LinUCB": [alpha, ridge]}
-        return found
+        tuning, (alpha, ridge) = tuned_thompson(of), tuned_linucb(of)
+        makers: dict[str, Callable[[int], Learner]] = {
+            "Thompson, the product's settings": lambda n: thompson(of, n, Tuning()),
+            "Thompson, tuned": lambda n: thompson(of, n, tuning),
+            "LinUCB, tuned": lambda n: LinUcb(n, TASKS, of.size, alpha, ridge),
+        }
+        found = {name: self._judged(of, make) for name, make in makers.items()}
+        return {**found, "tuning": {"Thompson": asdict(tuning), "LinUCB": [alpha, ridge]}}
 
     def _judged(self, of: Grid, make: Callable[[int], Learner]) -> dict[str, Any]:
         learner = make(self.seeds)
         curve = replay(learner, lambda _: of.world, self.seeds, FEEDBACKS)
         policy = learner.policy(np.random.default_rng(1), 400).mean(axis=0)
-        own, base = judging.values(of.held_out, policy), self._static(of)
-        t_only = self._static(self.temperatures)
+        own, base = judging.values(of.held_out, policy), of.static
+        t_only = self.grids.temperatures.static
         last = curve[:, -500:].mean(axis=1)
         static, oracle = of.world.best_static, of.world.best_by_task
         regret = np.cumsum(static - curve.mean(axis=0))
@@ -215,125 +188,29 @@ class Study:
         cells = parts(cells.reshape(*cells.shape[:3], -1))[1]
         return judging.mean_value(judging.values(cells, policy))
 
-    def _static(self, of: Grid) -> Floats:
-        policy = one_hot(np.full(TASKS, best_static(of.train)), of.size)
-        return judging.values(of.held_out, policy)
-
-    def _thompson(self, of: Grid, seeds: int, tuning: Tuning) -> Thompson:
-        return Thompson(seeds, TASKS, of.size, None, tuning)
-
-    def _tuned_thompson(self, of: Grid) -> Tuning:
-        generator, best = np.random.default_rng(5), (-np.inf, Tuning())
-        for _ in range(TRIALS):
-            tuning = Tuning(
-                caution=float(generator.uniform(0.1, 1.0)),
-                last_strength=float(2.0 ** generator.uniform(-1, 3)),
-                fading=1.0 - float(10.0 ** generator.uniform(-5, -3)),
-            )
-            best = max(
-                best,
-                (self._trial(of, self._thompson(of, TUNING_SEEDS, tuning)), tuning),
-                key=lambda each: each[0],
-            )
-        return best[1]
-
-    def _tuned_linucb(self, of: Grid) -> tuple[float, float]:
-        generator, best = np.random.default_rng(6), (-np.inf, 0.1, 1.0)
-        for _ in range(TRIALS):
-            alpha = float(10.0 ** generator.uniform(-2.5, 0.0))
-            ridge = float(10.0 ** generator.uniform(-1.0, 1.0))
-            learner = LinUcb(TUNING_SEEDS, TASKS, of.size, alpha, ridge)
-            best = max(best, (self._trial(of, learner), alpha, ridge))
-        return best[1], best[2]
-
-    def _trial(self, of: Grid, learner: Learner) -> float:
-        # other seeds than those that are reported
-        return float(
-            replay(learner, lambda _: of.world, TUNING_SEEDS, 2000, seed=99)[:, -1000:].mean()
-        )
-
     def rules(self) -> dict[str, Any]:
         """Row 3: rule-based programs, each the best of its settings and caps on train."""
         found = {}
-        own = self.temperatures
-        thompson = self._thompson(own, self.seeds, Tuning())
-        replay(thompson, lambda _: own.world, self.seeds, FEEDBACKS)
-        policy = thompson.policy(np.random.default_rng(1), 400).mean(axis=0)
+        own = self.grids.temperatures
+        learner = thompson(own, self.seeds, Tuning())
+        replay(learner, lambda _: own.world, self.seeds, FEEDBACKS)
+        policy = learner.policy(np.random.default_rng(1), 400).mean(axis=0)
         ours = judging.values(own.held_out, policy)
         for name in ("edt", "dynatemp", "mirostat", "min_p", "top_n_sigma"):
             arms = [i for i, arm in enumerate(self.matrix.arms) if arm.split()[0] == name]
             of = grid(self.matrix, name, arms, range(len(CAP_SHARES)))
             by_task = judging.values(of.held_out, one_hot(best_by_task(of.train), of.size))
             found[name] = {
-                "setting": self.action(of, best_static(of.train)),
+                "setting": of.action(self.matrix, best_static(of.train)),
                 "trials": of.size,
-                "value": judging.mean_value(self._static(of)),
-                "ours_minus_it": difference(ours, self._static(of)).as_dict(),
+                "value": judging.mean_value(of.static),
+                "ours_minus_it": difference(ours, of.static).as_dict(),
                 "by_task_value": judging.mean_value(by_task),
                 "ours_minus_it_by_task": difference(ours, by_task).as_dict(),
             }
         return found
 
-    def moved(self, at: int = 3000, window: int = 100) -> dict[str, Any]:
-        """Row 6: rewards move to the next task's at t = 3,000."""
-        of = self.temperatures
-        before, after = of.world, World(np.roll(of.world.table, 1, axis=0))
-        learner = self._thompson(of, self.seeds, Tuning())
-        curve = replay(learner, lambda step: before if step < at else after, self.seeds, 2 * at)
-        smooth = np.convolve(curve.mean(axis=0)[at:], np.ones(window) / window, mode="valid")
-        back = np.flatnonzero(smooth >= after.best_by_task - 0.01)
-        return {
-            "before": float(curve[:, at - 500 : at].mean()),
-            "oracle": after.best_by_task,
-            "first_window": float(smooth[0]),
-            "last_500": float(curve[:, -500:].mean()),
-            "back_after_feedbacks_a_task": float(back[0] + window) / TASKS if len(back) else None,
-            "curve": [float(each) for each in curve.mean(axis=0).reshape(-1, 100).mean(axis=1)],
-        }
-
-    def forgotten(self) -> dict[str, Any]:
-        """Row 7: what all other tasks lose while 2,000 feedbacks come for one of them."""
-        of, generator = self.temperatures, np.random.default_rng(3)
-        learner = self._thompson(of, self.seeds, Tuning())
-        replay(learner, lambda _: of.world, self.seeds, FEEDBACKS)
-        before = learner.policy(generator, 400)
-        replay(learner, lambda _: of.world, self.seeds, 2000, seed=8, tasks=(0,))
-        after = learner.policy(generator, 400)
-        gap = ((before - after) * of.world.means).sum(axis=2)[:, 1:].mean(axis=1)
-        return {"loss": float(gap.mean()), "worst_seed": float(gap.max())}
-
     def newborn(self) -> dict[str, Any]:
         """What a new installation earns on prompts that the shipped prior has not seen."""
-        of = self.temperatures
+        of = self.grids.temperatures
         return newborn.rows(of.world, world(of.held_out), self.seeds)
-
-    def off_policy(self, replays: int = 300, count: int = 1000) -> dict[str, Any]:
-        """Row 8: half uniform, half best static logs; the target is the best of each task."""
-        of, generator = self.temperatures, np.random.default_rng(4)
-        logging = np.full(of.size, 0.5 / of.size)
-        logging[best_static(of.train)] += 0.5
-        target = best_by_task(of.train)
-        truth = float(of.world.means[np.arange(TASKS), target].mean())
-        errors: dict[str, list[float]] = {"SNIPS": [], "DR": []}
-        covered: dict[str, list[bool]] = {"SNIPS": [], "DR": []}
-        for _ in range(replays):
-            tasks = generator.integers(TASKS, size=count)
-            rows = generator.integers(of.world.table.shape[1], size=count)
-            actions = generator.choice(of.size, size=count, p=logging)
-            rewards = of.world.table[tasks, rows, actions]
-            weights = (actions == target[tasks]) / logging[actions]
-            model, own = (
-                cross_fitted(tasks, actions, rewards, of.world.means.shape),
-                np.arange(count),
-            )
-            robust = doubly_robust(rewards, weights, model[own, actions], model[own, target[tasks]])
-            for name, each in (("SNIPS", snips(rewards, weights)), ("DR", robust)):
-                errors[name].append(each.value - truth)
-                covered[name].append(each.lower <= truth <= each.upper)
-        return {
-            name: {
-                "rmse": float(np.sqrt(np.mean(np.square(errors[name])))),
-                "coverage": float(np.mean(covered[name])),
-            }
-            for name in errors
-        }

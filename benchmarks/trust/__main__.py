@@ -4,19 +4,21 @@ python -m benchmarks.trust attacks              # turned-round feedback, 20 seed
 python -m benchmarks.trust canary               # trials with and without a drop
 python -m benchmarks.trust delivery --count 25000 --folder F   # again with F: goes on
 python -m benchmarks.trust costs                # feedback to policy, and one decision
+python -m benchmarks.trust replay               # answers of a running mesh, decoded again
 python -m benchmarks.trust report               # only the tables, from what is stored
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import pathlib
 import time
 from collections.abc import Callable
 
 from benchmarks import machine
-from benchmarks.trust import attacks, canary, costs, delivery, report
+from benchmarks.trust import attacks, canary, costs, delivery, replays, report
 
 
 def _delivered(options: argparse.Namespace) -> dict[str, object]:
@@ -39,6 +41,9 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, object]]] = {
         "decision": costs.decisions(),
         "freshness": costs.freshness(options.samples, others_per_second=20.0),
     },
+    "replay": lambda options: asyncio.run(
+        replays.measured(options.gateway, options.inference, options.requests)
+    ),
 }
 
 
@@ -50,6 +55,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="feedback of a delivery")
     parser.add_argument("--samples", type=int, default=200, help="of feedback to policy")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("delivery"))
+    parser.add_argument("--gateway", default="127.0.0.1:50050", help="gRPC door, for replay")
+    parser.add_argument("--inference", default="127.0.0.1:50053", help="engine, for replay")
+    parser.add_argument("--requests", type=int, default=245, help="answers to replay")
     parser.add_argument("--dry-run", action="store_true", help="print, write nothing")
     options = parser.parse_args()
     if options.part != "report":

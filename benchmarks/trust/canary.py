@@ -1,44 +1,103 @@
 """Trials of candidates through the product's own count of them, many times over.
 
 The live policy and the candidate both decode at the best temperature of each task; the
-candidate's rewards are lower by a given drop. Rewards are centred on the mean of their
-task, as the learner does, and the candidate decides a tenth of sessions.
+candidate's rewards are lower by a given drop, everywhere or in one task alone. Two kinds of
+requests: the simulated users of `users`, three tasks, and the rewards that the study's
+held-out prompts truly earned, seven tasks. Rewards are centred on the mean of their task,
+as the learner does, and the candidate decides a tenth of sessions.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from benchmarks.trust.users import MEANS, TEMPERATURES, drawn
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.policy.families import FAMILIES
+from benchmarks.policy.matrix import Matrix, parts
+from benchmarks.trust.users import MEANS, RESULTS, TEMPERATURES, drawn
 from services.controller.promotion import Verdict
 from services.controller.rollout import Rollout, Stage
 
-SHARE = 0.1
+SHARE, DROP = 0.1, 0.05
+Generator = np.random.Generator
+Draw = Callable[[int, Generator], float]
 
 
-def run(drop: float, seed: int) -> Rollout:
+@dataclass(frozen=True)
+class Traffic:
+    """Requests of several kinds, equally often; `draw` gives a centred reward of one kind."""
+
+    kinds: tuple[str, ...]
+    draw: Draw
+
+
+def simulated() -> Traffic:
+    """Return the users of the attacks, at the best temperature of each task."""
+    best = [TEMPERATURES[each] for each in MEANS.argmax(axis=1)]
+    names = ("facts", "lists", "stories")
+    return Traffic(names, lambda task, g: drawn(task, best[task], g) - float(MEANS[task].max()))
+
+
+def recorded() -> Traffic:
+    """Return what held-out prompts earned at the best temperature of their family."""
+    matrix = Matrix.load(RESULTS / "policy-matrix.npz")
+    arms = [matrix.arms.index(f"top_n_sigma {each}") for each in TEMPERATURES]
+    _, held_out = parts(matrix.reward[..., arms, 0])
+    centred = [_centred(each.reshape(-1, len(arms))) for each in held_out]
+    names = tuple(family.name for family in FAMILIES)
+    return Traffic(names, lambda task, g: float(g.choice(centred[task])))
+
+
+def _centred(rewards: NDArray[np.float32]) -> NDArray[np.float32]:
+    known = rewards[~np.isnan(rewards).any(axis=1)]
+    best = known[:, int(known.mean(axis=0).argmax())]
+    return np.asarray(best - best.mean())
+
+
+def run(traffic: Traffic, drops: Sequence[float], seed: int) -> Rollout:
     """Return a trial at its end: after a verdict of the sequential test."""
-    generator, best = np.random.default_rng(seed), MEANS.argmax(axis=1)
+    generator = np.random.default_rng(seed)
     rollout = Rollout(1, 1, Stage.CANARY, SHARE, promotes=True)
     while rollout.stage.is_running and rollout.canary.verdict is Verdict.HOLD:
-        task = int(generator.integers(len(MEANS)))
+        task = int(generator.integers(len(traffic.kinds)))
         mine = bool(generator.random() < SHARE)
-        reward = drawn(task, TEMPERATURES[best[task]], generator) - MEANS[task].max()
+        reward = traffic.draw(task, generator) - drops[task] * mine
         # both draw alike: every action weighs 1
-        rollout = rollout.judged(mine, 1.0, reward - drop * mine, agreed=True)
+        rollout = rollout.judged(task, mine, 1.0, reward, agreed=True)
     return rollout
 
 
 def measured(runs: int) -> dict[str, object]:
-    """Return how trials end, without change and with a drop of 0.05."""
-    found: dict[str, object] = {}
-    for name, drop in (("no change", 0.0), ("drop of 0.05", 0.05)):
-        trials = [run(drop, seed) for seed in range(runs)]
-        ends = [each.stage for each in trials]
-        found[name] = {
-            "runs": runs,
-            "rolled_back": ends.count(Stage.ROLLED_BACK) / runs,
-            "promoted": ends.count(Stage.PROMOTED) / runs,
-            "median_requests": float(np.median([each.canary.seen for each in trials])),
+    """Return how trials end, by traffic: without change, and with a mean drop of 0.05.
+
+    A drop in one task alone is tried a third as often: there is one for each task.
+    """
+    return {
+        name: {
+            drop: _ends(traffic, drops, runs // 3 if drop.startswith("only") else runs)
+            for drop, drops in _drops(traffic).items()
         }
+        for name, traffic in (("simulated", simulated()), ("recorded", recorded()))
+    }
+
+
+def _drops(traffic: Traffic) -> Mapping[str, Sequence[float]]:
+    count = len(traffic.kinds)
+    found: dict[str, Sequence[float]] = {"no change": [0.0] * count, "everywhere": [DROP] * count}
+    for place, kind in enumerate(traffic.kinds):
+        found[f"only {kind}"] = [DROP * count * (place == each) for each in range(count)]
     return found
+
+
+def _ends(traffic: Traffic, drops: Sequence[float], runs: int) -> dict[str, object]:
+    trials = [run(traffic, drops, seed) for seed in range(runs)]
+    ends = [each.stage for each in trials]
+    return {
+        "runs": runs,
+        "rolled_back": ends.count(Stage.ROLLED_BACK) / runs,
+        "promoted": ends.count(Stage.PROMOTED) / runs,
+        "median_requests": float(np.median([each.canary.seen for each in trials])),
+    }

@@ -9,7 +9,10 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "trust.md"
 RESULTS = ROOT / "benchmarks" / "results"
-Rows = list[tuple[str, str, str, bool]]
+Rows = list[tuple[str, str, str, bool | None]]
+
+
+_MET = {True: "yes", False: "**no**", None: ""}
 
 
 def save(part: str, result: dict[str, Any]) -> None:
@@ -34,10 +37,7 @@ def publish() -> None:
 def table(rows: Rows, result: dict[str, Any], name: str) -> str:
     """Return a Markdown table of figure, bar, what was found, and whether it was met."""
     lines = ["| figure | bar | found | met |", "| --- | --- | --- | :---: |"]
-    lines += [
-        f"| {figure} | {bar} | {found} | {'yes' if met else '**no**'} |"
-        for figure, bar, found, met in rows
-    ]
+    lines += [f"| {figure} | {bar} | {found} | {_MET[met]} |" for figure, bar, found, met in rows]
     machine = result["machine"]
     lines += [
         "",
@@ -66,27 +66,63 @@ def attacks(result: dict[str, Any]) -> Rows:
 
 def canary(result: dict[str, Any]) -> Rows:
     """Row 14."""
-    false, true = result["no change"], result["drop of 0.05"]
+    return [
+        row
+        for traffic, label in (("simulated", "simulated users"), ("recorded", "recorded rewards"))
+        for row in _trials(label, result[traffic])
+    ]
+
+
+def _trials(label: str, found: dict[str, Any]) -> Rows:
+    same, lower = found["no change"], found["everywhere"]
+    alone = {name: each for name, each in found.items() if name.startswith("only")}
+    name = min(alone, key=lambda each: float(alone[each]["rolled_back"]))
+    least, share = alone[name], lower["rolled_back"]
     return [
         (
-            "candidate without change: rolled back",
+            f"{label}, candidate without change: rolled back",
             "at most 5 %",
-            f"{false['rolled_back']:.1%} of {false['runs']}",
-            false["rolled_back"] <= 0.05,
+            f"{same['rolled_back']:.1%} of {same['runs']}; promoted {same['promoted']:.1%}",
+            max(same["rolled_back"], same["promoted"]) <= 0.05,
         ),
         (
-            "candidate that earns 0.05 less: found within 500 of its requests",
+            f"{label}, 0.05 less everywhere: found within 500 of its requests",
             "at least 95 %",
-            f"{true['rolled_back']:.1%} of {true['runs']}, median after {true['median_requests']}",
-            true["rolled_back"] >= 0.95,
+            f"{share:.1%} of {lower['runs']}, median after {lower['median_requests']:.0f}",
+            share >= 0.95,
         ),
         (
-            "candidate without change: promoted by itself",
-            "at most 5 %",
-            f"{false['promoted']:.1%}",
-            false["promoted"] <= 0.05,
+            f"{label}, the same mean drop in one task alone: found where it is hardest ({name})",
+            "",
+            f"{least['rolled_back']:.1%} of {least['runs']}",
+            None,
         ),
     ]
+
+
+def replay(result: dict[str, Any]) -> Rows:
+    """Row 16."""
+    kinds = result["by_kind"]
+    total = {
+        name: sum(each[name] for each in kinds.values()) for name in ("answers", "tokens", "differ")
+    }
+    what = f"{total['answers']} answers, {result['at_once']} at once, then each alone"
+    rows: Rows = [
+        (
+            f"{what}: differ in any bit",
+            "0",
+            (
+                f"{total['differ']} of {total['answers']}, {total['tokens']:,} tokens;"
+                f" {result['several_temperatures']} answers with more than one temperature"
+            ),
+            total["differ"] == 0,
+        )
+    ]
+    for name, each in kinds.items():
+        rows.append(
+            (name, "", f"{each['differ']} of {each['answers']}, {each['tokens']:,} tokens", None)
+        )
+    return rows
 
 
 def delivery(result: dict[str, Any]) -> Rows:
@@ -128,4 +164,10 @@ def costs(result: dict[str, Any]) -> Rows:
     return rows
 
 
-TABLES = {"costs": costs, "attacks": attacks, "canary": canary, "delivery": delivery}
+TABLES = {
+    "costs": costs,
+    "attacks": attacks,
+    "canary": canary,
+    "delivery": delivery,
+    "replay": replay,
+}

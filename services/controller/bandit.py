@@ -15,7 +15,7 @@ The probability of being the highest is an integral in one dimension, found by
 quadrature, and the action is then drawn from that very vector: the propensity
 that is logged is exactly what it was drawn with, whatever the quadrature's error.
 
-Forgetting: old feedback of a task fades by FADING with each new one. Where
+Forgetting: old feedback of a task fades by `Statics.fading` with each new one. Where
 rewards fall clearly below belief (a cumulative sum of standardised surprise)
 nearly all of that task's is dropped at once, and the others doubt theirs: a world
 that changed for one task may have changed for them.
@@ -26,7 +26,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from services.controller.capabilities import USUAL
 from services.controller.shapes import expected_loss
+from services.controller.statics import DEFAULT, Statics
 from thermesh.features import TASKS
 
 Matrix = NDArray[np.float64]
@@ -45,12 +46,6 @@ CONTEXTS = len(TASKS) + 1
 """One for each task, and one for requests whose task is not known."""
 
 TEMPERATURES = (0.1, 0.25, 0.4, 0.6, 0.8, 1.0, 1.2)
-FADING = 0.9995
-CAUTION = 0.6
-"""What the spread of a belief is scaled by: below 1 explores less than Thompson sampling does."""
-
-
-_FIRST_STRENGTH, _LAST_STRENGTH, _STRENGTH_HALF_LIFE = 20.0, 2.0, 50.0
 _SHAPE_FLOOR = -0.6
 _UNUSUAL_PENALTY = 0.1
 
@@ -58,9 +53,8 @@ _UNUSUAL_PENALTY = 0.1
 _NOISE_VARIANCE, _NOISE_COUNT = 0.25, 10.0
 _LEAST_VARIANCE = 1e-3
 
-# Page's test: surprise beyond half a standard deviation adds up; at 11 a task
-# without change raises an alarm less than once in 10^4 pieces of feedback.
-_SLACK, _ALARM = 0.5, 11.0
+# Page's test: surprise beyond half a standard deviation adds up, until `Statics.alarm`.
+_SLACK = 0.5
 _LARGEST_SURPRISE = 3.0
 # What a belief is worth after an alarm, in decisions: of its own task, of others.
 _KEPT, _KEPT_BY_OTHERS = 3.0, 40.0
@@ -103,7 +97,8 @@ def grid(
 class Parameters:
     """Everything that is learned, float64: `counts` and `sums` [contexts, actions], faded;
     `squares` [contexts], faded squared surprises; `seen` [contexts], feedback since the last
-    alarm; `surprise` [contexts], the cumulative sums. `shape_weight` scales the prior's shape.
+    alarm; `surprise` [contexts], the cumulative sums. `shape_weight` scales the prior's shape;
+    `statics` is what tuning chose.
     """
 
     actions: tuple[Action, ...]
@@ -113,6 +108,7 @@ class Parameters:
     seen: Vector
     surprise: Vector
     shape_weight: float = 1.0
+    statics: Statics = DEFAULT
 
     kind = KIND
 
@@ -138,20 +134,31 @@ class Parameters:
         names = ("counts", "sums", "squares", "seen", "surprise")
         arrays = {name: getattr(self, name).tolist() for name in names}
         actions = [asdict(action) for action in self.actions]
-        return {"actions": actions, **arrays, "shape_weight": self.shape_weight}
+        return {
+            "actions": actions,
+            **arrays,
+            "shape_weight": self.shape_weight,
+            "statics": asdict(self.statics),
+        }
 
     @classmethod
     def from_lists(cls, lists: dict[str, Any]) -> Parameters:
         """Undo `to_lists`; raise ValueError, KeyError or TypeError where a member does not fit."""
         actions = tuple(Action(**each) for each in lists["actions"])
-        return cls(**{**lists, "actions": actions})
+        # versions that were stored before tuning existed have none
+        statics = Statics(**lists.get("statics", {}))
+        return cls(**{**lists, "actions": actions, "statics": statics})
 
 
-def prior(actions: tuple[Action, ...] | None = None, shape_weight: float = 1.0) -> Parameters:
+def prior(
+    actions: tuple[Action, ...] | None = None,
+    shape_weight: float = 1.0,
+    statics: Statics = DEFAULT,
+) -> Parameters:
     """Return the beliefs of a new installation; `shape_weight` 0 makes all actions alike."""
     actions = actions if actions is not None else grid()
     table, row = np.zeros((CONTEXTS, len(actions))), np.zeros(CONTEXTS)
-    return Parameters(actions, table, table, row, row, row, shape_weight)
+    return Parameters(actions, table, table, row, row, row, shape_weight, statics)
 
 
 def context_of(task: str) -> int:
@@ -163,13 +170,13 @@ def beliefs(parameters: Parameters, context: int) -> tuple[Vector, Vector]:
     """Return mean and standard deviation of the belief about each action, [actions]."""
     counts, sums = parameters.counts[context], parameters.sums[context]
     seen = float(parameters.seen[context])
-    span = _FIRST_STRENGTH - _LAST_STRENGTH
-    span *= parameters.shape_weight
-    strength = _LAST_STRENGTH + span / (1.0 + seen / _STRENGTH_HALF_LIFE)
+    statics = parameters.statics
+    span = (statics.first_strength - statics.last_strength) * parameters.shape_weight
+    strength = statics.last_strength + span / (1.0 + seen / statics.half_life)
     level = float(sums.sum()) / (1.0 + float(counts.sum()))
     shape = _shapes(parameters.actions)[context] * parameters.shape_weight
     mean = (strength * (level + shape) + sums) / (strength + counts)
-    return mean, CAUTION * np.sqrt(_variance(parameters, context) / (strength + counts))
+    return mean, statics.caution * np.sqrt(_variance(parameters, context) / (strength + counts))
 
 
 def probabilities(parameters: Parameters, context: int, allowed: NDArray[np.bool_]) -> Vector:
@@ -216,7 +223,7 @@ def updated(
         for name in ("counts", "sums", "squares", "seen", "surprise")
     }
     for name in ("counts", "sums", "squares"):
-        arrays[name][context] *= FADING
+        arrays[name][context] *= parameters.statics.fading
     arrays["counts"][context, index] += weight
     arrays["sums"][context, index] += weight * reward
     arrays["squares"][context] += weight * miss * miss
@@ -225,9 +232,10 @@ def updated(
     surprise = -miss / math.sqrt(variance + float(spread[index]) ** 2)
     gathered = arrays["surprise"][context] + min(surprise, _LARGEST_SURPRISE) * weight - _SLACK
     arrays["surprise"][context] = max(0.0, gathered)
-    if arrays["surprise"][context] > _ALARM:
+    if arrays["surprise"][context] > parameters.statics.alarm:
         _doubt(arrays, context)
-    return Parameters(parameters.actions, **arrays, shape_weight=parameters.shape_weight)
+    changed: dict[str, Any] = dict(arrays)
+    return replace(parameters, **changed)
 
 
 def _doubt(arrays: dict[str, NDArray[np.float64]], context: int) -> None:

@@ -12,6 +12,8 @@ earn well. A density has no such bound and is left as it is.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from services.controller import bandit
@@ -30,12 +32,9 @@ def cautious(parameters: Parameters) -> Parameters:
     for context in range(bandit.CONTEXTS):
         mean, spread = bandit.beliefs(parameters, context)
         bounds[context] = mean - DOUBT * spread
-    return bandit.Parameters(
-        parameters.actions,
-        np.full_like(parameters.counts, _CERTAIN),
-        bounds * _CERTAIN,
-        parameters.squares,
-        parameters.seen,
-        np.zeros_like(parameters.surprise),
-        parameters.shape_weight,
+    return replace(
+        parameters,
+        counts=np.full_like(parameters.counts, _CERTAIN),
+        sums=bounds * _CERTAIN,
+        surprise=np.zeros_like(parameters.surprise),
     )

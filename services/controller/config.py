@@ -41,6 +41,12 @@ class PolicyConfig:
         not_empty,
         "compute paths of the grid: light, standard, heavy",
     )
+    statics: str = setting(
+        "THERMESH_POLICY_STATICS",
+        "",
+        doc="result of `thermesh bench policy tune` that a new installation's grid policy takes"
+        " its static parameters from; empty: the packaged ones",
+    )
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,18 @@ class Config(PolicyConfig):
         16,
         between(1, 4096),
         "tokens of a request between two reports on the steering stream",
+    )
+    token_program: str = setting(
+        "THERMESH_TOKEN_PROGRAM",
+        "fixed",
+        one_of("fixed", "edt", "dynatemp", "residual"),
+        "how each token's temperature follows from the one that the policy draws; others than"
+        " fixed have not beaten the mean of their own temperatures",
+    )
+    forecasts: bool = setting(
+        "THERMESH_FORECASTS",
+        True,
+        doc="forecast what a request costs, and bound its token budget by that",
     )
     feedback_per_minute: int = setting(
         "THERMESH_FEEDBACK_PER_MINUTE",

@@ -10,8 +10,10 @@ from services.controller.capabilities import USUAL, Capabilities
 from services.controller.courses import Courses
 from services.controller.decision import Constraints, Decision, Observation, decide
 from services.controller.metrics import Metrics
+from services.controller.pace import Forecaster
 from services.controller.recorder import Recorder
 from services.controller.records import Context, DecisionRecord
+from services.controller.sampling import ProgramKind
 from services.controller.serving import Serving
 from thermesh.clock import Clock
 
@@ -28,7 +30,11 @@ class Decider:
         metrics: Metrics,
         clock: Clock,
         generator: np.random.Generator,
+        forecaster: Forecaster,
+        program: ProgramKind = "fixed",
     ) -> None:
+        self._forecaster = forecaster
+        self._program = program
         self._serving = serving
         self._recorder = recorder
         self._courses = courses
@@ -59,10 +65,13 @@ class Decider:
             mode,
             self._generator,
             capabilities=capabilities,
+            forecast=self._forecaster.forecast(observation.features, model),
+            program=self._program,
         )
         if trial is not None:
             decision = trial.noted(decision, live, self._generator)
         self._courses.remember(decision)
+        self._forecaster.remember(decision.decision_id, observation.features)
         now = self._clock.unix_ms()
         self._recorder.add(DecisionRecord(decision, context, model, route, now))
         self._metrics.decided(decision, time.perf_counter() - began)

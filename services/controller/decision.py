@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from services.controller.bandit import Action
 from services.controller.capabilities import USUAL, Capabilities
 from services.controller.envelope import GUARDS, Envelope, envelope_of
+from services.controller.forecast import Forecast
 from services.controller.policy import NEUTRAL, Draw, PolicySnapshot, Vector
 from services.controller.sampling import (
     Fixed,
     Guard,
     Penalties,
     Program,
+    ProgramKind,
     Sampling,
     program_at,
 )
@@ -100,6 +102,12 @@ class Decision:
     seed: int
     action: Action | None
     trial: Trial | None = None
+    forecast: Forecast | None = None
+
+    @property
+    def is_budget_bounded(self) -> bool:
+        """Whether no answer so long as the scenario allows is expected."""
+        return self.forecast is not None and self.token_budget == self.forecast.longest > 0
 
     @property
     def policy_temperature(self) -> float:
@@ -120,21 +128,29 @@ def decide(
     generator: np.random.Generator,
     *,
     capabilities: Capabilities = USUAL,
+    forecast: Forecast | None = None,
+    program: ProgramKind = "fixed",
 ) -> Decision:
-    """Decide one request; raise InvalidArgument for an unknown scenario."""
-    envelope = envelope_of(constraints.scenario, observation.task).within(capabilities)
+    """Decide one request; raise InvalidArgument for an unknown scenario.
+
+    `program` decodes at the temperatures that the policy draws, where the engine has it.
+    """
+    envelope = envelope_of(constraints.scenario, observation.task).leaning(observation.features)
+    envelope = replace(envelope, program=program).within(capabilities)
     envelope = envelope.narrowed(constraints.temperature_range)
     randomness = generator.bytes(24)
     draw = _draw(snapshot, observation, envelope, mode, generator)
     source = _source(constraints, envelope, mode)
     explored = source is Source.POLICY and draw is not None
+    longest = forecast.longest if forecast is not None and explored else 0
     return Decision(
         decision_id="dec-" + randomness[:16].hex(),
         policy_version=snapshot.version,
         source=source,
         mode=mode,
         sampling=_sampling(constraints, envelope, source, draw, capabilities),
-        token_budget=constraints.max_tokens or _token_cap(envelope, draw if explored else None),
+        token_budget=constraints.max_tokens
+        or _token_cap(envelope, draw if explored else None, longest),
         observation=observation,
         envelope=envelope,
         log_density=draw.log_density if draw is not None and explored else 0.0,
@@ -142,6 +158,7 @@ def decide(
         explored=explored,
         seed=_seed(constraints, randomness[16:]),
         action=draw.action if draw is not None else None,
+        forecast=forecast,
     )
 
 
@@ -207,9 +224,10 @@ def _guard(envelope: Envelope, source: Source, draw: Draw | None) -> Guard:
     return GUARDS[draw.action.guard]
 
 
-def _token_cap(envelope: Envelope, draw: Draw | None) -> int:
+def _token_cap(envelope: Envelope, draw: Draw | None, longest: int) -> int:
     share = draw.action.cap_share if draw is not None else 1.0
-    return max(1, round(share * envelope.token_cap))
+    cap = max(1, round(share * envelope.token_cap))
+    return min(cap, longest) if longest else cap
 
 
 def _seed(constraints: Constraints, randomness: bytes) -> int:

@@ -11,8 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from services.controller.capabilities import USUAL, Capabilities
+from services.controller.gaussian import Vector
 from services.controller.sampling import Guard, ProgramKind
 from thermesh.errors import InvalidArgument
+from thermesh.features import INDEX
+
+# A range that leans keeps at least two neighbouring levels of the packaged grid in reach.
+_LEAST_WIDTH = 0.15
+_SPEECH, _TERMS = INDEX["speech_rate"], INDEX["terminology_density"]
 
 # The kept set of top-n-sigma does not depend on temperature, so that it guards
 # a temperature that is still being explored (arXiv 2411.07641).
@@ -47,6 +53,22 @@ class Envelope:
     latency_weight: float = 0.1
     queue_weight: float = 0.0
     paths: tuple[str, ...] = USUAL.paths
+    speech_warms: float = 0.0
+    terms_cool: float = 0.0
+
+    def leaning(self, features: Vector) -> Envelope:
+        """Return the envelope as the speaker moves it: `speech_warms` is how much warmer the
+        coolest choice is for the fastest speech, `terms_cool` how much cooler the warmest is
+        where every word is a term. Terms win, and the range stays inside this one.
+        """
+        if not (self.speech_warms or self.terms_cool):
+            return self
+        upper = self.upper - self.terms_cool * float(features[_TERMS])
+        upper = max(upper, self.lower + _LEAST_WIDTH)
+        lower = self.lower + self.speech_warms * float(features[_SPEECH])
+        lower = min(lower, upper - _LEAST_WIDTH)
+        static = min(max(self.static_temperature, lower), upper)
+        return replace(self, lower=lower, upper=upper, static_temperature=static)
 
     def within(self, capabilities: Capabilities) -> Envelope:
         """Return the envelope as far as the engine that decodes can follow it."""
@@ -75,8 +97,10 @@ ENVELOPES: Mapping[str, Envelope] = {
     envelope.scenario: envelope
     for envelope in (
         Envelope("dialogue", 0.2, 1.1, 0.6, 1024),
-        Envelope("translation", 0.1, 0.8, 0.3, 1024),
+        Envelope("translation", 0.1, 0.8, 0.3, 1024, speech_warms=0.3, terms_cool=0.6),
         Envelope("recommendation", 0.3, 1.2, 0.7, 512),
+        Envelope("recommendation_new_user", 0.7, 1.3, 0.9, 512),
+        Envelope("recommendation_valued_user", 0.2, 0.6, 0.4, 512),
         Envelope("classification", 0.1, 0.5, 0.2, 128),
         Envelope("code", 0.1, 0.8, 0.3, 1024),
         Envelope("question_answering", 0.1, 0.7, 0.3, 512),

@@ -52,7 +52,12 @@ def reward(experience: Experience) -> float:
     envelope gives it a value.
     """
     decision = experience.decision
-    service = min(experience.service_time_s / WORST_SERVICE_TIME_S, 1.0)
     queue = min(experience.queue_time_s / WORST_QUEUE_TIME_S, 1.0)
-    cost = decision.latency_weight * service + decision.queue_weight * queue
+    cost = latency_cost(decision.latency_weight, experience.service_time_s)
+    cost += decision.queue_weight * queue
     return decision.quality_weight * experience.quality - cost
+
+
+def latency_cost(latency_weight: float, service_time_s: float) -> float:
+    """Return what an answer that took so long loses, or is expected to lose."""
+    return latency_weight * min(service_time_s / WORST_SERVICE_TIME_S, 1.0)

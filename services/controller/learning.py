@@ -163,8 +163,9 @@ def _judged(state: LearnerState, decision: LoggedDecision, gained: float) -> Lea
         return state
     if not rollout.stage.is_running:
         return state
-    centred = gained - state.baselines[context_of(decision.task)]
-    rollout = rollout.judged(trial.by_candidate, trial.weight, centred, trial.agreed)
+    task = context_of(decision.task)
+    centred = gained - state.baselines[task]
+    rollout = rollout.judged(task, trial.by_candidate, trial.weight, centred, trial.agreed)
     state = replace(state, rollout=rollout)
     if rollout.stage is not Stage.PROMOTED or state.candidate is None:
         return state

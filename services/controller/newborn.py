@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from services.controller.config import PolicyConfig
 from services.controller.envelope import GUARDS
 from services.controller.policy import Parameters, prior
 from services.controller.sampling import MAXIMUM_TEMPERATURE, MINIMUM_TEMPERATURE
+from services.controller.statics import Statics, read
 from thermesh.settings import BadSetting
 
 T = TypeVar("T")
@@ -33,7 +35,19 @@ def newborn(config: PolicyConfig) -> Parameters:
             f"the THERMESH_GRID_* variables make {len(grid)} actions; at most"
             f" {ACTIONS_LIMIT} are allowed"
         )
-    return prior(config.policy_kind, grid)
+    return prior(config.policy_kind, grid, _statics(config.statics))
+
+
+def _statics(path: str) -> Statics:
+    if not path:
+        return Statics()
+    try:
+        return read(pathlib.Path(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadSetting(
+            f"THERMESH_POLICY_STATICS is {path!r}; it cannot be read as a result of"
+            f" `thermesh bench policy tune`: {error}"
+        ) from None
 
 
 def _listed(text: str, read: Callable[[str], T], variable: str) -> tuple[T, ...]:

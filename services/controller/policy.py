@@ -19,6 +19,7 @@ import numpy as np
 from services.controller import bandit, gaussian
 from services.controller.capabilities import USUAL
 from services.controller.gaussian import NEUTRAL, Vector
+from services.controller.statics import DEFAULT, Statics
 
 __all__ = [
     "DEFAULT_KIND",
@@ -46,9 +47,13 @@ KINDS: Mapping[str, type[gaussian.Parameters | bandit.Parameters]] = {
 DEFAULT_KIND = bandit.KIND
 
 
-def prior(kind: str = DEFAULT_KIND, actions: tuple[bandit.Action, ...] | None = None) -> Parameters:
-    """Return the parameters of a new installation; `actions` is the grid of a bandit."""
-    return bandit.prior(actions) if kind == bandit.KIND else gaussian.prior()
+def prior(
+    kind: str = DEFAULT_KIND,
+    actions: tuple[bandit.Action, ...] | None = None,
+    statics: Statics = DEFAULT,
+) -> Parameters:
+    """Return the parameters of a new installation; `actions` and `statics` are a bandit's."""
+    return bandit.prior(actions, statics=statics) if kind == bandit.KIND else gaussian.prior()
 
 
 def parameters_of(kind: str, lists: dict[str, Any]) -> Parameters:

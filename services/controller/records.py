@@ -80,6 +80,7 @@ class DecisionRecord:
                 "sampling": _sampling_json(decision),
                 "token_budget": decision.token_budget,
                 "seed": decision.seed,
+                "forecast": None if decision.forecast is None else asdict(decision.forecast),
                 "trial": None if decision.trial is None else asdict(decision.trial),
             }
         )

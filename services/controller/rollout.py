@@ -23,8 +23,9 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from services.controller.canary import Canary
 from services.controller.evaluation import NOTHING_KNOWN, Estimate, interval
-from services.controller.promotion import Canary, Verdict, gate, in_canary
+from services.controller.promotion import Verdict, gate, in_canary
 
 LARGEST_WEIGHT = 20.0
 SHARES = (0.01, 0.5)
@@ -113,11 +114,14 @@ class Rollout:
         """Whether the lower bound of the candidate beats what the live policy earns."""
         return gate(self.evidence.estimate, self.canary.mean) is Verdict.PROMOTE
 
-    def judged(self, by_candidate: bool, weight: float, reward: float, agreed: bool) -> Rollout:
+    def judged(
+        self, task: int, by_candidate: bool, weight: float, reward: float, agreed: bool
+    ) -> Rollout:
         """Take up one reward of this trial, centred on the mean of its task."""
         evidence = self.evidence.earned(weight, reward, agreed)
         canary = self.canary
-        canary = canary.canary_earned(reward) if by_candidate else canary.control_earned(reward)
+        earned = canary.canary_earned if by_candidate else canary.control_earned
+        canary = earned(task, reward)
         judged = replace(self, canary=canary, evidence=evidence)
         if canary.verdict is Verdict.ROLL_BACK:
             return replace(judged, stage=Stage.ROLLED_BACK)
@@ -129,17 +133,16 @@ class Rollout:
         """Return the stored form; equal values give equal text."""
         stored = asdict(self)
         stored["stage"] = self.stage.value
-        stored["canary"]["verdict"] = self.canary.verdict.value
+        stored["canary"] = self.canary.to_dict()
         return json.dumps(stored, separators=(",", ":"), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Rollout:
         """Undo `to_json`."""
         stored: dict[str, Any] = json.loads(text)
-        canary = {**stored["canary"], "verdict": Verdict(stored["canary"]["verdict"])}
         members = {
             "stage": Stage(stored["stage"]),
-            "canary": Canary(**canary),
+            "canary": Canary.from_dict(stored["canary"]),
             "evidence": Evidence(**stored["evidence"]),
         }
         return cls(**{**stored, **members})

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -13,11 +14,14 @@ from services.controller.config import Config
 from services.controller.courses import Courses
 from services.controller.deciding import Decider
 from services.controller.decision import Mode
+from services.controller.forecast import shipped
 from services.controller.hints import Hints
 from services.controller.metrics import Metrics
 from services.controller.newborn import newborn
+from services.controller.pace import Forecaster
 from services.controller.ports import ServingStore
 from services.controller.recorder import Recorder
+from services.controller.sampling import ProgramKind
 from services.controller.serving import Serving
 from services.controller.steering import Steerer
 from services.controller.watcher import Watcher
@@ -40,6 +44,7 @@ class Room:
     courses: Courses
     metrics: Metrics
     decider: Decider
+    forecaster: Forecaster
 
     def steerer(self) -> Steerer:
         """Return what follows the requests of one replica."""
@@ -71,6 +76,7 @@ def furnish(
     serving, courses = Serving(Mode(config.default_mode), newborn(config)), Courses(store)
     recorder = Recorder(store)
     metrics = Metrics(lambda: serving.state.snapshot.version, lambda: recorder.unrecorded)
+    forecaster = Forecaster(shipped() if config.forecasts else None)
     decider = Decider(
         serving=serving,
         recorder=recorder,
@@ -78,6 +84,8 @@ def furnish(
         metrics=metrics,
         clock=clock,
         generator=generator,
+        forecaster=forecaster,
+        program=cast("ProgramKind", config.token_program),
     )
     return Room(
         config=config,
@@ -90,4 +98,5 @@ def furnish(
         courses=courses,
         metrics=metrics,
         decider=decider,
+        forecaster=forecaster,
     )

@@ -106,6 +106,11 @@ class EncodingCache:
         self._tally.looked_up("miss")
         return None
 
+    async def nearby(self, tenant: str, text: str) -> Encoding | None:
+        """Return the encoding where this process keeps it; waits for nobody."""
+        content = digest(tenant, text)
+        return self._believe(content, await self._local.get(self._prefix + content.hex()))
+
     async def put(self, tenant: str, text: str, encoding: Encoding) -> None:
         """Keep an encoding, here and where the other replicas find it."""
         content = digest(tenant, text)

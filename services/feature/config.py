@@ -33,6 +33,12 @@ class Config:
     waiting_limit: int = setting(
         "THERMESH_FEATURE_QUEUE", 32, between(1, 10_000), "texts that may wait for the encoder"
     )
+    encoder_share: float = setting(
+        "THERMESH_FEATURE_ENCODER_SHARE",
+        0.25,
+        between(0.01, 1.0),
+        "part of the time that the encoder may work for requests that say how long they wait",
+    )
     threads: int = setting(
         "THERMESH_FEATURE_THREADS", 1, between(1, 256), "cores one encoding may use"
     )

@@ -27,7 +27,8 @@ HURRY_SECONDS = 10.0
 class Reading:
     """One request to read.
 
-    `speech_seconds` is None for typed text; `deadline_unix_ms` is 0 without one.
+    `speech_seconds` is None for typed text; `deadline_unix_ms` is 0 without one;
+    `encoder_wait_seconds` is the longest wait for the encoder, None without a bound.
     """
 
     text: str
@@ -37,6 +38,7 @@ class Reading:
     waited_seconds: float = 0.0
     deadline_unix_ms: int = 0
     speech_seconds: float | None = None
+    encoder_wait_seconds: float | None = None
 
 
 @dataclass(frozen=True)

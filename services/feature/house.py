@@ -54,7 +54,9 @@ def build(config: Config) -> House:
         ttl_seconds=config.cache_ttl_seconds,
     )
     local_sessions = MemoryStore(config.cache_entries, clock)
-    worker = EncoderWorker(encoder.encode, config.waiting_limit) if encoder else None
+    worker = None
+    if encoder:
+        worker = EncoderWorker(encoder.encode, config.waiting_limit, config.encoder_share)
     reader = Reader(
         worker=worker,
         classifier=classifier(encoder),

@@ -67,25 +67,92 @@ class LexicalFeatures:
     terminology_density: float
 
 
-def read(text: str) -> LexicalFeatures:
-    """Return the lexical features of the first LEXICAL_CHARACTERS of `text`."""
-    text = text[:LEXICAL_CHARACTERS]
+@dataclass(frozen=True)
+class Counts:
+    """What the features of a text follow from. Those of texts that stand one after the other
+    add up, where the second begins after a space or a sentence's end: a text that grows is
+    then read once.
+
+    `stretches`: whether each stretch between sentence ends holds a word; only the first and
+    the last are kept apart, `sentences` counts those between that do.
+    """
+
+    words: int
+    vocabulary: frozenset[str]
+    terms: int
+    opening: str
+    has_question_mark: bool
+    clauses: int
+    digits: int
+    code_marks: int
+    solid: int
+    stretches: tuple[bool, ...]
+    sentences: int
+
+    @property
+    def sentence_count(self) -> int:
+        """How many stretches between sentence ends hold a word."""
+        return self.sentences + sum(self.stretches)
+
+    def __add__(self, other: Counts) -> Counts:
+        """Return the counts of both texts as one."""
+        # the last stretch of the one goes on in the first of the other
+        joined = self.stretches[-1] or other.stretches[0]
+        stretches = (*self.stretches[:-1], joined, *other.stretches[1:])
+        return Counts(
+            words=self.words + other.words,
+            vocabulary=self.vocabulary | other.vocabulary,
+            terms=self.terms + other.terms,
+            opening=self.opening or other.opening,
+            has_question_mark=self.has_question_mark or other.has_question_mark,
+            clauses=self.clauses + other.clauses,
+            digits=self.digits + other.digits,
+            code_marks=self.code_marks + other.code_marks,
+            solid=self.solid + other.solid,
+            stretches=_ends(stretches),
+            sentences=self.sentences + other.sentences + sum(stretches[1:-1]),
+        )
+
+    def features(self) -> LexicalFeatures:
+        """Return the features of the text that was counted."""
+        words, solid, sentences = self.words, self.solid, self.sentence_count
+        return LexicalFeatures(
+            words=words,
+            length=_log_share(words, MOST_WORDS),
+            sentence_count=_log_share(sentences, MOST_SENTENCES),
+            sentence_length=_share(words, sentences * LONGEST_SENTENCE_WORDS),
+            clause_density=_share(self.clauses, sentences * DENSEST_CLAUSES),
+            type_token_ratio=_share(len(self.vocabulary), words) if words else 1.0,
+            digit_ratio=_share(self.digits, solid),
+            code_ratio=_share(4 * self.code_marks, solid),
+            question=float(self.has_question_mark or self.opening in _QUESTION_OPENINGS),
+            terminology_density=_share(self.terms, words),
+        )
+
+
+def count(text: str) -> Counts:
+    """Count what the features of `text` follow from."""
     words = split_words(text)
     folded = [word.casefold() for word in words]
-    sentences = count_sentences(text)
-    solid = len(text) - sum(map(str.isspace, text))
-    return LexicalFeatures(
+    stretches = tuple(WORD.search(each) is not None for each in _SENTENCE_END.split(text))
+    return Counts(
         words=len(words),
-        length=_log_share(len(words), MOST_WORDS),
-        sentence_count=_log_share(sentences, MOST_SENTENCES),
-        sentence_length=_share(len(words), sentences * LONGEST_SENTENCE_WORDS),
-        clause_density=_share(_clauses(text, folded), sentences * DENSEST_CLAUSES),
-        type_token_ratio=_share(len(set(folded)), len(words)) if words else 1.0,
-        digit_ratio=_share(sum(map(str.isdecimal, text)), solid),
-        code_ratio=_share(4 * len(_CODE_MARKS.findall(text)), solid),
-        question=float(is_question(text)),
-        terminology_density=_share(sum(map(is_term, words)), len(words)),
+        vocabulary=frozenset(folded),
+        terms=sum(map(is_term, words)),
+        opening=_opening(words[0]) if words else "",
+        has_question_mark=bool(_QUESTION_MARKS.search(text)),
+        clauses=_clauses(text, folded),
+        digits=sum(map(str.isdecimal, text)),
+        code_marks=len(_CODE_MARKS.findall(text)),
+        solid=len(text) - sum(map(str.isspace, text)),
+        stretches=_ends(stretches),
+        sentences=sum(stretches[1:-1]),
     )
+
+
+def read(text: str) -> LexicalFeatures:
+    """Return the lexical features of the first LEXICAL_CHARACTERS of `text`."""
+    return count(text[:LEXICAL_CHARACTERS]).features()
 
 
 def split_words(text: str) -> list[str]:
@@ -93,16 +160,11 @@ def split_words(text: str) -> list[str]:
     return (_ASCII_WORD if text.isascii() else WORD).findall(text)
 
 
-def count_sentences(text: str) -> int:
-    """Count the stretches between sentence ends that hold a word."""
-    return sum(1 for stretch in _SENTENCE_END.split(text) if WORD.search(stretch))
-
-
 def is_question(text: str) -> bool:
     """Tell whether `text` has a question mark or opens with an English question word."""
     opening = WORD.search(text)
     return bool(_QUESTION_MARKS.search(text)) or (
-        opening is not None and opening.group().casefold().replace("’", "'") in _QUESTION_OPENINGS
+        opening is not None and _opening(opening.group()) in _QUESTION_OPENINGS
     )
 
 
@@ -116,10 +178,18 @@ def speech_rate(words: int, speech_seconds: float) -> float:
     return _share(words, speech_seconds * FASTEST_SPEECH_WORDS_PER_SECOND)
 
 
+def _opening(word: str) -> str:
+    return word.casefold().replace("’", "'")
+
+
 def _clauses(text: str, folded_words: list[str]) -> int:
     counts = Counter(folded_words)
     subordinators = sum(counts[word] for word in _SUBORDINATORS)
     return len(_CLAUSE_MARKS.findall(text)) + subordinators
+
+
+def _ends(stretches: tuple[bool, ...]) -> tuple[bool, ...]:
+    return stretches if len(stretches) == 1 else (stretches[0], stretches[-1])
 
 
 def _log_share(count: int, most: int) -> float:

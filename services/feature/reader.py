@@ -12,13 +12,14 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.feature import extract, lexical
 from services.feature.cache import EncodingCache
 from services.feature.encoding import ENCODER_CHARACTERS, Encoding, settle
 from services.feature.extract import Reading, Vector
+from services.feature.growing import Growing, pooled
 from services.feature.newest import newest
 from services.feature.session import Session, SessionName, Sessions, begin
 from services.feature.tally import Tally
@@ -29,6 +30,13 @@ from thermesh.clock import Clock
 log = logging.getLogger(__name__)
 
 MOST_BACKGROUND_WRITES = 256
+MOST_SEGMENTS = 32
+MOST_NEW = 2
+"""Segments that are encoded for one answer: the open one, and one that was just finished. A
+text that comes with more at once is read as a whole, which costs less."""
+
+TRY_AGAIN_SECONDS = 0.5
+"""How often an idle encoder that was too slow for those who asked is tried again."""
 
 
 @dataclass(frozen=True)
@@ -76,27 +84,48 @@ class Reader:
         self._tally = tally
         self._clock = clock
         self._writes: set[asyncio.Task[None]] = set()
+        self._try_again_at = 0.0
 
-    async def read(self, reading: Reading, budget_seconds: float, is_final: bool = True) -> Answer:
-        """Answer within `budget_seconds` of waiting; a final reading counts for its session."""
+    async def read(
+        self,
+        reading: Reading,
+        budget_seconds: float,
+        is_final: bool = True,
+        growing: Growing | None = None,
+    ) -> Answer:
+        """Answer within `budget_seconds` of waiting, or what the reading itself allows where
+        that is less; a final reading counts for its session.
+
+        `growing` knows what of the text was read before: then only the rest is.
+        """
         found = _Found()
+        wait = reading.encoder_wait_seconds
+        seconds = budget_seconds if wait is None else min(budget_seconds, wait)
         if self._worker:
             try:
-                async with asyncio.timeout(budget_seconds):
-                    await self._find(self._worker, reading, found)
+                async with asyncio.timeout(seconds):
+                    kept = None if is_final else growing
+                    await self._find(self._worker, reading, found, seconds, kept)
             except TimeoutError:
                 self._tally.failed("encoder", "late")
+            if found.encoding is None:
+                await self._make_do(reading, growing, found)
         if is_final:
             self._remember_turn(reading, found)
-        return Answer(self._assemble(reading, found), found.cached)
+        return Answer(self._assemble(reading, found, growing), found.cached)
 
     async def follow(
         self, updates: AsyncIterator[Update], budget_seconds: float
     ) -> AsyncGenerator[tuple[Answer, bool], None]:
-        """Answer the newest update each time, skipping superseded ones, never the last."""
+        """Answer the newest update each time, skipping superseded ones, never the last.
+
+        While a text grows only its open end is read anew; the final one is read as a whole.
+        """
+        growing = Growing()
         async with contextlib.aclosing(newest(updates)) as unread:
             async for update in unread:
-                answer = await self.read(update.reading, budget_seconds, update.is_final)
+                growing.grow(update.reading.text)
+                answer = await self.read(update.reading, budget_seconds, update.is_final, growing)
                 yield answer, update.is_final
 
     async def close(self) -> None:
@@ -105,13 +134,70 @@ class Reader:
         if self._worker:
             await asyncio.to_thread(self._worker.close)
 
-    async def _find(self, worker: EncoderWorker, reading: Reading, found: _Found) -> None:
+    async def _find(
+        self,
+        worker: EncoderWorker,
+        reading: Reading,
+        found: _Found,
+        seconds: float,
+        growing: Growing | None,
+    ) -> None:
         found.session, found.encoding = await asyncio.gather(
             self._session(reading), self._cache.get(reading.tenant, _content(reading))
         )
         found.cached = found.encoding is not None
-        if not found.encoding:
-            found.encoding = await self._encode(worker, reading)
+        if found.encoding:
+            return
+        is_optional = reading.encoder_wait_seconds is not None
+        if (is_optional and worker.is_resting) or not self._is_worth_it(worker, seconds):
+            self._tally.failed("encoder", "busy")
+            return
+        segments = _segments(growing)
+        if len(segments) > 1:
+            known = [await self._cache.get(reading.tenant, each) for each in segments]
+            if known.count(None) <= MOST_NEW:
+                found.encoding = await self._pooled(worker, reading, segments, known)
+                return
+        found.encoding = await self._encode(worker, reading)
+
+    async def _pooled(
+        self,
+        worker: EncoderWorker,
+        reading: Reading,
+        segments: list[str],
+        known: list[Encoding | None],
+    ) -> Encoding | None:
+        """Encode the segments that are not known; None where one cannot be."""
+        encodings = []
+        for segment, encoding in zip(segments, known, strict=True):
+            read = encoding or await self._encode(worker, replace(reading, text=segment))
+            if read is None:
+                return None
+            encodings.append(read)
+        return pooled(segments, encodings)
+
+    async def _make_do(self, reading: Reading, growing: Growing | None, found: _Found) -> None:
+        """Take the segments that are kept here for a text that was not read in time."""
+        segments, known = [], []
+        for segment in _segments(growing):
+            if encoding := await self._cache.nearby(reading.tenant, segment):
+                segments.append(segment)
+                known.append(encoding)
+        if known:
+            found.encoding = pooled(segments, known)
+
+    def _is_worth_it(self, worker: EncoderWorker, seconds: float) -> bool:
+        """Tell whether an encoding would be there in time; what it costs in vain, the mesh lacks.
+
+        An encoder that was too slow is tried again now and then, or it would stay so.
+        """
+        now = self._clock.monotonic()
+        if worker.expected_seconds <= seconds:
+            return True
+        if not worker.is_idle or now < self._try_again_at:
+            return False
+        self._try_again_at = now + TRY_AGAIN_SECONDS
+        return True
 
     async def _session(self, reading: Reading) -> Session | None:
         if not reading.session_id:
@@ -163,18 +249,23 @@ class Reader:
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 
-    def _assemble(self, reading: Reading, found: _Found) -> Vector:
+    def _assemble(self, reading: Reading, found: _Found, growing: Growing | None) -> Vector:
         guess = self._classifier.guess(
             reading.text, found.encoding.embedding if found.encoding else None
         )
         return extract.assemble(
             reading,
-            lexical=lexical.read(reading.text),
+            lexical=growing.features() if growing else lexical.read(reading.text),
             guess=guess,
             encoding=found.encoding,
             session=found.session,
             now_unix_ms=self._clock.unix_ms(),
         )
+
+
+def _segments(growing: Growing | None) -> list[str]:
+    """Return the segments whose encodings stand in for the whole; bounded as the whole is."""
+    return growing.segments[:MOST_SEGMENTS] if growing else []
 
 
 def _content(reading: Reading) -> str:

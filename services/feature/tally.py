@@ -10,7 +10,7 @@ class Tally:
 
     `lookups` by where an encoding was found: `local`, `shared` or `miss`.
     `failures` by (hop, reason): `redis` was `away`; the `encoder` was `late`,
-    its queue `full`, or it `failed`.
+    `busy` with what others asked, its queue `full`, or it `failed`.
     """
 
     def __init__(self) -> None:

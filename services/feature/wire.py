@@ -136,6 +136,9 @@ def _reading(request: feature_pb2.ExtractRequest, path: str = "") -> Reading:
         waited_seconds=request.waited_ms / 1000,
         deadline_unix_ms=context.deadline_unix_ms,
         speech_seconds=_speech_seconds(request, path),
+        encoder_wait_seconds=(
+            request.encoder_wait_us / 1e6 if request.HasField("encoder_wait_us") else None
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -18,13 +19,25 @@ from services.feature.encoding import Encoding
 
 Job = tuple[str, "Future[Encoding]"]
 
+RECENT = 0.2
+"""Weight of the newest encoding in the mean of how long they take."""
+
 
 class EncoderWorker:
-    """Runs `encode` for one text after another; `waiting_limit` texts may wait."""
+    """Runs `encode` for one text after another; `waiting_limit` texts may wait.
 
-    def __init__(self, encode: Callable[[str], Encoding], waiting_limit: int) -> None:
+    `share` is how much of the time it may work for who would do without; see `is_resting`.
+    """
+
+    def __init__(
+        self, encode: Callable[[str], Encoding], waiting_limit: int, share: float = 1.0
+    ) -> None:
         self._encode = encode
         self._jobs: queue.Queue[Job | None] = queue.Queue(waiting_limit)
+        self._mean_seconds = 0.0
+        self._is_running = False
+        self._rest_per_second = 1.0 / share - 1.0
+        self._rests_until = 0.0
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
@@ -36,6 +49,23 @@ class EncoderWorker:
         except queue.Full:
             return None
         return future
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a text would be taken up at once."""
+        return not self._is_running and self._jobs.empty()
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether its share of the time is spent. Then the processor is for who cannot do
+        without; a text that is submitted is encoded all the same.
+        """
+        return time.perf_counter() < self._rests_until
+
+    @property
+    def expected_seconds(self) -> float:
+        """How long a text submitted now would take, by what the last ones took; 0: unknown."""
+        return (self._jobs.qsize() + self._is_running + 1) * self._mean_seconds
 
     def close(self) -> None:
         """Cancel what waits, let what runs end, and stop the thread."""
@@ -50,9 +80,20 @@ class EncoderWorker:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             text, future = job
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(self._encode(text))
-            except Exception as error:
-                future.set_exception(error)
+            if future.set_running_or_notify_cancel():
+                self._work(text, future)
+
+    def _work(self, text: str, future: Future[Encoding]) -> None:
+        self._is_running, began = True, time.perf_counter()
+        try:
+            encoding = self._encode(text)
+        except Exception as error:
+            self._is_running = False
+            future.set_exception(error)
+            return
+        ended = time.perf_counter()
+        took = ended - began
+        self._rests_until = ended + took * self._rest_per_second
+        self._mean_seconds += (RECENT if self._mean_seconds else 1.0) * (took - self._mean_seconds)
+        self._is_running = False
+        future.set_result(encoding)

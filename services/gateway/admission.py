@@ -7,6 +7,7 @@ is likely free, rather than queued: the engine has the only queue.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -43,13 +44,16 @@ class Admission:
         return self._open
 
     @contextlib.contextmanager
-    def entered(self, tenant: str, most: int = 0) -> Iterator[None]:
+    def entered(self, tenant: str, most: int = 0, share: float = 1.0) -> Iterator[None]:
         """Hold a place for the length of the block; `most` is the tenant's own bound, 0: none.
+
+        `share` is how much of all places may be taken when this one is: who can wait leaves
+        the last ones to who cannot.
 
         Raises ResourceExhausted where there is none, Unavailable while the
         gateway shuts down.
         """
-        self._check(tenant, most)
+        self._check(tenant, most, share)
         began = self._clock.monotonic()
         self._by_tenant[tenant] += 1
         try:
@@ -66,10 +70,10 @@ class Admission:
         expected = self._mean_seconds / self._max_requests
         return min(max(expected, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
 
-    def _check(self, tenant: str, most: int) -> None:
+    def _check(self, tenant: str, most: int, share: float) -> None:
         if not self._open:
             raise Unavailable("the gateway is shutting down", retry_after=MIN_RETRY_SECONDS)
-        if self.inside >= self._max_requests:
+        if self.inside >= math.ceil(share * self._max_requests):
             raise ResourceExhausted(
                 f"the gateway serves at most {self._max_requests} {self._noun} at once",
                 retry_after=self.retry_after(),

@@ -22,6 +22,11 @@ class Priority(enum.StrEnum):
     VOICE = "voice"
 
 
+PLACES = {Priority.BATCH: 0.75, Priority.STANDARD: 0.9}
+"""How much of the gateway a class may fill; the others, all of it. So a flood of what can
+wait is refused while a person is still let in."""
+
+
 class Role(enum.StrEnum):
     """Who speaks in a chat message."""
 
@@ -97,6 +102,11 @@ class Ask:
     voice: Voice | None = None
     constraint: OutputConstraint | None = None
     allowance: Allowance = UNLIMITED
+
+    @property
+    def share_of_places(self) -> float:
+        """How much of the gateway may be taken when this is let in."""
+        return PLACES.get(self.context.priority or Priority.STANDARD, 1.0)
 
     @property
     def newest_text(self) -> str:

@@ -96,7 +96,10 @@ class Config:
         "longest request body, and longest event of a realtime session",
     )
     ping_s: float = setting(
-        "THERMESH_GATEWAY_PING_S", 10.0, between(0.05, 300), "silence after which SSE sends a ping"
+        "THERMESH_GATEWAY_PING_S",
+        10.0,
+        between(0.05, 300),
+        "silence after which SSE sends a ping and Converse a heartbeat",
     )
     redis_url: str = setting(
         "REDIS_URL", "redis://127.0.0.1:6379/0", not_empty, "keys, limits and kept responses"

@@ -22,13 +22,16 @@ from services.gateway import limits
 from services.gateway.asking import Ask, Features, Voice
 from services.gateway.callers import Caller
 from services.gateway.decoding import FinishReason, Update
-from services.gateway.events import Ended, Event, Token, Tokens, Usage
+from services.gateway.events import Ended, Event, Token, Tokens, Usage, Waited
 from services.gateway.links import FeatureSource
 from services.gateway.pipeline import Pipeline, Turn
 from thermesh.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, MeshError
 
 END_PATIENCE_SECONDS = 1.0
 """How long a client that ended its turn waits for inference to count it."""
+
+HEARTBEAT_SECONDS = 10.0
+"""Silence after which a turn says that it lives; proxies close what is silent for 60."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +116,10 @@ class Conversation:
         listen: Callable[[Ask], Hearing],
         max_listening_seconds: float,
         caller: Caller,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self.request_id = ""
+        self._heartbeat_seconds = heartbeat_seconds
         self._caller = caller
         self._pipeline = pipeline
         self._listen = listen
@@ -137,15 +142,26 @@ class Conversation:
             steering = asyncio.create_task(self._steer(turn, said), name="steer")
             stack.push_async_callback(_end, steering)
             while True:
-                event = await turn.next(END_PATIENCE_SECONDS)
-                if event is None and self._is_ending:
-                    event = Ended(FinishReason.CANCELLED, Usage(completion_tokens=self._count))
-                if event is None or (isinstance(event, Tokens) and self._is_ending):
+                event = await self._next(turn)
+                if isinstance(event, Tokens) and self._is_ending:
                     continue
                 self._note(event)
                 yield event
                 if isinstance(event, Ended):
                     return
+
+    async def _next(self, turn: Turn) -> Event:
+        """Return what happens next, or that nothing does."""
+        waited = 0.0
+        while waited < self._heartbeat_seconds:
+            patience = min(END_PATIENCE_SECONDS, self._heartbeat_seconds - waited)
+            event = await turn.next(patience)
+            if event is not None:
+                return event
+            waited += patience
+            if self._is_ending:
+                return Ended(FinishReason.CANCELLED, Usage(completion_tokens=self._count))
+        return Waited()
 
     @property
     def _count(self) -> int:
@@ -225,7 +241,7 @@ class Conversation:
         self._is_ending = True
         if isinstance(message, Interrupt):
             self._heard_tokens = min(message.heard_tokens, self._count)
-        turn.cancel()
+        turn.cancel(self._count)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Tokens):

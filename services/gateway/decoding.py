@@ -78,7 +78,19 @@ class DynatempProgram:
     exponent: float
 
 
-Program = FixedProgram | EdtProgram | DynatempProgram
+@dataclass(frozen=True, slots=True)
+class ResidualProgram:
+    """A temperature corrected by each token's entropy: 1/T by slope a nat from centre on,
+    T at most by range.
+    """
+
+    temperature: float
+    slope: float
+    centre: float
+    range: float
+
+
+Program = FixedProgram | EdtProgram | DynatempProgram | ResidualProgram
 
 
 def nominal_temperature(program: Program) -> float:
@@ -147,6 +159,19 @@ class Constraints:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a request was expected to cost; see common.proto for each member."""
+
+    prefill_seconds: float
+    output_tokens: int
+    output_tokens_high: int
+    total_seconds: float
+    latency_cost: float
+    misses_deadline: bool
+    bounds_budget: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What was decided for one request; see DecodingPlan for each member."""
 
@@ -162,6 +187,7 @@ class Plan:
     log_density: float = 0.0
     explored: bool = False
     policy_temperature: float = 0.0
+    forecast: Forecast | None = None
 
     @property
     def temperature(self) -> float:

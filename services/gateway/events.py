@@ -6,34 +6,88 @@ and `Ended` last. `PlanDecided` always comes before the first `Tokens`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from services.gateway.decoding import FinishReason, Plan, Sampling, UpdateSource
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Protocol):
     """One of the most probable tokens at a position; log-probability in nats."""
 
-    token_id: int
-    text: str
-    log_probability: float
+    @property
+    def token_id(self) -> int:
+        """Id in the vocabulary."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What it adds to the text."""
+        ...
+
+    @property
+    def log_probability(self) -> float:
+        """In nats, of what it was drawn from."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One decoded token and what the sampler saw; see common.proto for units."""
+class Token(Protocol):
+    """One decoded token and what the sampler saw; see common.proto for units.
 
-    index: int
-    token_id: int
-    text: str
-    temperature: float
-    entropy: float
-    log_probability: float
-    model_log_probability: float
-    revision: int
-    step_time_us: int
-    candidates: tuple[Candidate, ...] = ()
+    The contract's own message is one: tokens are the many things that pass through
+    here, and are read where somebody wants to know, not copied on the way.
+    """
+
+    @property
+    def index(self) -> int:
+        """Number of the token, from 0."""
+        ...
+
+    @property
+    def token_id(self) -> int:
+        """Id in the vocabulary."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What it adds to the text."""
+        ...
+
+    @property
+    def temperature(self) -> float:
+        """What it was drawn at."""
+        ...
+
+    @property
+    def entropy(self) -> float:
+        """The model's, in nats."""
+        ...
+
+    @property
+    def log_probability(self) -> float:
+        """In nats, of what it was drawn from."""
+        ...
+
+    @property
+    def model_log_probability(self) -> float:
+        """In nats, the model's own."""
+        ...
+
+    @property
+    def revision(self) -> int:
+        """Of the parameters."""
+        ...
+
+    @property
+    def step_time_us(self) -> int:
+        """Of the step that made it."""
+        ...
+
+    @property
+    def candidates(self) -> Sequence[Candidate]:
+        """The most probable ones."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +147,24 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Decoding is over."""
+    """Decoding is over; `discarded_tokens` came too late for an interruption."""
 
     finish_reason: FinishReason
     usage: Usage = field(default_factory=Usage)
     mean_temperature: float = 0.0
     mean_entropy: float = 0.0
+    discarded_tokens: int = 0
+
+    def keeping(self, tokens: int) -> Ended:
+        """Return the end as it reads for a client that kept so many tokens."""
+        late = max(0, self.usage.completion_tokens - tokens)
+        usage = replace(self.usage, completion_tokens=self.usage.completion_tokens - late)
+        return replace(self, usage=usage, discarded_tokens=self.discarded_tokens + late)
 
 
-Event = Accepted | PlanDecided | Tokens | Applied | Rejected | Ended
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """Nothing happened for a while; the native door says so to proxies on the way."""
+
+
+Event = Accepted | PlanDecided | Tokens | Applied | Rejected | Ended | Waited

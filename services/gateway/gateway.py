@@ -94,7 +94,9 @@ class Gateway:
             observatory=observatory,
             encoder=feature,
             conversations=self._conversations,
-            realtime=Surroundings(pipeline, feature.listen, speech, voice.preempt),
+            realtime=Surroundings(
+                pipeline, feature.listen, speech, voice.preempt, voice.lead_tokens
+            ),
             sessions=self._sessions,
             peers=self._ask_peers,
             metrics=telemetry.prometheus_text,
@@ -148,7 +150,7 @@ def _talks(config: Config, pipeline: Pipeline, feature: FeatureClient) -> Talks:
     seconds = config.max_listening_s
 
     def converse(caller: Caller) -> Conversation:
-        return Conversation(pipeline, feature.listen, seconds, caller)
+        return Conversation(pipeline, feature.listen, seconds, caller, config.ping_s)
 
     bounds = Bounds(config.max_resumable, config.resume_events, config.resume_grace_s)
     return Talks(converse, ResumableTurns(converse, bounds), seconds)

@@ -20,6 +20,7 @@ from services.gateway.decoding import (
     Guard,
     Penalties,
     Program,
+    ResidualProgram,
     Update,
 )
 from services.gateway.feedback import Feedback
@@ -45,7 +46,9 @@ class Range:
 
 
 TEMPERATURE = Range(0.1, 2.0)
-DYNATEMP_RANGE = Range(0.0, 2.0)
+DYNATEMP_RANGE = RESIDUAL_RANGE = Range(0.0, 2.0)
+RESIDUAL_SLOPE = Range(-10.0, 10.0)
+RESIDUAL_CENTRE = Range(0.0, 20.0)
 THETA = EXPONENT = TOP_N_SIGMA = REPETITION = Range(0.0, 10.0, above=True)
 MIN_P = TOP_P = Range(0.0, 1.0, above=True)
 TOP_K = Range(1, 1_000_000)
@@ -71,6 +74,7 @@ NAME_RULE = "1 to 64 characters of A-Z a-z 0-9 . _ -"
 # envelope of its own: what a plan may show can also be asked for.
 SCENARIOS = (
     *("dialogue", "translation", "recommendation", "classification", "code"),
+    *("recommendation_new_user", "recommendation_valued_user"),
     *("question_answering", "arithmetic", "generation"),
 )
 TEMPERATURE_RULE = "must be 0 (greedy) or a number from 0.1 to 2.0"
@@ -143,6 +147,11 @@ def check_program(program: Program, path: str) -> None:
         _within(f"{path}.dynatemp.temperature", program.temperature, TEMPERATURE)
         _within(f"{path}.dynatemp.range", program.range, DYNATEMP_RANGE)
         _within(f"{path}.dynatemp.exponent", program.exponent, EXPONENT)
+    elif isinstance(program, ResidualProgram):
+        _within(f"{path}.residual.temperature", program.temperature, TEMPERATURE)
+        _within(f"{path}.residual.slope", program.slope, RESIDUAL_SLOPE)
+        _within(f"{path}.residual.centre", program.centre, RESIDUAL_CENTRE)
+        _within(f"{path}.residual.range", program.range, RESIDUAL_RANGE)
 
 
 def check_guard(guard: Guard, path: str) -> None:

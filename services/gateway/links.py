@@ -18,8 +18,11 @@ FeatureSource = Callable[[], Awaitable[Features]]
 class FeatureLink(Protocol):
     """The feature service, as far as a turn needs it."""
 
-    async def extract(self, ask: Ask) -> Features:
-        """Return the features of a request within the budget; raise MeshError otherwise."""
+    async def extract(self, ask: Ask, encoder_wait_seconds: float | None = None) -> Features:
+        """Return the features of a request within the budget; raise MeshError otherwise.
+
+        They wait no longer than this for the encoder (None: as long as feature likes).
+        """
         ...
 
 
@@ -54,8 +57,8 @@ class Generation(Protocol):
         """Let inference send more tokens."""
         ...
 
-    def cancel(self) -> None:
-        """Ask inference to end; its end still comes."""
+    def cancel(self, kept_tokens: int) -> None:
+        """Ask inference to end and to count so many tokens; its end still comes."""
         ...
 
     def finish(self) -> None:

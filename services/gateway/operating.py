@@ -29,6 +29,16 @@ class Stage(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TrialStart:
+    """What is to be tried; `share` in [0.01, 0.5] and `promotes` are for a canary."""
+
+    version: int
+    stage: Stage
+    share: float
+    promotes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """A candidate beside the live policy; values are mean rewards, as in controller.proto."""
 

@@ -3,13 +3,15 @@
 Theory of operation. `Generate` opens at once with sampling from memory, so that
 prefill begins; `Extract` and then `Decide` run meanwhile, each inside its
 budget; the plan is the second message. Whatever goes wrong on that side way,
-the plan of `planning` takes its place, and a counter says so. Two rules:
+the plan of `planning` takes its place, and a counter says so. Three rules:
 
 Rule 1: tokens never wait for a plan. If tokens come first, the plan in effect
 is the one the request started with; what the side way still brings is only
 remembered for the next request. Clients hear of a plan after `Accepted`, though
 inference has it at once.
-Rule 2: who opens a turn closes it (`async with`): both tasks end, the call to
+Rule 2: after `cancel` the end counts the tokens kept by then, also where inference
+was quicker than the cancellation; tokens that still come are nobody's.
+Rule 3: who opens a turn closes it (`async with`): both tasks end, the call to
 inference is cancelled, and the place in admission is free, on every way out.
 
 This file knows neither gRPC nor HTTP; the neighbours are the Protocols of `links`.
@@ -21,28 +23,26 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from services.gateway.admission import Admission
 from services.gateway.asking import Ask, Features
+from services.gateway.backlog import Backlog
 from services.gateway.buckets import Quota
 from services.gateway.decoding import Plan, Update
 from services.gateway.events import Accepted, Ended, Event, PlanDecided, Rejected, Tokens
+from services.gateway.headroom import Headroom
 from services.gateway.instruments import Instruments
 from services.gateway.journal import Journal
 from services.gateway.links import FeatureSource, Mesh
 from services.gateway.observatory import Observatory
-from services.gateway.planning import PlanMemory, draw_seed, fallback_plan
+from services.gateway.planning import PlanMemory, fallback_plan, seeded
 from services.gateway.quotas import Quotas, check, expected_tokens
 from thermesh.clock import Clock
 from thermesh.errors import DeadlineExceeded, Internal, MeshError, Unavailable
 
 log = logging.getLogger(__name__)
-
-MAX_WAITING_EVENTS = 64
-"""Events held for a slow client; behind them HTTP/2 flow control and credits stop the engine."""
 
 FINISH_SECONDS = 0.5
 """How long a call that said its end may take to close."""
@@ -70,6 +70,7 @@ class Pipeline:
         self.observatory = observatory
         self.max_stream_seconds = max_stream_seconds
         self.memory = PlanMemory()
+        self.headroom = Headroom()
 
     def open(self, ask: Ask, features: FeatureSource | None = None) -> Turn:
         """Return the turn for `ask`, to be entered with `async with`.
@@ -78,24 +79,28 @@ class Pipeline:
         they were heard. Entering raises ResourceExhausted, Unavailable or
         DeadlineExceeded; `Turn.next` raises what inference ends with.
         """
-        return Turn(self, ask, features or (lambda: self.mesh.feature.extract(ask)))
+        return Turn(self, ask, features or (lambda: self._extract(ask)))
+
+    async def _extract(self, ask: Ask) -> Features:
+        return await self.mesh.feature.extract(ask, self.headroom.seconds)
 
 
 class Turn:
     """One request under way; see the module's rules."""
 
     def __init__(self, pipeline: Pipeline, ask: Ask, features: FeatureSource) -> None:
-        self.ask = ask
+        self.ask = seeded(ask)
         self.plan: Plan | None = None
         self.quota: Quota | None = None
         self._pipeline = pipeline
         self._features = features
-        self._journal = Journal(ask, pipeline.instruments, pipeline.clock)
-        self._events: asyncio.Queue[Event | MeshError] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._journal = Journal(self.ask, pipeline.instruments, pipeline.clock)
+        self._events = Backlog()
         self._accepted = asyncio.Event()
         self._announced = asyncio.Event()
         self._held = contextlib.ExitStack()
         self._initial = self._fallback()
+        self._kept_tokens: int | None = None
 
     async def __aenter__(self) -> Self:
         with contextlib.ExitStack() as opening:
@@ -136,12 +141,15 @@ class Turn:
         Raises the MeshError that ends the request. Nothing follows `Ended`.
         """
         try:
-            async with asyncio.timeout(patience_seconds):
+            async with asyncio.timeout(None if self._events else patience_seconds):
                 event = await self._events.get()
         except TimeoutError:
             return None
         if isinstance(event, MeshError):
             raise event
+        if isinstance(event, Ended) and self._kept_tokens is not None:
+            event = event.keeping(self._kept_tokens)
+            self._journal.observe(event)
         return event
 
     async def events(self) -> AsyncIterator[Event]:
@@ -165,9 +173,10 @@ class Turn:
         """Let inference send more tokens."""
         self._generation.credit(tokens)
 
-    def cancel(self) -> None:
-        """Ask inference to end; `Ended` still comes."""
-        self._generation.cancel()
+    def cancel(self, kept_tokens: int) -> None:
+        """End decoding for a client that takes no token beyond these; `Ended` still comes."""
+        self._kept_tokens = kept_tokens
+        self._generation.cancel(kept_tokens)
 
     async def fail(self, error: MeshError) -> None:
         """End the turn with an error of the client's own making."""
@@ -176,15 +185,13 @@ class Turn:
 
     def _place(self) -> contextlib.AbstractContextManager[None]:
         most = self.ask.allowance.requests_at_once
-        return self._pipeline.admission.entered(self.ask.context.tenant, most)
+        tenant = self.ask.context.tenant
+        return self._pipeline.admission.entered(tenant, most, self.ask.share_of_places)
 
     async def _take(self, opening: contextlib.ExitStack) -> None:
         """Take from the tenant's buckets; the end settles what was used."""
-        quotas, tenant, allowance = (
-            self._pipeline.quotas,
-            self.ask.context.tenant,
-            self.ask.allowance,
-        )
+        quotas, tenant = self._pipeline.quotas, self.ask.context.tenant
+        allowance = self.ask.allowance
         tokens = expected_tokens(self.ask)
         self.quota = await quotas.take(tenant, allowance, tokens)
         if self.quota is None:
@@ -206,14 +213,13 @@ class Turn:
     def _fallback(self, task: str = "") -> Plan:
         constraints = self.ask.constraints
         choice = self._pipeline.memory.recall(constraints.scenario, task)
-        return fallback_plan(constraints, choice, draw_seed(), task)
+        return fallback_plan(constraints, choice, task)
 
     async def _decide(self) -> None:
         features = await self._features_in_time()
         plan = await self._plan_in_time(features)
         if plan is None:
-            fallback = self._fallback(features.task if features else "")
-            plan = replace(fallback, seed=self._initial.seed)
+            plan = self._fallback(features.task if features else "")
         await self._settle(plan)
 
     async def _features_in_time(self) -> Features | None:
@@ -279,6 +285,8 @@ class Turn:
         if isinstance(event, Tokens | Ended) and not self._announced.is_set():
             self._accepted.set()
             await self._settle_now()
+        if isinstance(event, Ended):
+            self._pipeline.headroom.saw(event.usage)
         self._journal.observe(event)
         await self._events.put(event)
         if isinstance(event, Accepted):

@@ -11,6 +11,7 @@ import random
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+from services.gateway.asking import Ask
 from services.gateway.decoding import (
     Constraints,
     DynatempProgram,
@@ -21,6 +22,7 @@ from services.gateway.decoding import (
     Plan,
     PlanSource,
     Program,
+    ResidualProgram,
     Sampling,
     TemperatureRange,
 )
@@ -83,7 +85,18 @@ def is_reusable(constraints: Constraints, plan: Plan) -> bool:
     )
 
 
-def fallback_plan(constraints: Constraints, choice: Choice, seed: int, task: str = "") -> Plan:
+def seeded(ask: Ask) -> Ask:
+    """Return `ask` with a seed: its own, else one that is drawn here, once for good.
+
+    What decodes until the plan comes, the plan, and its fallback then have one seed. A
+    plan that comes amid tokens would else change it, and nobody could replay the answer.
+    """
+    if ask.constraints.seed is not None:
+        return ask
+    return replace(ask, constraints=replace(ask.constraints, seed=draw_seed()))
+
+
+def fallback_plan(constraints: Constraints, choice: Choice, task: str = "") -> Plan:
     """Return the plan for a request that the controller did not decide in time.
 
     Nothing can be learned of it, so it has no decision id. A pinned temperature
@@ -94,7 +107,7 @@ def fallback_plan(constraints: Constraints, choice: Choice, seed: int, task: str
     return Plan(
         source=source,
         sampling=merged_sampling(constraints, choice),
-        seed=constraints.seed if constraints.seed is not None else seed,
+        seed=draw_seed() if constraints.seed is None else constraints.seed,
         token_budget=constraints.max_tokens or choice.token_budget,
         task=task,
         scenario=constraints.scenario,
@@ -145,7 +158,7 @@ def _program(constraints: Constraints, chosen: Program) -> Program:
 def _narrowed(program: Program, allowed: TemperatureRange) -> Program:
     if isinstance(program, EdtProgram):
         return replace(program, base_temperature=_clamped(program.base_temperature, allowed))
-    if isinstance(program, DynatempProgram):
+    if isinstance(program, DynatempProgram | ResidualProgram):
         middle = _clamped(program.temperature, allowed)
         room = min(middle - allowed.minimum, allowed.maximum - middle)
         return replace(program, temperature=middle, range=min(program.range, room))

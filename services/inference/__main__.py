@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pathlib
 import socket
@@ -17,11 +18,11 @@ from thermesh.settings import from_env
 async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     behind = from_env(BridgeConfig)
-    await (serve_bridge(config, behind) if behind.url else serve_engine(config))
+    await (serve_bridge(config, behind) if behind.is_there else serve_engine(config))
 
 
 async def serve_bridge(config: Config, behind: BridgeConfig) -> None:
-    """Serve what an engine behind decodes; needs neither torch nor a model."""
+    """Serve what an engine behind decodes; needs neither torch nor a model of its own."""
     # Not at the top: an engine of our own runs where httpx is not installed.
     from services.inference.bridge.service import Service  # noqa: PLC0415
 
@@ -48,7 +49,18 @@ async def serve_engine(config: Config) -> None:
         return  # one of several GPUs, whose first process serves
     service = Service(config, model, f"{socket.gethostname()}-{os.getpid()}", threads)
     await service.start()
+    settle()
     await service.run_until_signal()
+
+
+def settle() -> None:
+    """Exempt what is here now from garbage collection: it stays until the process ends.
+
+    A full collection walks hundreds of thousands of objects, torch's modules and the
+    vocabulary, while it holds the interpreter's lock: streams would wait for it.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def main() -> None:

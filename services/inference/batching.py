@@ -20,7 +20,8 @@ def batch_of(work: Iterable[Work]) -> StepBatch:
         known, guesses = first + item.count, item.guesses
         end, start = known + len(guesses), len(token_ids)
         pages, sparsity = tuple(sequence.pages), sequence.attending.sparsity
-        spans.append(Span(start, end - first, end, pages, 1 + len(guesses), sparsity))
+        logits = 1 + len(guesses)
+        spans.append(Span(start, end - first, end, pages, logits, sparsity, sequence.read_count))
         token_ids += [*sequence.token_ids[first:known], *guesses]
         positions += range(first, end)
     return StepBatch(torch.tensor(token_ids), torch.tensor(positions), tuple(spans))

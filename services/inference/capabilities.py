@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PROGRAMS = ("fixed", "edt", "dynatemp")
+PROGRAMS = ("fixed", "edt", "dynatemp", "residual")
 GUARDS = ("top_n_sigma", "min_p", "top_p", "top_k")
 
 

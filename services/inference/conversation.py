@@ -44,8 +44,8 @@ class Listener(Protocol):
         """Take leave to send more."""
         ...
 
-    def cancel(self) -> None:
-        """Take that it shall end."""
+    def cancel(self, kept: int | None = None) -> None:
+        """Take that it shall end; the client keeps so many tokens, None: all it got."""
         ...
 
     def fail(self, error: MeshError) -> None:
@@ -89,7 +89,8 @@ def _hand_on(message: Any, stream: Listener) -> None:
         case "credit":
             stream.credit(message.credit.tokens)
         case "cancel":
-            stream.cancel()
+            is_told = message.cancel.HasField("kept_tokens")
+            stream.cancel(message.cancel.kept_tokens if is_told else None)
         case "start":
             raise FailedPrecondition("start was sent before", field="start")
         case _:

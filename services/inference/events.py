@@ -7,7 +7,7 @@ log-probabilities in nats.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from services.inference.request import Context, Plan, Source
@@ -73,16 +73,30 @@ class Usage:
     decode_time_us: int = 0
     cached_prompt_tokens: int = 0
 
+    def keeping(self, tokens: int) -> Usage:
+        """Return what counts where a cancellation kept so many tokens."""
+        return replace(self, completion_tokens=min(tokens, self.completion_tokens))
+
 
 @dataclass(frozen=True)
 class Ended:
-    """The generation is over; `error` is set where the call must fail."""
+    """The generation is over; `error` is set where the call must fail.
+
+    `discarded` tokens were decoded but not kept by a cancellation.
+    """
 
     finish_reason: FinishReason
     usage: Usage
     mean_temperature: float = 0.0
     mean_entropy: float = 0.0
     error: MeshError | None = None
+    discarded: int = 0
+
+    def keeping(self, tokens: int) -> Ended:
+        """Return how a generation ended whose client kept so many tokens."""
+        usage = self.usage.keeping(tokens)
+        discarded = self.usage.completion_tokens - usage.completion_tokens
+        return replace(self, usage=usage, discarded=self.discarded + discarded)
 
 
 Event = Token | Applied | Rejected | Ended
@@ -128,6 +142,14 @@ class Outcome:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
 
+    def keeping(self, tokens: int) -> Outcome:
+        """Return the account of a request whose client kept so many tokens.
+
+        Means are over what was decoded: they tell of the decoding, not of the bill.
+        """
+        usage = self.usage.keeping(tokens)
+        return replace(self, usage=usage, temperatures=self.temperatures[:tokens])
+
 
 @dataclass(frozen=True)
 class Load:
@@ -148,9 +170,13 @@ class Load:
 
 
 class Reader(Protocol):
-    """The other end of a sequence's stream; `taken` tokens have left the buffer."""
+    """The other end of a sequence's stream; `taken` tokens have left the buffer.
+
+    From `is_cancelled` on it takes no more, whatever the step in flight brings.
+    """
 
     taken: int
+    is_cancelled: bool
 
 
 @dataclass

@@ -13,7 +13,11 @@ ever written. Of a page that another sequence still fills, the tokens in common
 are copied: where several answers to one prompt are wanted, all but the first
 compute one token of it, however its end lies in its page.
 Tokens whose queries chose what they read (`kernels.sparsity`) are neither
-kept, found nor copied: others would compute something else of them.
+kept, found nor copied: others would compute something else of them. The same
+goes for generated tokens where the network computes prompts in an arithmetic
+of their own (`Limits.reuses_output`): what was answered is then computed anew
+when it is part of the next prompt, and a request gives the same answer
+whatever was asked before.
 """
 
 from __future__ import annotations
@@ -56,15 +60,24 @@ class PrefixCache:
     """What is kept of sequences, and who may use it.
 
     `queried_count` and `hit_count` are prompt tokens of admitted sequences, all
-    of them and those that were found. Disabled, it keeps and finds nothing.
+    of them and those that were found. Disabled, it keeps and finds nothing;
+    unless it `reuses_output`, nothing of generated tokens.
     """
 
-    def __init__(self, pages: PageAllocator, page_size: int, *, is_enabled: bool) -> None:
+    def __init__(
+        self,
+        pages: PageAllocator,
+        page_size: int,
+        *,
+        is_enabled: bool,
+        reuses_output: bool = True,
+    ) -> None:
         self.queried_count = 0
         self.hit_count = 0
         self._pages = pages
         self._page_size = page_size
         self._is_enabled = is_enabled
+        self._reuses_output = reuses_output
 
     def find(self, sequence: Sequence) -> list[int]:
         """Return the kept pages that `sequence` begins with."""
@@ -81,11 +94,11 @@ class PrefixCache:
         page after; return the (source, target) to be copied, at most one.
         """
         start = sequence.computed_count
-        most = sequence.attending.sharable(len(sequence.token_ids) - 1)
+        most = self._sharable(sequence, len(sequence.token_ids) - 1)
         index = start // self._page_size
         count, source = 0, -1
         for other in others if self._is_enabled else ():
-            known = other.attending.sharable(other.computed_count)
+            known = self._sharable(other, other.computed_count)
             end = min(start + self._page_size, known, most)
             if end - start > count and _share_beginning(sequence, other, index):
                 common = _common(sequence.token_ids[start:end], other.token_ids[start:end])
@@ -115,7 +128,7 @@ class PrefixCache:
         """Note that `count` more tokens were computed; keep pages that got full."""
         before = sequence.computed_count // self._page_size
         sequence.advance(count)
-        full = sequence.attending.sharable(sequence.computed_count) // self._page_size
+        full = self._sharable(sequence, sequence.computed_count) // self._page_size
         if self._is_enabled and full > before:
             keys = sequence.page_keys.first(full, sequence.token_ids)
             for index in range(before, full):
@@ -124,12 +137,19 @@ class PrefixCache:
     def _wanted_keys(self, sequence: Sequence) -> list[bytes]:
         if not self._is_enabled:
             return []
-        count = sequence.attending.sharable(len(sequence.token_ids) - 1) // self._page_size
+        count = self._sharable(sequence, len(sequence.token_ids) - 1) // self._page_size
         return sequence.page_keys.first(count, sequence.token_ids)
+
+    def _sharable(self, sequence: Sequence, count: int) -> int:
+        """Return how many of the first `count` tokens a prompt that begins with them
+        would compute alike.
+        """
+        most = count if self._reuses_output else min(count, sequence.read_count)
+        return sequence.attending.sharable(most)
 
     def _prefills(self, other: Sequence, index: int, key: bytes) -> bool:
         end = (index + 1) * self._page_size
-        known = other.attending.sharable(len(other.token_ids))
+        known = self._sharable(other, len(other.token_ids))
         if not is_prefilling(other) or not other.computed_count < end <= known:
             return False
         return other.page_keys.first(index + 1, other.token_ids)[index] == key

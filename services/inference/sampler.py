@@ -29,12 +29,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Program, Sampling
+from services.inference.sampling import (
+    HIGHEST_TEMPERATURE,
+    LOWEST_TEMPERATURE,
+    Dynatemp,
+    Edt,
+    Fixed,
+    Guard,
+    Program,
+    Residual,
+    Sampling,
+)
 
 MINIMUM_TEMPERATURE = 0.01
 """Lowest temperature a program can reach: EDT and dynatemp tend to 0 where the
 model is sure, and a division by 0 must not follow. At 0.01 a lead of 1 nat is
 already e^100."""
+
+RESIDUAL_GATE_NATS = 0.2
+"""A token less unsure than this keeps its request's temperature: there is nothing to correct
+(arXiv 2603.09065 masks tokens of a probability above 0.95 likewise)."""
 
 _EDT_BASE = 0.8  # the constant of arXiv 2403.14541, equation 4
 
@@ -103,7 +117,9 @@ def _draw(logits: Tensor, log_probabilities: Tensor, row: Row) -> Drawn | None:
         certainty = entropy if allowed_ids is None else _entropy(logits[allowed_ids])
         temperature = temperature_of(program, certainty, kept)
         unit = random_unit(row.seed, row.token_index)
-        position, log_probability = _inverse_cdf(kept / temperature, unit)
+        # Rounded to what the trace of an answer holds: decoding by the trace gives the same bits.
+        traced = float(np.float32(temperature))
+        position, log_probability = _inverse_cdf(kept / traced, unit)
         token_id = int(token_ids[position])
     if allowed_ids is not None:
         token_id = int(allowed_ids[token_id])
@@ -132,7 +148,21 @@ def temperature_of(program: Program, entropy: float, kept: Tensor) -> float:
         case Dynatemp(middle, width, exponent):
             low, high = max(0.0, middle - width), middle + width
             wanted = low + (high - low) * _normalised_entropy(kept) ** exponent
+        case Residual():
+            wanted = residual_temperature(program, entropy)
     return max(MINIMUM_TEMPERATURE, wanted)
+
+
+def residual_temperature(program: Residual, entropy: float) -> float:
+    """Return a token's temperature, exactly as a trace of float32 keeps it; always within
+    `range` of the program's own and in [0.1, 2.0], but for that rounding.
+    """
+    moved = program.slope * (entropy - program.centre) if entropy > RESIDUAL_GATE_NATS else 0.0
+    low = max(program.temperature - program.range, LOWEST_TEMPERATURE)
+    high = min(program.temperature + program.range, HIGHEST_TEMPERATURE)
+    # beyond either end the reciprocal may be 0 or negative; at the end it is neither
+    inverse = min(max(1.0 / program.temperature + moved, 1.0 / high), 1.0 / low)
+    return float(np.float32(1.0 / inverse))
 
 
 def _normalised_entropy(kept: Tensor) -> float:

@@ -57,7 +57,28 @@ class Dynatemp:
         _above(f"{path}.dynatemp.exponent", self.exponent, 0, 10)
 
 
-Program = Fixed | Edt | Dynatemp
+@dataclass(frozen=True)
+class Residual:
+    """One temperature, corrected by each token's entropy: 1/T moves by `slope` a nat from
+    `centre` on, and T at most by `range`.
+    """
+
+    temperature: float
+    slope: float
+    centre: float
+    range: float
+
+    def validate(self, path: str) -> None:
+        """Refuse a temperature outside [0.1, 2.0], a slope outside [-10, 10], a centre
+        outside [0, 20], a range outside [0, 2.0].
+        """
+        _temperature(f"{path}.residual.temperature", self.temperature)
+        _within(f"{path}.residual.slope", self.slope, -10, 10)
+        _within(f"{path}.residual.centre", self.centre, 0, 20)
+        _within(f"{path}.residual.range", self.range, 0, 2)
+
+
+Program = Fixed | Edt | Dynatemp | Residual
 """How the temperature of each token is found from that token's distribution."""
 
 

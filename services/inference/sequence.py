@@ -90,6 +90,13 @@ class Sequence:
         return (-self.priority, deadline, self._ticket)
 
     @property
+    def read_count(self) -> int:
+        """Tokens at the beginning of the prompt that are only read: all but the last,
+        whose logits are wanted as much as those of any generated token.
+        """
+        return len(self.request.prompt_ids) - 1
+
+    @property
     def output_count(self) -> int:
         """Tokens decoded so far."""
         return len(self.token_ids) - len(self.request.prompt_ids)
@@ -111,6 +118,14 @@ class Sequence:
         return self._verified.guess
 
     @property
+    def may_be_foreseen(self) -> bool:
+        """Tell whether the light path may guess for the sequence: it is not on that path
+        itself, and no constraint must be asked about tokens that may never come.
+        """
+        is_light = self.attending.light_from is not None
+        return self.request.constraint is None and not is_light and self.room > 1
+
+    @property
     def remaining_count(self) -> int:
         """Known tokens that are not in the KV cache yet."""
         return len(self.token_ids) - self.computed_count
@@ -128,9 +143,11 @@ class Sequence:
 
     def may_draw(self, now: float) -> bool:
         """Tell whether the next token may be drawn: credit is there and the
-        plan, or its grace is over.
+        plan, or its grace is over, and nobody has called the request off.
         """
-        return self.has_credit and not self._is_parked(now)
+        # Asked between the draws of a step, so that of a draft that came true
+        # nothing more is drawn once the client has interrupted.
+        return self.has_credit and not self.reader.is_cancelled and not self._is_parked(now)
 
     def _is_parked(self, now: float) -> bool:
         return self._awaits_plan and (self._grace_ends_at is None or now < self._grace_ends_at)

@@ -20,6 +20,7 @@ from services.inference.decoder import Decoder
 from services.inference.drawing import DrawingNetwork
 from services.inference.engine import Engine
 from services.inference.grammar import Grammars
+from services.inference.kernels import CpuNetwork
 from services.inference.limits import limits_of
 from services.inference.measure import Measurements
 from services.inference.outcomes import OutcomeSpool, reporter
@@ -52,7 +53,14 @@ class Service:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        limits = limits_of(config, looks_ahead=isinstance(model.network, DrawingNetwork))
+        network = model.network
+        tells_prompts = isinstance(network, CpuNetwork) and network.tells_prompts
+        limits = limits_of(
+            config,
+            looks_ahead=isinstance(network, DrawingNetwork),
+            reuses_output=not tells_prompts,
+            has_light_network=getattr(network, "light_network", None) is not None,
+        )
         kv_pages = config.kv_pages or model.network.fitting_pages(config.step_tokens)
         vocabulary_size = model.config.vocabulary_size
         decoder = Decoder(model.network, model.tokenizer, limits, kv_pages, clock)

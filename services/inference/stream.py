@@ -1,7 +1,11 @@
 """The asyncio end of one generation: what its handler says and hears.
 
-The engine thread only reads `taken` and writes `handled`; all else belongs to
-the event loop. Two counters with one writer each need no lock.
+The engine thread only reads `taken` and `is_cancelled` and writes `handled`;
+all else belongs to the event loop. Values with one writer each need no lock.
+
+A cancellation is exact: it takes effect here, where it is heard, and not when
+the engine thread gets to it. Tokens that were not taken by then are dropped,
+those of the step in flight too, and the end counts what the client kept.
 """
 
 from __future__ import annotations
@@ -41,10 +45,12 @@ class Stream:
         self._failure: MeshError | None = None
         self._is_over = False
         self._has_plan = False
-        self._is_cancelled = False
+        self.is_cancelled = False
 
     def push(self, event: Event) -> None:
         """Take an event of the engine, in the event loop."""
+        if self.is_cancelled and isinstance(event, Token):
+            return
         self._is_over = self._is_over or isinstance(event, Ended)
         self._events.append(event)
         self._ready.set()
@@ -58,18 +64,17 @@ class Stream:
 
         Raises what `fail` was given, once everything before it was taken.
         """
-        await self._ready.wait()
-        self._ready.clear()
+        while not self._events and self._failure is None:
+            self._ready.clear()
+            await self._ready.wait()
         events = list(self._events)
         self._events.clear()
         tokens = sum(isinstance(event, Token) for event in events)
         if tokens:
             self.taken += tokens
             self._engine.wake()
-        if self._failure is not None:
-            if not events:
-                raise self._failure
-            self._ready.set()
+        if self._failure is not None and not events:
+            raise self._failure
         return events
 
     def fail(self, error: MeshError) -> None:
@@ -103,11 +108,21 @@ class Stream:
             raise InvalidArgument(message, field="credit.tokens")
         self._send(lambda: self._engine.decoder.credit(self, tokens))
 
-    def cancel(self) -> None:
-        """End the generation; `Ended` follows."""
-        if not self._is_over and not self._is_cancelled:
-            self._is_cancelled = True
-            self._engine.post(lambda: self._engine.decoder.cancel(self))
+    def cancel(self, kept: int | None = None) -> None:
+        """End the generation, of which the client keeps so many tokens, at most
+        those taken (None: all of them); `Ended` follows, and no token.
+        """
+        if self.is_cancelled:
+            return
+        self.is_cancelled = True
+        keeps = self.taken if kept is None else min(kept, self.taken)
+        self._events = deque(
+            event.keeping(keeps) if isinstance(event, Ended) else event
+            for event in self._events
+            if not isinstance(event, Token)
+        )
+        if not self._is_over:
+            self._engine.post(lambda: self._engine.decoder.cancel(self, keeps))
 
     def close(self) -> None:
         """Let the engine free everything. May be called again."""

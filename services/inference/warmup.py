@@ -25,6 +25,7 @@ REHEARSED_GUESSES = (1, 3, 7, 15) * 2
 
 class _Nobody:
     taken = 0
+    is_cancelled = False
 
 
 def warm_up(decoder: Decoder, vocabulary_size: int, token_capacity: int) -> None:

@@ -163,6 +163,65 @@ def test_any_batching_equals_one_by_one(network, schedule):
         torch.testing.assert_close(last[index], alone, atol=tolerance, rtol=tolerance)
 
 
+def run_kinds(network, cache, parts):
+    """Step over (token ids, first position, page table, length of the prompt)."""
+    spans, start = [], 0
+    for ids, first, table, prompt in parts:
+        spans.append(Span(start, len(ids), first + len(ids), table, prompt_end=prompt))
+        start += len(ids)
+    token_ids = torch.tensor([token for ids, *_ in parts for token in ids])
+    positions = torch.cat([torch.arange(f, f + len(ids)) for ids, f, *_ in parts])
+    return network.step(StepBatch(token_ids, positions, tuple(spans)), cache)
+
+
+@PROPERTY
+@given(schedule=schedules(), data=st.data())
+def test_the_kind_of_a_token_decides_its_bits(network, schedule, data):
+    """Prompts in any chunks, beside other prompts and decoding, computed anew with what
+    they generated, end as each alone; in C++ bit for bit.
+    """
+    lengths, steps, seed, threads = schedule
+    random = np.random.default_rng(seed)
+    texts = [random.integers(0, 200, length).tolist() for length in lengths]
+    prompts = [data.draw(st.integers(0, length)) for length in lengths]
+    tables = [tuple(range(4 * i, 4 * i + 4)) for i in range(len(texts))]
+    cache = network.new_cache(4 * len(texts))
+    done, last = [0] * len(texts), {}
+    torch.set_num_threads(threads)
+    for counts in steps:
+        moving = [index for index, count in enumerate(counts) if count]
+        parts = [
+            (texts[i][done[i] : done[i] + counts[i]], done[i], tables[i], prompts[i])
+            for i in moving
+        ]
+        for row, index in zip(run_kinds(network, cache, parts), moving, strict=True):
+            last[index] = row
+            done[index] += counts[index]
+
+    torch.set_num_threads(1)
+    tolerance = 3e-5 if network.kernels_name == "reference" else 0.0
+    for index, text in enumerate(texts):
+        fresh, table = network.new_cache(4), (2, 0, 3, 1)
+        for first, end in ((0, prompts[index]), (prompts[index], len(text))):
+            if first < end:
+                part = (text[first:end], first, table, prompts[index])
+                [alone] = run_kinds(network, fresh, [part])
+        torch.testing.assert_close(last[index], alone, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_prompt_s_logits_are_those_of_the_dequantised_weights(make, variant):
+    """Tokens of a prompt are as close to the reference as bfloat16 makes them, in every shape."""
+    tensors = QuantisedTensors(dataclasses.replace(SMALL, **VARIANTS[variant]))
+    ids = torch.from_numpy(np.random.default_rng(1).integers(0, 200, 70))
+    network = make(tensors)
+    part = (ids.tolist(), 0, tuple(range(5)), 70)
+
+    [logits] = run_kinds(network, network.new_cache(5), [part])
+
+    assert deviation(logits, tensors.reference().score(ids)[-1]) < 2e-2
+
+
 def test_long_contexts_are_the_same_on_any_number_of_threads(network):
     """A context cut into ranges for several threads gives what one thread gives."""
     ids = np.random.default_rng(4).integers(0, 200, 1300).tolist()
@@ -223,6 +282,7 @@ BAD = {
     "a page beyond the cache": lambda b: {"spans": (Span(0, 3, 3, (2,)),)},
     "a page table too short": lambda b: {"spans": (Span(0, 3, 17, (0,)),)},
     "no page table": lambda b: {"spans": (Span(0, 3, 3, ()),)},
+    "a negative end of a prompt": lambda b: {"spans": (Span(0, 3, 3, (0,), prompt_end=-1),)},
     "a page of 33 bits": lambda b: {"spans": (Span(0, 3, 3, (1 << 33,)),)},
     "a context of 33 bits": lambda b: {"spans": (Span(0, 3, 1 << 33, (0,)),)},
     "the longest context": lambda b: {"spans": (Span(0, 3, (1 << 31) - 1, (0,)),)},

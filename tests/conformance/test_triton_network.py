@@ -177,6 +177,7 @@ def decode(network, prompts, count, cancelled=()):
 
 class _Reader:
     taken = 0
+    is_cancelled = False
 
 
 class _Tokenizer:

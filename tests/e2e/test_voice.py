@@ -70,8 +70,18 @@ async def test_speech_is_heard_answered_aloud_and_interrupted(mesh):
         heard = await until(connection, "conversation.item.input_audio_transcription.completed")
         assert heard[-1].transcript
         await until(connection, "response.output_audio.delta")
+        # The next answer takes as long to tell as to hear, so let it be short.
+        short = {"type": "realtime", "max_output_tokens": 16}
+        await connection.session.update(session=short)
         await say(spoken("Stop now please, that is enough.") + silence)
-        kinds = [event.type for event in await until(connection, "response.done")]
+        events = await until(connection, "response.done")
+        kinds = [event.type for event in events]
         assert "response.created" not in kinds
+        after = kinds[kinds.index("input_audio_buffer.speech_started") :]
+        assert not [
+            kind for kind in after if kind.startswith("response.output") and "delta" in kind
+        ]
+        done = events[-1].response
+        assert done.thermesh["heard_tokens"] <= done.usage.output_tokens
         await until(connection, "response.done")
     await eventually(mesh.idle, 60, "an idle engine")

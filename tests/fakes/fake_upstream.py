@@ -27,6 +27,14 @@ class FakeUpstream:
         self.abandoned = asyncio.Event()
         self.sent = 0
 
+    def say(self, *texts: str) -> None:
+        """Answer with these tokens."""
+        self.events = spoken(*texts)
+
+    def refuse(self, reason: str) -> None:
+        """Object to every request."""
+        self.status, self.error = 400, {"error": {"message": reason}}
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         headers = dict(scope["headers"])
         self.keys.append(headers.get(b"authorization", b"").decode())

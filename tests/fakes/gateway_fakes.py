@@ -160,6 +160,20 @@ class FakeController(
             raise NotFound("there was no trial")
         return controller_pb2.GetRolloutResponse(rollout=self.rollout)
 
+    async def StartRollout(self, request, context):
+        """Version 7 is live and version 6 is stored."""
+        await self._trouble()
+        if request.version == 7:
+            raise FailedPrecondition("version 7 is live", field="version")
+        self.rollout = controller_pb2.Rollout(
+            number=1,
+            candidate_version=request.version,
+            stage=request.stage,
+            share=request.share,
+            promotes=request.promotes,
+        )
+        return controller_pb2.StartRolloutResponse(rollout=self.rollout)
+
     async def StopRollout(self, request, context):
         """End it."""
         await self._trouble()

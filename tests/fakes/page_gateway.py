@@ -101,6 +101,9 @@ class Door(http.server.BaseHTTPRequestHandler):
             return
         if self.path == "/admin/modes":
             self.server.overview["modes"][body["route"]] = body["mode"]
+        if self.path == "/admin/trial/start":
+            started = {"candidate_version": body["version"], "stage": body["stage"]}
+            self.server.overview["trial"] |= started | {"is_running": True}
         if self.path == "/admin/trial/stop":
             self.server.overview["trial"] |= {"stage": "stopped", "is_running": False}
         self._json(200, {"version": 8})

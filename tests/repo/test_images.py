@@ -9,6 +9,9 @@ import pytest
 import yaml
 
 ROOMS = ("feature", "controller", "inference", "gateway")
+GATEWAYS = {"gateway", "gateway-voice"}
+EXTRAS = {"gateway-voice": "gateway,voice", "bridge": "bridge"}
+"""Targets for who wants them, and the extras of each."""
 
 
 def interpolated(text: str) -> str:
@@ -50,11 +53,13 @@ def test_every_lasting_service_has_a_health_check(services):
     assert {name for name in lasting if "healthcheck" not in services[name]} == set()
 
 
-def test_only_the_gateway_is_published_and_only_on_this_machine(services):
-    """The rooms behind the gateway have no keys, so nothing but the gateway has a port."""
+def test_only_gateways_are_published_and_only_on_this_machine(services):
+    """The rooms behind a gateway have no keys, so nothing but a gateway has a port."""
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert set(published) == {"gateway"}
-    assert all(port.startswith("127.0.0.1:") for port in published["gateway"])
+    assert set(published) == GATEWAYS
+    ports = [port for listed in published.values() for port in listed]
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert len({port.split(":")[1] for port in ports}) == len(ports)
 
 
 def test_nothing_waits_for_health(services):
@@ -76,6 +81,25 @@ def test_each_image_carries_its_room_and_no_other(room, stages):
     assert "USER thermesh" in stage
     assert "HEALTHCHECK" in stage
     assert stages[f"{room}-build"].strip().endswith(f"install_room.sh {room}")
+
+
+@pytest.mark.parametrize("target", EXTRAS)
+def test_what_not_everybody_wants_is_a_target_and_a_profile_of_its_own(target, stages, services):
+    """The usual images and the usual start carry none of it; it runs unprivileged too."""
+    assert stages[f"{target}-build"].strip().endswith(f"install_room.sh {EXTRAS[target]}")
+    assert f"--from={target}-build" in stages[target]
+    assert not [name for name in ROOMS if f"--from={target}-build" in stages[name]]
+    assert services[target]["profiles"]
+    assert services[target]["build"]["target"] == target
+    usual = [name for name, service in services.items() if "profiles" not in service]
+    assert set(usual) == {"redis", "models", "learner", *ROOMS}
+
+
+def test_the_image_with_a_voice_is_the_gateway_but_for_what_is_installed(stages):
+    """The same code, user, ports and command, with the packages of both extras."""
+    same = stages["gateway"].replace("--from=gateway-build", "--from=gateway-voice-build")
+    assert stages["gateway-voice"].split("\n\n")[0].strip() == same.split("\n\n")[0].strip()
+    assert "USER thermesh" in stages["bridge"]
 
 
 @pytest.mark.parametrize("room", ROOMS)

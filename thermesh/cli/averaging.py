@@ -23,7 +23,7 @@ from typing import Any
 from thermesh.errors import InvalidArgument
 
 # Members that are no result of learning and must be the same everywhere.
-_FIXED = ("actions", "shape_weight")
+_FIXED = ("actions", "shape_weight", "statics")
 _NEVER_NEGATIVE = ("counts", "squares", "seen", "surprise")
 Numbers = dict[tuple[str, int], float]
 

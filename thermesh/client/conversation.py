@@ -14,6 +14,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import grpc
+
 from thermesh import rpc, wire
 from thermesh.client.patience import Patience
 from thermesh.errors import FailedPrecondition, MeshError, NotFound, Unavailable
@@ -250,6 +252,11 @@ class Conversation:
                 await self._call.write(request)
             except asyncio.InvalidStateError as error:
                 raise FailedPrecondition("the conversation is over") from error
+            except grpc.aio.AioRpcError as error:
+                # The server ended the call while this was on its way: as lost as a moment
+                # later, when reading tells of the end.
+                if error.code() is not grpc.StatusCode.INTERNAL:
+                    raise
 
 
 def _is_break(error: MeshError) -> bool:

@@ -102,7 +102,7 @@ class ConversationEnd(_message.Message):
     def __init__(self, generation: _Optional[_Union[_common_pb2.GenerationEnd, _Mapping]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ConverseResponse(_message.Message):
-    __slots__ = ("request_id", "sequence_number", "accepted", "plan", "tokens", "applied", "rejected", "end")
+    __slots__ = ("request_id", "sequence_number", "accepted", "plan", "tokens", "applied", "rejected", "end", "heartbeat")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +111,7 @@ class ConverseResponse(_message.Message):
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     sequence_number: int
     accepted: ConversationAccepted
@@ -119,7 +120,12 @@ class ConverseResponse(_message.Message):
     applied: _common_pb2.ParametersApplied
     rejected: _common_pb2.UpdateRejected
     end: ConversationEnd
-    def __init__(self, request_id: _Optional[str] = ..., sequence_number: _Optional[int] = ..., accepted: _Optional[_Union[ConversationAccepted, _Mapping]] = ..., plan: _Optional[_Union[_common_pb2.DecodingPlan, _Mapping]] = ..., tokens: _Optional[_Union[_common_pb2.TokenChunk, _Mapping]] = ..., applied: _Optional[_Union[_common_pb2.ParametersApplied, _Mapping]] = ..., rejected: _Optional[_Union[_common_pb2.UpdateRejected, _Mapping]] = ..., end: _Optional[_Union[ConversationEnd, _Mapping]] = ...) -> None: ...
+    heartbeat: Heartbeat
+    def __init__(self, request_id: _Optional[str] = ..., sequence_number: _Optional[int] = ..., accepted: _Optional[_Union[ConversationAccepted, _Mapping]] = ..., plan: _Optional[_Union[_common_pb2.DecodingPlan, _Mapping]] = ..., tokens: _Optional[_Union[_common_pb2.TokenChunk, _Mapping]] = ..., applied: _Optional[_Union[_common_pb2.ParametersApplied, _Mapping]] = ..., rejected: _Optional[_Union[_common_pb2.UpdateRejected, _Mapping]] = ..., end: _Optional[_Union[ConversationEnd, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()

@@ -46,6 +46,7 @@ class ProgramKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROGRAM_KIND_FIXED: _ClassVar[ProgramKind]
     PROGRAM_KIND_EDT: _ClassVar[ProgramKind]
     PROGRAM_KIND_DYNATEMP: _ClassVar[ProgramKind]
+    PROGRAM_KIND_RESIDUAL: _ClassVar[ProgramKind]
 
 class GuardMember(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -111,6 +112,7 @@ PROGRAM_KIND_UNSPECIFIED: ProgramKind
 PROGRAM_KIND_FIXED: ProgramKind
 PROGRAM_KIND_EDT: ProgramKind
 PROGRAM_KIND_DYNATEMP: ProgramKind
+PROGRAM_KIND_RESIDUAL: ProgramKind
 GUARD_MEMBER_UNSPECIFIED: GuardMember
 GUARD_MEMBER_TOP_N_SIGMA: GuardMember
 GUARD_MEMBER_MIN_P: GuardMember
@@ -197,15 +199,29 @@ class DynatempProgram(_message.Message):
     exponent: float
     def __init__(self, temperature: _Optional[float] = ..., range: _Optional[float] = ..., exponent: _Optional[float] = ...) -> None: ...
 
+class ResidualProgram(_message.Message):
+    __slots__ = ("temperature", "slope", "centre", "range")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    SLOPE_FIELD_NUMBER: _ClassVar[int]
+    CENTRE_FIELD_NUMBER: _ClassVar[int]
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    slope: float
+    centre: float
+    range: float
+    def __init__(self, temperature: _Optional[float] = ..., slope: _Optional[float] = ..., centre: _Optional[float] = ..., range: _Optional[float] = ...) -> None: ...
+
 class TemperatureProgram(_message.Message):
-    __slots__ = ("fixed", "edt", "dynatemp")
+    __slots__ = ("fixed", "edt", "dynatemp", "residual")
     FIXED_FIELD_NUMBER: _ClassVar[int]
     EDT_FIELD_NUMBER: _ClassVar[int]
     DYNATEMP_FIELD_NUMBER: _ClassVar[int]
+    RESIDUAL_FIELD_NUMBER: _ClassVar[int]
     fixed: FixedProgram
     edt: EdtProgram
     dynatemp: DynatempProgram
-    def __init__(self, fixed: _Optional[_Union[FixedProgram, _Mapping]] = ..., edt: _Optional[_Union[EdtProgram, _Mapping]] = ..., dynatemp: _Optional[_Union[DynatempProgram, _Mapping]] = ...) -> None: ...
+    residual: ResidualProgram
+    def __init__(self, fixed: _Optional[_Union[FixedProgram, _Mapping]] = ..., edt: _Optional[_Union[EdtProgram, _Mapping]] = ..., dynatemp: _Optional[_Union[DynatempProgram, _Mapping]] = ..., residual: _Optional[_Union[ResidualProgram, _Mapping]] = ...) -> None: ...
 
 class Guard(_message.Message):
     __slots__ = ("top_n_sigma", "min_p", "top_p", "top_k")
@@ -286,8 +302,26 @@ class Capabilities(_message.Message):
     tells_entropy: bool
     def __init__(self, programs: _Optional[_Iterable[_Union[ProgramKind, str]]] = ..., guards: _Optional[_Iterable[_Union[GuardMember, str]]] = ..., compute_paths: _Optional[_Iterable[_Union[ComputePath, str]]] = ..., can_update: bool = ..., tells_entropy: bool = ...) -> None: ...
 
+class Forecast(_message.Message):
+    __slots__ = ("prefill_seconds", "output_tokens", "output_tokens_high", "total_seconds", "latency_cost", "misses_deadline", "bounds_budget")
+    PREFILL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_HIGH_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_COST_FIELD_NUMBER: _ClassVar[int]
+    MISSES_DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    BOUNDS_BUDGET_FIELD_NUMBER: _ClassVar[int]
+    prefill_seconds: float
+    output_tokens: int
+    output_tokens_high: int
+    total_seconds: float
+    latency_cost: float
+    misses_deadline: bool
+    bounds_budget: bool
+    def __init__(self, prefill_seconds: _Optional[float] = ..., output_tokens: _Optional[int] = ..., output_tokens_high: _Optional[int] = ..., total_seconds: _Optional[float] = ..., latency_cost: _Optional[float] = ..., misses_deadline: bool = ..., bounds_budget: bool = ...) -> None: ...
+
 class DecodingPlan(_message.Message):
-    __slots__ = ("decision_id", "policy_version", "source", "sampling", "token_budget", "compute_path", "task", "scenario", "log_density", "explored", "seed", "policy_temperature", "propensity")
+    __slots__ = ("decision_id", "policy_version", "source", "sampling", "token_budget", "compute_path", "task", "scenario", "log_density", "explored", "seed", "policy_temperature", "propensity", "forecast")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -301,6 +335,7 @@ class DecodingPlan(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     POLICY_TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     PROPENSITY_FIELD_NUMBER: _ClassVar[int]
+    FORECAST_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     policy_version: int
     source: PlanSource
@@ -314,7 +349,8 @@ class DecodingPlan(_message.Message):
     seed: int
     policy_temperature: float
     propensity: float
-    def __init__(self, decision_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., source: _Optional[_Union[PlanSource, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., token_budget: _Optional[int] = ..., compute_path: _Optional[_Union[ComputePath, str]] = ..., task: _Optional[_Union[Task, str]] = ..., scenario: _Optional[str] = ..., log_density: _Optional[float] = ..., explored: bool = ..., seed: _Optional[int] = ..., policy_temperature: _Optional[float] = ..., propensity: _Optional[float] = ...) -> None: ...
+    forecast: Forecast
+    def __init__(self, decision_id: _Optional[str] = ..., policy_version: _Optional[int] = ..., source: _Optional[_Union[PlanSource, str]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., token_budget: _Optional[int] = ..., compute_path: _Optional[_Union[ComputePath, str]] = ..., task: _Optional[_Union[Task, str]] = ..., scenario: _Optional[str] = ..., log_density: _Optional[float] = ..., explored: bool = ..., seed: _Optional[int] = ..., policy_temperature: _Optional[float] = ..., propensity: _Optional[float] = ..., forecast: _Optional[_Union[Forecast, _Mapping]] = ...) -> None: ...
 
 class TokenCandidate(_message.Message):
     __slots__ = ("token_id", "text", "log_probability")
@@ -411,16 +447,18 @@ class Usage(_message.Message):
     def __init__(self, prompt_tokens: _Optional[int] = ..., cached_prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., queue_time_us: _Optional[int] = ..., prefill_time_us: _Optional[int] = ..., decode_time_us: _Optional[int] = ...) -> None: ...
 
 class GenerationEnd(_message.Message):
-    __slots__ = ("finish_reason", "usage", "mean_temperature", "mean_entropy")
+    __slots__ = ("finish_reason", "usage", "mean_temperature", "mean_entropy", "discarded_tokens")
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     MEAN_TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     MEAN_ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    DISCARDED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     finish_reason: FinishReason
     usage: Usage
     mean_temperature: float
     mean_entropy: float
-    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., mean_temperature: _Optional[float] = ..., mean_entropy: _Optional[float] = ...) -> None: ...
+    discarded_tokens: int
+    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., mean_temperature: _Optional[float] = ..., mean_entropy: _Optional[float] = ..., discarded_tokens: _Optional[int] = ...) -> None: ...
 
 class Credit(_message.Message):
     __slots__ = ("tokens",)

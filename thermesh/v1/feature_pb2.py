@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from thermesh.v1 import common_pb2 as thermesh_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19thermesh/v1/feature.proto\x12\x0bthermesh.v1\x1a\x18thermesh/v1/common.proto\"I\n\x0bVoiceSignal\x12\x1a\n\x12speech_duration_ms\x18\x01 \x01(\r\x12\x1e\n\x16recognition_confidence\x18\x02 \x01(\x02\"\x9c\x01\n\x0e\x45xtractRequest\x12,\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.RequestContext\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nturn_count\x18\x03 \x01(\r\x12\x11\n\twaited_ms\x18\x04 \x01(\r\x12\'\n\x05voice\x18\x05 \x01(\x0b\x32\x18.thermesh.v1.VoiceSignal\"\x87\x01\n\rFeatureVector\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x1f\n\x04task\x18\x03 \x01(\x0e\x32\x11.thermesh.v1.Task\x12\x17\n\x0ftask_confidence\x18\x04 \x01(\x02\x12\x14\n\x0c\x65ncoder_used\x18\x05 \x01(\x08\"O\n\x0f\x45xtractResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.thermesh.v1.FeatureVector\x12\x0e\n\x06\x63\x61\x63hed\x18\x02 \x01(\x08\"|\n\x14\x45xtractStreamRequest\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.ExtractRequestH\x00\x12+\n\x07partial\x18\x02 \x01(\x0b\x32\x18.thermesh.v1.PartialTextH\x00\x42\t\n\x07message\"i\n\x0bPartialText\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\x11\n\twaited_ms\x18\x03 \x01(\r\x12\'\n\x05voice\x18\x04 \x01(\x0b\x32\x18.thermesh.v1.VoiceSignal\"W\n\x15\x45xtractStreamResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.thermesh.v1.FeatureVector\x12\x10\n\x08is_final\x18\x02 \x01(\x08\"Z\n\x0c\x45mbedRequest\x12,\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.RequestContext\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"_\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12*\n\nembeddings\x18\x02 \x03(\x0b\x32\x16.thermesh.v1.Embedding\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\"\x19\n\x17\x44\x65scribeFeaturesRequest\"i\n\x11\x46\x65\x61tureDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07minimum\x18\x03 \x01(\x02\x12\x0f\n\x07maximum\x18\x04 \x01(\x02\x12\x0f\n\x07neutral\x18\x05 \x01(\x02\"d\n\x18\x44\x65scribeFeaturesResponse\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x30\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32\x1e.thermesh.v1.FeatureDefinition2\xd3\x02\n\x0e\x46\x65\x61tureService\x12\x44\n\x07\x45xtract\x12\x1b.thermesh.v1.ExtractRequest\x1a\x1c.thermesh.v1.ExtractResponse\x12Z\n\rExtractStream\x12!.thermesh.v1.ExtractStreamRequest\x1a\".thermesh.v1.ExtractStreamResponse(\x01\x30\x01\x12>\n\x05\x45mbed\x12\x19.thermesh.v1.EmbedRequest\x1a\x1a.thermesh.v1.EmbedResponse\x12_\n\x10\x44\x65scribeFeatures\x12$.thermesh.v1.DescribeFeaturesRequest\x1a%.thermesh.v1.DescribeFeaturesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19thermesh/v1/feature.proto\x12\x0bthermesh.v1\x1a\x18thermesh/v1/common.proto\"I\n\x0bVoiceSignal\x12\x1a\n\x12speech_duration_ms\x18\x01 \x01(\r\x12\x1e\n\x16recognition_confidence\x18\x02 \x01(\x02\"\xce\x01\n\x0e\x45xtractRequest\x12,\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.RequestContext\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nturn_count\x18\x03 \x01(\r\x12\x11\n\twaited_ms\x18\x04 \x01(\r\x12\'\n\x05voice\x18\x05 \x01(\x0b\x32\x18.thermesh.v1.VoiceSignal\x12\x1c\n\x0f\x65ncoder_wait_us\x18\x06 \x01(\rH\x00\x88\x01\x01\x42\x12\n\x10_encoder_wait_us\"\x87\x01\n\rFeatureVector\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x1f\n\x04task\x18\x03 \x01(\x0e\x32\x11.thermesh.v1.Task\x12\x17\n\x0ftask_confidence\x18\x04 \x01(\x02\x12\x14\n\x0c\x65ncoder_used\x18\x05 \x01(\x08\"O\n\x0f\x45xtractResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.thermesh.v1.FeatureVector\x12\x0e\n\x06\x63\x61\x63hed\x18\x02 \x01(\x08\"|\n\x14\x45xtractStreamRequest\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.ExtractRequestH\x00\x12+\n\x07partial\x18\x02 \x01(\x0b\x32\x18.thermesh.v1.PartialTextH\x00\x42\t\n\x07message\"i\n\x0bPartialText\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\x11\n\twaited_ms\x18\x03 \x01(\r\x12\'\n\x05voice\x18\x04 \x01(\x0b\x32\x18.thermesh.v1.VoiceSignal\"W\n\x15\x45xtractStreamResponse\x12,\n\x08\x66\x65\x61tures\x18\x01 \x01(\x0b\x32\x1a.thermesh.v1.FeatureVector\x12\x10\n\x08is_final\x18\x02 \x01(\x08\"Z\n\x0c\x45mbedRequest\x12,\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.RequestContext\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"_\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12*\n\nembeddings\x18\x02 \x03(\x0b\x32\x16.thermesh.v1.Embedding\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\"\x19\n\x17\x44\x65scribeFeaturesRequest\"i\n\x11\x46\x65\x61tureDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07minimum\x18\x03 \x01(\x02\x12\x0f\n\x07maximum\x18\x04 \x01(\x02\x12\x0f\n\x07neutral\x18\x05 \x01(\x02\"d\n\x18\x44\x65scribeFeaturesResponse\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x30\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32\x1e.thermesh.v1.FeatureDefinition2\xd3\x02\n\x0e\x46\x65\x61tureService\x12\x44\n\x07\x45xtract\x12\x1b.thermesh.v1.ExtractRequest\x1a\x1c.thermesh.v1.ExtractResponse\x12Z\n\rExtractStream\x12!.thermesh.v1.ExtractStreamRequest\x1a\".thermesh.v1.ExtractStreamResponse(\x01\x30\x01\x12>\n\x05\x45mbed\x12\x19.thermesh.v1.EmbedRequest\x1a\x1a.thermesh.v1.EmbedResponse\x12_\n\x10\x44\x65scribeFeatures\x12$.thermesh.v1.DescribeFeaturesRequest\x1a%.thermesh.v1.DescribeFeaturesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,29 +35,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VOICESIGNAL']._serialized_start=68
   _globals['_VOICESIGNAL']._serialized_end=141
   _globals['_EXTRACTREQUEST']._serialized_start=144
-  _globals['_EXTRACTREQUEST']._serialized_end=300
-  _globals['_FEATUREVECTOR']._serialized_start=303
-  _globals['_FEATUREVECTOR']._serialized_end=438
-  _globals['_EXTRACTRESPONSE']._serialized_start=440
-  _globals['_EXTRACTRESPONSE']._serialized_end=519
-  _globals['_EXTRACTSTREAMREQUEST']._serialized_start=521
-  _globals['_EXTRACTSTREAMREQUEST']._serialized_end=645
-  _globals['_PARTIALTEXT']._serialized_start=647
-  _globals['_PARTIALTEXT']._serialized_end=752
-  _globals['_EXTRACTSTREAMRESPONSE']._serialized_start=754
-  _globals['_EXTRACTSTREAMRESPONSE']._serialized_end=841
-  _globals['_EMBEDREQUEST']._serialized_start=843
-  _globals['_EMBEDREQUEST']._serialized_end=933
-  _globals['_EMBEDDING']._serialized_start=935
-  _globals['_EMBEDDING']._serialized_end=962
-  _globals['_EMBEDRESPONSE']._serialized_start=964
-  _globals['_EMBEDRESPONSE']._serialized_end=1059
-  _globals['_DESCRIBEFEATURESREQUEST']._serialized_start=1061
-  _globals['_DESCRIBEFEATURESREQUEST']._serialized_end=1086
-  _globals['_FEATUREDEFINITION']._serialized_start=1088
-  _globals['_FEATUREDEFINITION']._serialized_end=1193
-  _globals['_DESCRIBEFEATURESRESPONSE']._serialized_start=1195
-  _globals['_DESCRIBEFEATURESRESPONSE']._serialized_end=1295
-  _globals['_FEATURESERVICE']._serialized_start=1298
-  _globals['_FEATURESERVICE']._serialized_end=1637
+  _globals['_EXTRACTREQUEST']._serialized_end=350
+  _globals['_FEATUREVECTOR']._serialized_start=353
+  _globals['_FEATUREVECTOR']._serialized_end=488
+  _globals['_EXTRACTRESPONSE']._serialized_start=490
+  _globals['_EXTRACTRESPONSE']._serialized_end=569
+  _globals['_EXTRACTSTREAMREQUEST']._serialized_start=571
+  _globals['_EXTRACTSTREAMREQUEST']._serialized_end=695
+  _globals['_PARTIALTEXT']._serialized_start=697
+  _globals['_PARTIALTEXT']._serialized_end=802
+  _globals['_EXTRACTSTREAMRESPONSE']._serialized_start=804
+  _globals['_EXTRACTSTREAMRESPONSE']._serialized_end=891
+  _globals['_EMBEDREQUEST']._serialized_start=893
+  _globals['_EMBEDREQUEST']._serialized_end=983
+  _globals['_EMBEDDING']._serialized_start=985
+  _globals['_EMBEDDING']._serialized_end=1012
+  _globals['_EMBEDRESPONSE']._serialized_start=1014
+  _globals['_EMBEDRESPONSE']._serialized_end=1109
+  _globals['_DESCRIBEFEATURESREQUEST']._serialized_start=1111
+  _globals['_DESCRIBEFEATURESREQUEST']._serialized_end=1136
+  _globals['_FEATUREDEFINITION']._serialized_start=1138
+  _globals['_FEATUREDEFINITION']._serialized_end=1243
+  _globals['_DESCRIBEFEATURESRESPONSE']._serialized_start=1245
+  _globals['_DESCRIBEFEATURESRESPONSE']._serialized_end=1345
+  _globals['_FEATURESERVICE']._serialized_start=1348
+  _globals['_FEATURESERVICE']._serialized_end=1687
 # @@protoc_insertion_point(module_scope)

@@ -16,18 +16,20 @@ class VoiceSignal(_message.Message):
     def __init__(self, speech_duration_ms: _Optional[int] = ..., recognition_confidence: _Optional[float] = ...) -> None: ...
 
 class ExtractRequest(_message.Message):
-    __slots__ = ("context", "text", "turn_count", "waited_ms", "voice")
+    __slots__ = ("context", "text", "turn_count", "waited_ms", "voice", "encoder_wait_us")
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TURN_COUNT_FIELD_NUMBER: _ClassVar[int]
     WAITED_MS_FIELD_NUMBER: _ClassVar[int]
     VOICE_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_WAIT_US_FIELD_NUMBER: _ClassVar[int]
     context: _common_pb2.RequestContext
     text: str
     turn_count: int
     waited_ms: int
     voice: VoiceSignal
-    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., text: _Optional[str] = ..., turn_count: _Optional[int] = ..., waited_ms: _Optional[int] = ..., voice: _Optional[_Union[VoiceSignal, _Mapping]] = ...) -> None: ...
+    encoder_wait_us: int
+    def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., text: _Optional[str] = ..., turn_count: _Optional[int] = ..., waited_ms: _Optional[int] = ..., voice: _Optional[_Union[VoiceSignal, _Mapping]] = ..., encoder_wait_us: _Optional[int] = ...) -> None: ...
 
 class FeatureVector(_message.Message):
     __slots__ = ("schema_version", "values", "task", "task_confidence", "encoder_used")

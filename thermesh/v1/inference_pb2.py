@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from thermesh.v1 import common_pb2 as thermesh_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bthermesh/v1/inference.proto\x12\x0bthermesh.v1\x1a\x18thermesh/v1/common.proto\"\xd4\x03\n\x0fGenerationStart\x12,\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.RequestContext\x12\r\n\x05model\x18\x02 \x01(\t\x12&\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x16.thermesh.v1.ChatInputH\x00\x12\x10\n\x06prompt\x18\x04 \x01(\tH\x00\x12)\n\x06tokens\x18\x05 \x01(\x0b\x32\x17.thermesh.v1.TokenInputH\x00\x12\'\n\x08sampling\x18\x06 \x01(\x0b\x32\x15.thermesh.v1.Sampling\x12\x12\n\nmax_tokens\x18\x07 \x01(\r\x12\x0c\n\x04stop\x18\x08 \x03(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\t \x01(\r\x12\x11\n\x04seed\x18\n \x01(\x04H\x01\x88\x01\x01\x12\x14\n\x0c\x65xpects_plan\x18\x0b \x01(\x08\x12\x15\n\rplan_grace_ms\x18\x0c \x01(\r\x12\x16\n\x0einitial_credit\x18\r \x01(\r\x12\x1e\n\x16ignore_end_of_sequence\x18\x0e \x01(\x08\x12\x31\n\nconstraint\x18\x0f \x01(\x0b\x32\x1d.thermesh.v1.OutputConstraintB\x07\n\x05inputB\x07\n\x05_seed\"\x12\n\x10\x43\x61ncelGeneration\"\xfe\x01\n\x0fGenerateRequest\x12-\n\x05start\x18\x01 \x01(\x0b\x32\x1c.thermesh.v1.GenerationStartH\x00\x12)\n\x04plan\x18\x02 \x01(\x0b\x32\x19.thermesh.v1.DecodingPlanH\x00\x12.\n\x06update\x18\x03 \x01(\x0b\x32\x1c.thermesh.v1.ParameterUpdateH\x00\x12%\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x13.thermesh.v1.CreditH\x00\x12/\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x1d.thermesh.v1.CancelGenerationH\x00\x42\t\n\x07message\":\n\x12GenerationAccepted\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\"\xb9\x02\n\x10GenerateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0fsequence_number\x18\x02 \x01(\x04\x12\x33\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x0b\x32\x1f.thermesh.v1.GenerationAcceptedH\x00\x12)\n\x06tokens\x18\x04 \x01(\x0b\x32\x17.thermesh.v1.TokenChunkH\x00\x12\x31\n\x07\x61pplied\x18\x05 \x01(\x0b\x32\x1e.thermesh.v1.ParametersAppliedH\x00\x12/\n\x08rejected\x18\x06 \x01(\x0b\x32\x1b.thermesh.v1.UpdateRejectedH\x00\x12)\n\x03\x65nd\x18\x07 \x01(\x0b\x32\x1a.thermesh.v1.GenerationEndH\x00\x42\t\n\x07message\"\x16\n\x14\x44\x65scribeModelRequest\"\xe5\x02\n\x15\x44\x65scribeModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x04 \x01(\r\x12\x17\n\x0fparameter_count\x18\x05 \x01(\x04\x12\x15\n\rweight_format\x18\x06 \x01(\t\x12\x0f\n\x07kernels\x18\x07 \x01(\t\x12/\n\rcompute_paths\x18\x08 \x03(\x0e\x32\x18.thermesh.v1.ComputePath\x12\x13\n\x0bmax_running\x18\t \x01(\r\x12\x13\n\x0bmax_waiting\x18\n \x01(\r\x12\x11\n\tpage_size\x18\x0b \x01(\r\x12\x16\n\x0e\x63reated_unix_s\x18\x0c \x01(\x03\x12/\n\x0c\x63\x61pabilities\x18\r \x01(\x0b\x32\x19.thermesh.v1.Capabilities\"R\n\x0fTokenizeRequest\x12&\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x16.thermesh.v1.ChatInputH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x42\x07\n\x05input\"5\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x0e\n\x06pieces\x18\x02 \x03(\t\"\x80\x01\n\x0cScoreRequest\x12,\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.RequestContext\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12)\n\x06tokens\x18\x03 \x01(\x0b\x32\x17.thermesh.v1.TokenInputH\x00\x42\x07\n\x05input\"P\n\rScoreResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x19\n\x11log_probabilities\x18\x02 \x03(\x02\x12\x11\n\tentropies\x18\x03 \x03(\x02\"\x10\n\x0eGetLoadRequest\"8\n\x0fGetLoadResponse\x12%\n\x04load\x18\x01 \x01(\x0b\x32\x17.thermesh.v1.LoadReport2\x86\x03\n\x10InferenceService\x12K\n\x08Generate\x12\x1c.thermesh.v1.GenerateRequest\x1a\x1d.thermesh.v1.GenerateResponse(\x01\x30\x01\x12V\n\rDescribeModel\x12!.thermesh.v1.DescribeModelRequest\x1a\".thermesh.v1.DescribeModelResponse\x12G\n\x08Tokenize\x12\x1c.thermesh.v1.TokenizeRequest\x1a\x1d.thermesh.v1.TokenizeResponse\x12>\n\x05Score\x12\x19.thermesh.v1.ScoreRequest\x1a\x1a.thermesh.v1.ScoreResponse\x12\x44\n\x07GetLoad\x12\x1b.thermesh.v1.GetLoadRequest\x1a\x1c.thermesh.v1.GetLoadResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bthermesh/v1/inference.proto\x12\x0bthermesh.v1\x1a\x18thermesh/v1/common.proto\"\xd4\x03\n\x0fGenerationStart\x12,\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.RequestContext\x12\r\n\x05model\x18\x02 \x01(\t\x12&\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x16.thermesh.v1.ChatInputH\x00\x12\x10\n\x06prompt\x18\x04 \x01(\tH\x00\x12)\n\x06tokens\x18\x05 \x01(\x0b\x32\x17.thermesh.v1.TokenInputH\x00\x12\'\n\x08sampling\x18\x06 \x01(\x0b\x32\x15.thermesh.v1.Sampling\x12\x12\n\nmax_tokens\x18\x07 \x01(\r\x12\x0c\n\x04stop\x18\x08 \x03(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\t \x01(\r\x12\x11\n\x04seed\x18\n \x01(\x04H\x01\x88\x01\x01\x12\x14\n\x0c\x65xpects_plan\x18\x0b \x01(\x08\x12\x15\n\rplan_grace_ms\x18\x0c \x01(\r\x12\x16\n\x0einitial_credit\x18\r \x01(\r\x12\x1e\n\x16ignore_end_of_sequence\x18\x0e \x01(\x08\x12\x31\n\nconstraint\x18\x0f \x01(\x0b\x32\x1d.thermesh.v1.OutputConstraintB\x07\n\x05inputB\x07\n\x05_seed\"<\n\x10\x43\x61ncelGeneration\x12\x18\n\x0bkept_tokens\x18\x01 \x01(\rH\x00\x88\x01\x01\x42\x0e\n\x0c_kept_tokens\"\xfe\x01\n\x0fGenerateRequest\x12-\n\x05start\x18\x01 \x01(\x0b\x32\x1c.thermesh.v1.GenerationStartH\x00\x12)\n\x04plan\x18\x02 \x01(\x0b\x32\x19.thermesh.v1.DecodingPlanH\x00\x12.\n\x06update\x18\x03 \x01(\x0b\x32\x1c.thermesh.v1.ParameterUpdateH\x00\x12%\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x13.thermesh.v1.CreditH\x00\x12/\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x1d.thermesh.v1.CancelGenerationH\x00\x42\t\n\x07message\":\n\x12GenerationAccepted\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\"\xb9\x02\n\x10GenerateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0fsequence_number\x18\x02 \x01(\x04\x12\x33\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x0b\x32\x1f.thermesh.v1.GenerationAcceptedH\x00\x12)\n\x06tokens\x18\x04 \x01(\x0b\x32\x17.thermesh.v1.TokenChunkH\x00\x12\x31\n\x07\x61pplied\x18\x05 \x01(\x0b\x32\x1e.thermesh.v1.ParametersAppliedH\x00\x12/\n\x08rejected\x18\x06 \x01(\x0b\x32\x1b.thermesh.v1.UpdateRejectedH\x00\x12)\n\x03\x65nd\x18\x07 \x01(\x0b\x32\x1a.thermesh.v1.GenerationEndH\x00\x42\t\n\x07message\"\x16\n\x14\x44\x65scribeModelRequest\"\xe5\x02\n\x15\x44\x65scribeModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x04 \x01(\r\x12\x17\n\x0fparameter_count\x18\x05 \x01(\x04\x12\x15\n\rweight_format\x18\x06 \x01(\t\x12\x0f\n\x07kernels\x18\x07 \x01(\t\x12/\n\rcompute_paths\x18\x08 \x03(\x0e\x32\x18.thermesh.v1.ComputePath\x12\x13\n\x0bmax_running\x18\t \x01(\r\x12\x13\n\x0bmax_waiting\x18\n \x01(\r\x12\x11\n\tpage_size\x18\x0b \x01(\r\x12\x16\n\x0e\x63reated_unix_s\x18\x0c \x01(\x03\x12/\n\x0c\x63\x61pabilities\x18\r \x01(\x0b\x32\x19.thermesh.v1.Capabilities\"R\n\x0fTokenizeRequest\x12&\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x16.thermesh.v1.ChatInputH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x42\x07\n\x05input\"5\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x0e\n\x06pieces\x18\x02 \x03(\t\"\x80\x01\n\x0cScoreRequest\x12,\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1b.thermesh.v1.RequestContext\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12)\n\x06tokens\x18\x03 \x01(\x0b\x32\x17.thermesh.v1.TokenInputH\x00\x42\x07\n\x05input\"P\n\rScoreResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x19\n\x11log_probabilities\x18\x02 \x03(\x02\x12\x11\n\tentropies\x18\x03 \x03(\x02\"\x10\n\x0eGetLoadRequest\"8\n\x0fGetLoadResponse\x12%\n\x04load\x18\x01 \x01(\x0b\x32\x17.thermesh.v1.LoadReport2\x86\x03\n\x10InferenceService\x12K\n\x08Generate\x12\x1c.thermesh.v1.GenerateRequest\x1a\x1d.thermesh.v1.GenerateResponse(\x01\x30\x01\x12V\n\rDescribeModel\x12!.thermesh.v1.DescribeModelRequest\x1a\".thermesh.v1.DescribeModelResponse\x12G\n\x08Tokenize\x12\x1c.thermesh.v1.TokenizeRequest\x1a\x1d.thermesh.v1.TokenizeResponse\x12>\n\x05Score\x12\x19.thermesh.v1.ScoreRequest\x1a\x1a.thermesh.v1.ScoreResponse\x12\x44\n\x07GetLoad\x12\x1b.thermesh.v1.GetLoadRequest\x1a\x1c.thermesh.v1.GetLoadResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,29 +35,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATIONSTART']._serialized_start=71
   _globals['_GENERATIONSTART']._serialized_end=539
   _globals['_CANCELGENERATION']._serialized_start=541
-  _globals['_CANCELGENERATION']._serialized_end=559
-  _globals['_GENERATEREQUEST']._serialized_start=562
-  _globals['_GENERATEREQUEST']._serialized_end=816
-  _globals['_GENERATIONACCEPTED']._serialized_start=818
-  _globals['_GENERATIONACCEPTED']._serialized_end=876
-  _globals['_GENERATERESPONSE']._serialized_start=879
-  _globals['_GENERATERESPONSE']._serialized_end=1192
-  _globals['_DESCRIBEMODELREQUEST']._serialized_start=1194
-  _globals['_DESCRIBEMODELREQUEST']._serialized_end=1216
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=1219
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=1576
-  _globals['_TOKENIZEREQUEST']._serialized_start=1578
-  _globals['_TOKENIZEREQUEST']._serialized_end=1660
-  _globals['_TOKENIZERESPONSE']._serialized_start=1662
-  _globals['_TOKENIZERESPONSE']._serialized_end=1715
-  _globals['_SCOREREQUEST']._serialized_start=1718
-  _globals['_SCOREREQUEST']._serialized_end=1846
-  _globals['_SCORERESPONSE']._serialized_start=1848
-  _globals['_SCORERESPONSE']._serialized_end=1928
-  _globals['_GETLOADREQUEST']._serialized_start=1930
-  _globals['_GETLOADREQUEST']._serialized_end=1946
-  _globals['_GETLOADRESPONSE']._serialized_start=1948
-  _globals['_GETLOADRESPONSE']._serialized_end=2004
-  _globals['_INFERENCESERVICE']._serialized_start=2007
-  _globals['_INFERENCESERVICE']._serialized_end=2397
+  _globals['_CANCELGENERATION']._serialized_end=601
+  _globals['_GENERATEREQUEST']._serialized_start=604
+  _globals['_GENERATEREQUEST']._serialized_end=858
+  _globals['_GENERATIONACCEPTED']._serialized_start=860
+  _globals['_GENERATIONACCEPTED']._serialized_end=918
+  _globals['_GENERATERESPONSE']._serialized_start=921
+  _globals['_GENERATERESPONSE']._serialized_end=1234
+  _globals['_DESCRIBEMODELREQUEST']._serialized_start=1236
+  _globals['_DESCRIBEMODELREQUEST']._serialized_end=1258
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=1261
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=1618
+  _globals['_TOKENIZEREQUEST']._serialized_start=1620
+  _globals['_TOKENIZEREQUEST']._serialized_end=1702
+  _globals['_TOKENIZERESPONSE']._serialized_start=1704
+  _globals['_TOKENIZERESPONSE']._serialized_end=1757
+  _globals['_SCOREREQUEST']._serialized_start=1760
+  _globals['_SCOREREQUEST']._serialized_end=1888
+  _globals['_SCORERESPONSE']._serialized_start=1890
+  _globals['_SCORERESPONSE']._serialized_end=1970
+  _globals['_GETLOADREQUEST']._serialized_start=1972
+  _globals['_GETLOADREQUEST']._serialized_end=1988
+  _globals['_GETLOADRESPONSE']._serialized_start=1990
+  _globals['_GETLOADRESPONSE']._serialized_end=2046
+  _globals['_INFERENCESERVICE']._serialized_start=2049
+  _globals['_INFERENCESERVICE']._serialized_end=2439
 # @@protoc_insertion_point(module_scope)

@@ -42,8 +42,10 @@ class GenerationStart(_message.Message):
     def __init__(self, context: _Optional[_Union[_common_pb2.RequestContext, _Mapping]] = ..., model: _Optional[str] = ..., chat: _Optional[_Union[_common_pb2.ChatInput, _Mapping]] = ..., prompt: _Optional[str] = ..., tokens: _Optional[_Union[_common_pb2.TokenInput, _Mapping]] = ..., sampling: _Optional[_Union[_common_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., candidate_count: _Optional[int] = ..., seed: _Optional[int] = ..., expects_plan: bool = ..., plan_grace_ms: _Optional[int] = ..., initial_credit: _Optional[int] = ..., ignore_end_of_sequence: bool = ..., constraint: _Optional[_Union[_common_pb2.OutputConstraint, _Mapping]] = ...) -> None: ...
 
 class CancelGeneration(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("kept_tokens",)
+    KEPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    kept_tokens: int
+    def __init__(self, kept_tokens: _Optional[int] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
     __slots__ = ("start", "plan", "update", "credit", "cancel")

@@ -7,30 +7,38 @@ import statistics
 
 from benchmarks.engine.contender import STREAM_CONTEXT, random_prompt
 from benchmarks.engine.ours.thermesh import Thermesh
+from benchmarks.spread import quantile
 
-STEPS_BEFORE = 24
-STEPS_AFTER = 4
+STEPS_ALONE = 24
+"""Before the prompt, and after it: while it is computed the streams' own contexts
+grow, and with them what a step takes without it.
+"""
 
 
 def worst(contender: Thermesh, streams: int, prompt: int) -> dict[str, float]:
     """Return the longest wait of any stream, in median steps without the prompt."""
     running = contender.begin(STREAM_CONTEXT, streams)
-    for _ in range(STEPS_BEFORE):
+    for _ in range(STEPS_ALONE):
         contender.step()
-    alone = [gap for one in running for gap in _gaps(one.times[-STEPS_BEFORE:])]
     counts = [len(one.times) for one in running]
     joining = contender.open(random_prompt(contender.draw, prompt), max_tokens=1)
     contender.until_begun([joining])
-    for _ in range(STEPS_AFTER):
+    for _ in range(STEPS_ALONE):
         contender.step()
-    pairs = zip(running, counts, strict=True)
+    pairs = list(zip(running, counts, strict=True))
+    before = [gap for one, count in pairs for gap in _gaps(one.times[:count][-STEPS_ALONE:])]
+    after = [gap for one in running for gap in _gaps(one.times[-STEPS_ALONE:])]
     waits = [gap for one, count in pairs for gap in _gaps(one.times[count - 1 :])]
     joined = joining.times[0] - running[0].times[counts[0] - 1]
     contender.close()
-    step = statistics.median(alone)
+    usual = [statistics.median(gaps) for gaps in (before, after)]
+    step = statistics.fmean(usual)
     return {
         "worst_in_steps": max(waits) / step,
+        "p99_in_steps": quantile(waits, 0.99) / step,
         "step_ms": 1000 * step,
+        "before_ms": 1000 * usual[0],
+        "after_ms": 1000 * usual[1],
         "joined_seconds": joined,
     }
 

@@ -19,6 +19,7 @@ from services.inference.config import Config
 from services.inference.cores import physical_cores
 from services.inference.decoder import Decoder
 from services.inference.events import Token
+from services.inference.kernels import PAGE_SIZE
 from services.inference.limits import limits_of
 from services.inference.models import load
 from services.inference.request import Context, Request
@@ -36,6 +37,7 @@ class Stream:
     """One request, and the times at which its tokens came, perf_counter."""
 
     taken = 0
+    is_cancelled = False
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -43,7 +45,7 @@ class Stream:
 
 class Thermesh:
     """The decoder of the service, at its default settings and the environment's, but without
-    speculation (`benchmarks.streams` measures it).
+    speculation (row `speculation` measures it).
     """
 
     def __init__(self, model: str) -> None:
@@ -69,6 +71,12 @@ class Thermesh:
             "weights": self.model.weight_format,
             "threads": str(self._threads),
         }
+
+    def footprint(self) -> dict[str, float]:
+        """Return what keys and values in pages that somebody has or had take, MiB."""
+        load, cache = self.decoder.load(), self.model.network.new_cache(1)
+        pages = load.kv_pages_used + load.kv_pages_cached
+        return {"kv_mib": pages * PAGE_SIZE * cache.bytes_per_token / 2**20}
 
     def prefill(self, tokens: int) -> float:
         """Return the rate of a new prompt, up to its first token."""

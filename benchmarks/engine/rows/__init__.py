@@ -1,5 +1,5 @@
-"""The rows of the table, each a module. Add one to `ROWS` and it is measured,
-judged and published with the others.
+"""The rows of the table, each a module or a part of one. Add one to `ROWS` and it is
+measured, judged and published with the others.
 """
 
 from __future__ import annotations
@@ -7,13 +7,17 @@ from __future__ import annotations
 from benchmarks.engine.plan import Row
 from benchmarks.engine.rows import (
     aggregate,
+    company,
     decode,
     fidelity,
     first_token,
     footprint,
     gap,
+    long_context,
+    mix,
     neighbour,
     prefill,
+    speculation,
 )
 
 ROWS: dict[int, Row] = {
@@ -24,8 +28,14 @@ ROWS: dict[int, Row] = {
         aggregate.ROW,
         neighbour.ROW,
         fidelity.ROW,
+        long_context.DECODING,
+        long_context.PROMPTS,
+        long_context.MEMORY,
         first_token.ROW,
         gap.ROW,
+        mix.ROW,
+        speculation.ROW,
         footprint.ROW,
+        company.ROW,
     )
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
+
 from benchmarks.engine.plan import Figure, Row, Samples, Verdict, ours, values
-from benchmarks.engine.verdicts import at_most, peer_told
+from benchmarks.engine.verdicts import at_most, peer_told, told
 
 FIGURE = Figure("load", "footprint", unit="s", is_fresh=True)
 MEMORY = Figure("load", "footprint", unit="MiB", is_fresh=True)
@@ -22,17 +24,29 @@ def verdicts(samples: Samples) -> list[Verdict]:
         label="load and repack",
     )
     file_mib = values(samples, FIGURE.name, ours(), "file_mib")
-    if not file_mib:
-        return [seconds]
+    return [seconds, *_memory(samples, file_mib[0])] if file_mib else [seconds]
+
+
+def _memory(samples: Samples, file_mib: float) -> list[Verdict]:
+    """Judge the whole process, and tell what of it is not the interpreter and its packages."""
+    found = {
+        key: values(samples, FIGURE.name, ours(), key)
+        for key in ("before_mib", "now_mib", "kv_mib")
+    }
+    most = round(MOST_OF_FILE * file_mib + statistics.median(found["kv_mib"]))
+    pairs = zip(found["before_mib"], found["now_mib"], strict=True)
+    added = [now - before for before, now in pairs]
     whole = at_most(
         samples,
         MEMORY,
-        round(MOST_OF_FILE * file_mib[0]),
+        most,
         key="now_mib",
         beside=peer_told(samples, MEMORY, "now_mib")[1],
-        label="resident memory after 64 tokens behind 128",
+        label="resident memory after 64 tokens behind 128, keys and values allowed for",
     )
-    return [seconds, whole]
+    imported = f"interpreter and imports, torch's above all: {told(found['before_mib'], 'MiB')}"
+    own = Verdict("of it, what loading and decoding added", told(added, "MiB"), imported, "", None)
+    return [whole, own]
 
 
 ROW = Row(13, "load and memory", (FIGURE,), verdicts)

@@ -18,9 +18,17 @@ MOST = 2.5
 
 def verdicts(samples: Samples) -> list[Verdict]:
     """Judge the worst gap of any stream in steps; what the prompt took is told."""
-    joined = values(samples, FIGURE.name, ours(), "joined_seconds")
-    step = values(samples, FIGURE.name, ours(), "step_ms")
-    beside = f"step {told(step, 'ms')}; the prompt took {told(joined, 's')}" if step else ""
+    if not values(samples, FIGURE.name, ours(), "step_ms"):
+        return []
+    found = {
+        key: values(samples, FIGURE.name, ours(), key)
+        for key in ("p99_in_steps", "before_ms", "after_ms", "joined_seconds")
+    }
+    beside = (
+        f"99 of 100 gaps {told(found['p99_in_steps'], 'steps')}; a step took"
+        f" {told(found['before_ms'], 'ms')} before and {told(found['after_ms'], 'ms')} after, the"
+        f" prompt {told(found['joined_seconds'], 's')}"
+    )
     return [at_most(samples, FIGURE, MOST, key="worst_in_steps", beside=beside)]
 
 

@@ -698,6 +698,7 @@ type ConverseResponse struct {
 	//	*ConverseResponse_Applied
 	//	*ConverseResponse_Rejected
 	//	*ConverseResponse_End
+	//	*ConverseResponse_Heartbeat
 	Message isConverseResponse_Message `protobuf_oneof:"message"`
 }
 
@@ -796,6 +797,13 @@ func (x *ConverseResponse) GetEnd() *ConversationEnd {
 	return nil
 }
 
+func (x *ConverseResponse) GetHeartbeat() *Heartbeat {
+	if x, ok := x.GetMessage().(*ConverseResponse_Heartbeat); ok {
+		return x.Heartbeat
+	}
+	return nil
+}
+
 type isConverseResponse_Message interface {
 	isConverseResponse_Message()
 }
@@ -830,6 +838,12 @@ type ConverseResponse_End struct {
 	End *ConversationEnd `protobuf:"bytes,8,opt,name=end,proto3,oneof"`
 }
 
+type ConverseResponse_Heartbeat struct {
+	// heartbeat says that the turn lives, where nothing else was said for a
+	// while (10 seconds by default): proxies close what is silent.
+	Heartbeat *Heartbeat `protobuf:"bytes,9,opt,name=heartbeat,proto3,oneof"`
+}
+
 func (*ConverseResponse_Accepted) isConverseResponse_Message() {}
 
 func (*ConverseResponse_Plan) isConverseResponse_Message() {}
@@ -842,6 +856,47 @@ func (*ConverseResponse_Rejected) isConverseResponse_Message() {}
 
 func (*ConverseResponse_End) isConverseResponse_Message() {}
 
+func (*ConverseResponse_Heartbeat) isConverseResponse_Message() {}
+
+// Heartbeat says nothing but that the turn goes on.
+type Heartbeat struct {
+	state         protoimpl.MessageState
+	sizeCache     protoimpl.SizeCache
+	unknownFields protoimpl.UnknownFields
+}
+
+func (x *Heartbeat) Reset() {
+	*x = Heartbeat{}
+	if protoimpl.UnsafeEnabled {
+		mi := &file_thermesh_v1_chat_proto_msgTypes[9]
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		ms.StoreMessageInfo(mi)
+	}
+}
+
+func (x *Heartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Heartbeat) ProtoMessage() {}
+
+func (x *Heartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_thermesh_v1_chat_proto_msgTypes[9]
+	if protoimpl.UnsafeEnabled && x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
+func (*Heartbeat) Descriptor() ([]byte, []int) {
+	return file_thermesh_v1_chat_proto_rawDescGZIP(), []int{9}
+}
+
 // ListModelsRequest asks for the models.
 type ListModelsRequest struct {
 	state         protoimpl.MessageState
@@ -852,7 +907,7 @@ type ListModelsRequest struct {
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
 	if protoimpl.UnsafeEnabled {
-		mi := &file_thermesh_v1_chat_proto_msgTypes[9]
+		mi := &file_thermesh_v1_chat_proto_msgTypes[10]
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		ms.StoreMessageInfo(mi)
 	}
@@ -865,7 +920,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_thermesh_v1_chat_proto_msgTypes[9]
+	mi := &file_thermesh_v1_chat_proto_msgTypes[10]
 	if protoimpl.UnsafeEnabled && x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +933,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_thermesh_v1_chat_proto_rawDescGZIP(), []int{9}
+	return file_thermesh_v1_chat_proto_rawDescGZIP(), []int{10}
 }
 
 // Model is one model that can be asked for.
@@ -898,7 +953,7 @@ type Model struct {
 func (x *Model) Reset() {
 	*x = Model{}
 	if protoimpl.UnsafeEnabled {
-		mi := &file_thermesh_v1_chat_proto_msgTypes[10]
+		mi := &file_thermesh_v1_chat_proto_msgTypes[11]
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		ms.StoreMessageInfo(mi)
 	}
@@ -911,7 +966,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_thermesh_v1_chat_proto_msgTypes[10]
+	mi := &file_thermesh_v1_chat_proto_msgTypes[11]
 	if protoimpl.UnsafeEnabled && x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +979,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_thermesh_v1_chat_proto_rawDescGZIP(), []int{10}
+	return file_thermesh_v1_chat_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Model) GetId() string {
@@ -961,7 +1016,7 @@ type ListModelsResponse struct {
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
 	if protoimpl.UnsafeEnabled {
-		mi := &file_thermesh_v1_chat_proto_msgTypes[11]
+		mi := &file_thermesh_v1_chat_proto_msgTypes[12]
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		ms.StoreMessageInfo(mi)
 	}
@@ -974,7 +1029,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_thermesh_v1_chat_proto_msgTypes[11]
+	mi := &file_thermesh_v1_chat_proto_msgTypes[12]
 	if protoimpl.UnsafeEnabled && x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1042,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_thermesh_v1_chat_proto_rawDescGZIP(), []int{11}
+	return file_thermesh_v1_chat_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -1097,7 +1152,7 @@ var file_thermesh_v1_chat_proto_rawDesc = []byte{
 	0x76, 0x31, 0x2e, 0x47, 0x65, 0x6e, 0x65, 0x72, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x45, 0x6e, 0x64,
 	0x52, 0x0a, 0x67, 0x65, 0x6e, 0x65, 0x72, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x12, 0x12, 0x0a, 0x04,
 	0x74, 0x65, 0x78, 0x74, 0x18, 0x02, 0x20, 0x01, 0x28, 0x09, 0x52, 0x04, 0x74, 0x65, 0x78, 0x74,
-	0x22, 0xb3, 0x03, 0x0a, 0x10, 0x43, 0x6f, 0x6e, 0x76, 0x65, 0x72, 0x73, 0x65, 0x52, 0x65, 0x73,
+	0x22, 0xeb, 0x03, 0x0a, 0x10, 0x43, 0x6f, 0x6e, 0x76, 0x65, 0x72, 0x73, 0x65, 0x52, 0x65, 0x73,
 	0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x1d, 0x0a, 0x0a, 0x72, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74,
 	0x5f, 0x69, 0x64, 0x18, 0x01, 0x20, 0x01, 0x28, 0x09, 0x52, 0x09, 0x72, 0x65, 0x71, 0x75, 0x65,
 	0x73, 0x74, 0x49, 0x64, 0x12, 0x27, 0x0a, 0x0f, 0x73, 0x65, 0x71, 0x75, 0x65, 0x6e, 0x63, 0x65,
@@ -1123,31 +1178,35 @@ var file_thermesh_v1_chat_proto_rawDesc = []byte{
 	0x08, 0x72, 0x65, 0x6a, 0x65, 0x63, 0x74, 0x65, 0x64, 0x12, 0x30, 0x0a, 0x03, 0x65, 0x6e, 0x64,
 	0x18, 0x08, 0x20, 0x01, 0x28, 0x0b, 0x32, 0x1c, 0x2e, 0x74, 0x68, 0x65, 0x72, 0x6d, 0x65, 0x73,
 	0x68, 0x2e, 0x76, 0x31, 0x2e, 0x43, 0x6f, 0x6e, 0x76, 0x65, 0x72, 0x73, 0x61, 0x74, 0x69, 0x6f,
-	0x6e, 0x45, 0x6e, 0x64, 0x48, 0x00, 0x52, 0x03, 0x65, 0x6e, 0x64, 0x42, 0x09, 0x0a, 0x07, 0x6d,
-	0x65, 0x73, 0x73, 0x61, 0x67, 0x65, 0x22, 0x13, 0x0a, 0x11, 0x4c, 0x69, 0x73, 0x74, 0x4d, 0x6f,
-	0x64, 0x65, 0x6c, 0x73, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x22, 0x64, 0x0a, 0x05, 0x4d,
-	0x6f, 0x64, 0x65, 0x6c, 0x12, 0x0e, 0x0a, 0x02, 0x69, 0x64, 0x18, 0x01, 0x20, 0x01, 0x28, 0x09,
-	0x52, 0x02, 0x69, 0x64, 0x12, 0x25, 0x0a, 0x0e, 0x63, 0x6f, 0x6e, 0x74, 0x65, 0x78, 0x74, 0x5f,
-	0x6c, 0x65, 0x6e, 0x67, 0x74, 0x68, 0x18, 0x02, 0x20, 0x01, 0x28, 0x0d, 0x52, 0x0d, 0x63, 0x6f,
-	0x6e, 0x74, 0x65, 0x78, 0x74, 0x4c, 0x65, 0x6e, 0x67, 0x74, 0x68, 0x12, 0x24, 0x0a, 0x0e, 0x63,
-	0x72, 0x65, 0x61, 0x74, 0x65, 0x64, 0x5f, 0x75, 0x6e, 0x69, 0x78, 0x5f, 0x73, 0x18, 0x03, 0x20,
-	0x01, 0x28, 0x03, 0x52, 0x0c, 0x63, 0x72, 0x65, 0x61, 0x74, 0x65, 0x64, 0x55, 0x6e, 0x69, 0x78,
-	0x53, 0x22, 0x40, 0x0a, 0x12, 0x4c, 0x69, 0x73, 0x74, 0x4d, 0x6f, 0x64, 0x65, 0x6c, 0x73, 0x52,
-	0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x2a, 0x0a, 0x06, 0x6d, 0x6f, 0x64, 0x65, 0x6c,
-	0x73, 0x18, 0x01, 0x20, 0x03, 0x28, 0x0b, 0x32, 0x12, 0x2e, 0x74, 0x68, 0x65, 0x72, 0x6d, 0x65,
-	0x73, 0x68, 0x2e, 0x76, 0x31, 0x2e, 0x4d, 0x6f, 0x64, 0x65, 0x6c, 0x52, 0x06, 0x6d, 0x6f, 0x64,
-	0x65, 0x6c, 0x73, 0x32, 0xa9, 0x01, 0x0a, 0x0b, 0x43, 0x68, 0x61, 0x74, 0x53, 0x65, 0x72, 0x76,
-	0x69, 0x63, 0x65, 0x12, 0x4b, 0x0a, 0x08, 0x43, 0x6f, 0x6e, 0x76, 0x65, 0x72, 0x73, 0x65, 0x12,
-	0x1c, 0x2e, 0x74, 0x68, 0x65, 0x72, 0x6d, 0x65, 0x73, 0x68, 0x2e, 0x76, 0x31, 0x2e, 0x43, 0x6f,
-	0x6e, 0x76, 0x65, 0x72, 0x73, 0x65, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x1d, 0x2e,
-	0x74, 0x68, 0x65, 0x72, 0x6d, 0x65, 0x73, 0x68, 0x2e, 0x76, 0x31, 0x2e, 0x43, 0x6f, 0x6e, 0x76,
-	0x65, 0x72, 0x73, 0x65, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x28, 0x01, 0x30, 0x01,
-	0x12, 0x4d, 0x0a, 0x0a, 0x4c, 0x69, 0x73, 0x74, 0x4d, 0x6f, 0x64, 0x65, 0x6c, 0x73, 0x12, 0x1e,
-	0x2e, 0x74, 0x68, 0x65, 0x72, 0x6d, 0x65, 0x73, 0x68, 0x2e, 0x76, 0x31, 0x2e, 0x4c, 0x69, 0x73,
-	0x74, 0x4d, 0x6f, 0x64, 0x65, 0x6c, 0x73, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x1f,
-	0x2e, 0x74, 0x68, 0x65, 0x72, 0x6d, 0x65, 0x73, 0x68, 0x2e, 0x76, 0x31, 0x2e, 0x4c, 0x69, 0x73,
-	0x74, 0x4d, 0x6f, 0x64, 0x65, 0x6c, 0x73, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x62,
-	0x06, 0x70, 0x72, 0x6f, 0x74, 0x6f, 0x33,
+	0x6e, 0x45, 0x6e, 0x64, 0x48, 0x00, 0x52, 0x03, 0x65, 0x6e, 0x64, 0x12, 0x36, 0x0a, 0x09, 0x68,
+	0x65, 0x61, 0x72, 0x74, 0x62, 0x65, 0x61, 0x74, 0x18, 0x09, 0x20, 0x01, 0x28, 0x0b, 0x32, 0x16,
+	0x2e, 0x74, 0x68, 0x65, 0x72, 0x6d, 0x65, 0x73, 0x68, 0x2e, 0x76, 0x31, 0x2e, 0x48, 0x65, 0x61,
+	0x72, 0x74, 0x62, 0x65, 0x61, 0x74, 0x48, 0x00, 0x52, 0x09, 0x68, 0x65, 0x61, 0x72, 0x74, 0x62,
+	0x65, 0x61, 0x74, 0x42, 0x09, 0x0a, 0x07, 0x6d, 0x65, 0x73, 0x73, 0x61, 0x67, 0x65, 0x22, 0x0b,
+	0x0a, 0x09, 0x48, 0x65, 0x61, 0x72, 0x74, 0x62, 0x65, 0x61, 0x74, 0x22, 0x13, 0x0a, 0x11, 0x4c,
+	0x69, 0x73, 0x74, 0x4d, 0x6f, 0x64, 0x65, 0x6c, 0x73, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74,
+	0x22, 0x64, 0x0a, 0x05, 0x4d, 0x6f, 0x64, 0x65, 0x6c, 0x12, 0x0e, 0x0a, 0x02, 0x69, 0x64, 0x18,
+	0x01, 0x20, 0x01, 0x28, 0x09, 0x52, 0x02, 0x69, 0x64, 0x12, 0x25, 0x0a, 0x0e, 0x63, 0x6f, 0x6e,
+	0x74, 0x65, 0x78, 0x74, 0x5f, 0x6c, 0x65, 0x6e, 0x67, 0x74, 0x68, 0x18, 0x02, 0x20, 0x01, 0x28,
+	0x0d, 0x52, 0x0d, 0x63, 0x6f, 0x6e, 0x74, 0x65, 0x78, 0x74, 0x4c, 0x65, 0x6e, 0x67, 0x74, 0x68,
+	0x12, 0x24, 0x0a, 0x0e, 0x63, 0x72, 0x65, 0x61, 0x74, 0x65, 0x64, 0x5f, 0x75, 0x6e, 0x69, 0x78,
+	0x5f, 0x73, 0x18, 0x03, 0x20, 0x01, 0x28, 0x03, 0x52, 0x0c, 0x63, 0x72, 0x65, 0x61, 0x74, 0x65,
+	0x64, 0x55, 0x6e, 0x69, 0x78, 0x53, 0x22, 0x40, 0x0a, 0x12, 0x4c, 0x69, 0x73, 0x74, 0x4d, 0x6f,
+	0x64, 0x65, 0x6c, 0x73, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x2a, 0x0a, 0x06,
+	0x6d, 0x6f, 0x64, 0x65, 0x6c, 0x73, 0x18, 0x01, 0x20, 0x03, 0x28, 0x0b, 0x32, 0x12, 0x2e, 0x74,
+	0x68, 0x65, 0x72, 0x6d, 0x65, 0x73, 0x68, 0x2e, 0x76, 0x31, 0x2e, 0x4d, 0x6f, 0x64, 0x65, 0x6c,
+	0x52, 0x06, 0x6d, 0x6f, 0x64, 0x65, 0x6c, 0x73, 0x32, 0xa9, 0x01, 0x0a, 0x0b, 0x43, 0x68, 0x61,
+	0x74, 0x53, 0x65, 0x72, 0x76, 0x69, 0x63, 0x65, 0x12, 0x4b, 0x0a, 0x08, 0x43, 0x6f, 0x6e, 0x76,
+	0x65, 0x72, 0x73, 0x65, 0x12, 0x1c, 0x2e, 0x74, 0x68, 0x65, 0x72, 0x6d, 0x65, 0x73, 0x68, 0x2e,
+	0x76, 0x31, 0x2e, 0x43, 0x6f, 0x6e, 0x76, 0x65, 0x72, 0x73, 0x65, 0x52, 0x65, 0x71, 0x75, 0x65,
+	0x73, 0x74, 0x1a, 0x1d, 0x2e, 0x74, 0x68, 0x65, 0x72, 0x6d, 0x65, 0x73, 0x68, 0x2e, 0x76, 0x31,
+	0x2e, 0x43, 0x6f, 0x6e, 0x76, 0x65, 0x72, 0x73, 0x65, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73,
+	0x65, 0x28, 0x01, 0x30, 0x01, 0x12, 0x4d, 0x0a, 0x0a, 0x4c, 0x69, 0x73, 0x74, 0x4d, 0x6f, 0x64,
+	0x65, 0x6c, 0x73, 0x12, 0x1e, 0x2e, 0x74, 0x68, 0x65, 0x72, 0x6d, 0x65, 0x73, 0x68, 0x2e, 0x76,
+	0x31, 0x2e, 0x4c, 0x69, 0x73, 0x74, 0x4d, 0x6f, 0x64, 0x65, 0x6c, 0x73, 0x52, 0x65, 0x71, 0x75,
+	0x65, 0x73, 0x74, 0x1a, 0x1f, 0x2e, 0x74, 0x68, 0x65, 0x72, 0x6d, 0x65, 0x73, 0x68, 0x2e, 0x76,
+	0x31, 0x2e, 0x4c, 0x69, 0x73, 0x74, 0x4d, 0x6f, 0x64, 0x65, 0x6c, 0x73, 0x52, 0x65, 0x73, 0x70,
+	0x6f, 0x6e, 0x73, 0x65, 0x62, 0x06, 0x70, 0x72, 0x6f, 0x74, 0x6f, 0x33,
 }
 
 var (
@@ -1162,7 +1221,7 @@ func file_thermesh_v1_chat_proto_rawDescGZIP() []byte {
 	return file_thermesh_v1_chat_proto_rawDescData
 }
 
-var file_thermesh_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_thermesh_v1_chat_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_thermesh_v1_chat_proto_goTypes = []interface{}{
 	(*ConverseStart)(nil),        // 0: thermesh.v1.ConverseStart
 	(*ConverseResume)(nil),       // 1: thermesh.v1.ConverseResume
@@ -1173,53 +1232,55 @@ var file_thermesh_v1_chat_proto_goTypes = []interface{}{
 	(*ConversationAccepted)(nil), // 6: thermesh.v1.ConversationAccepted
 	(*ConversationEnd)(nil),      // 7: thermesh.v1.ConversationEnd
 	(*ConverseResponse)(nil),     // 8: thermesh.v1.ConverseResponse
-	(*ListModelsRequest)(nil),    // 9: thermesh.v1.ListModelsRequest
-	(*Model)(nil),                // 10: thermesh.v1.Model
-	(*ListModelsResponse)(nil),   // 11: thermesh.v1.ListModelsResponse
-	(*RequestContext)(nil),       // 12: thermesh.v1.RequestContext
-	(*ChatMessage)(nil),          // 13: thermesh.v1.ChatMessage
-	(*Constraints)(nil),          // 14: thermesh.v1.Constraints
-	(*VoiceSignal)(nil),          // 15: thermesh.v1.VoiceSignal
-	(*OutputConstraint)(nil),     // 16: thermesh.v1.OutputConstraint
-	(*ParameterUpdate)(nil),      // 17: thermesh.v1.ParameterUpdate
-	(*Credit)(nil),               // 18: thermesh.v1.Credit
-	(*GenerationEnd)(nil),        // 19: thermesh.v1.GenerationEnd
-	(*DecodingPlan)(nil),         // 20: thermesh.v1.DecodingPlan
-	(*TokenChunk)(nil),           // 21: thermesh.v1.TokenChunk
-	(*ParametersApplied)(nil),    // 22: thermesh.v1.ParametersApplied
-	(*UpdateRejected)(nil),       // 23: thermesh.v1.UpdateRejected
+	(*Heartbeat)(nil),            // 9: thermesh.v1.Heartbeat
+	(*ListModelsRequest)(nil),    // 10: thermesh.v1.ListModelsRequest
+	(*Model)(nil),                // 11: thermesh.v1.Model
+	(*ListModelsResponse)(nil),   // 12: thermesh.v1.ListModelsResponse
+	(*RequestContext)(nil),       // 13: thermesh.v1.RequestContext
+	(*ChatMessage)(nil),          // 14: thermesh.v1.ChatMessage
+	(*Constraints)(nil),          // 15: thermesh.v1.Constraints
+	(*VoiceSignal)(nil),          // 16: thermesh.v1.VoiceSignal
+	(*OutputConstraint)(nil),     // 17: thermesh.v1.OutputConstraint
+	(*ParameterUpdate)(nil),      // 18: thermesh.v1.ParameterUpdate
+	(*Credit)(nil),               // 19: thermesh.v1.Credit
+	(*GenerationEnd)(nil),        // 20: thermesh.v1.GenerationEnd
+	(*DecodingPlan)(nil),         // 21: thermesh.v1.DecodingPlan
+	(*TokenChunk)(nil),           // 22: thermesh.v1.TokenChunk
+	(*ParametersApplied)(nil),    // 23: thermesh.v1.ParametersApplied
+	(*UpdateRejected)(nil),       // 24: thermesh.v1.UpdateRejected
 }
 var file_thermesh_v1_chat_proto_depIdxs = []int32{
-	12, // 0: thermesh.v1.ConverseStart.context:type_name -> thermesh.v1.RequestContext
-	13, // 1: thermesh.v1.ConverseStart.messages:type_name -> thermesh.v1.ChatMessage
-	14, // 2: thermesh.v1.ConverseStart.constraints:type_name -> thermesh.v1.Constraints
-	15, // 3: thermesh.v1.ConverseStart.voice:type_name -> thermesh.v1.VoiceSignal
-	16, // 4: thermesh.v1.ConverseStart.constraint:type_name -> thermesh.v1.OutputConstraint
-	15, // 5: thermesh.v1.AppendInput.voice:type_name -> thermesh.v1.VoiceSignal
+	13, // 0: thermesh.v1.ConverseStart.context:type_name -> thermesh.v1.RequestContext
+	14, // 1: thermesh.v1.ConverseStart.messages:type_name -> thermesh.v1.ChatMessage
+	15, // 2: thermesh.v1.ConverseStart.constraints:type_name -> thermesh.v1.Constraints
+	16, // 3: thermesh.v1.ConverseStart.voice:type_name -> thermesh.v1.VoiceSignal
+	17, // 4: thermesh.v1.ConverseStart.constraint:type_name -> thermesh.v1.OutputConstraint
+	16, // 5: thermesh.v1.AppendInput.voice:type_name -> thermesh.v1.VoiceSignal
 	0,  // 6: thermesh.v1.ConverseRequest.start:type_name -> thermesh.v1.ConverseStart
 	2,  // 7: thermesh.v1.ConverseRequest.append:type_name -> thermesh.v1.AppendInput
-	17, // 8: thermesh.v1.ConverseRequest.update:type_name -> thermesh.v1.ParameterUpdate
-	18, // 9: thermesh.v1.ConverseRequest.credit:type_name -> thermesh.v1.Credit
+	18, // 8: thermesh.v1.ConverseRequest.update:type_name -> thermesh.v1.ParameterUpdate
+	19, // 9: thermesh.v1.ConverseRequest.credit:type_name -> thermesh.v1.Credit
 	3,  // 10: thermesh.v1.ConverseRequest.interrupt:type_name -> thermesh.v1.Interrupt
 	4,  // 11: thermesh.v1.ConverseRequest.cancel:type_name -> thermesh.v1.CancelConversation
 	1,  // 12: thermesh.v1.ConverseRequest.resume:type_name -> thermesh.v1.ConverseResume
-	19, // 13: thermesh.v1.ConversationEnd.generation:type_name -> thermesh.v1.GenerationEnd
+	20, // 13: thermesh.v1.ConversationEnd.generation:type_name -> thermesh.v1.GenerationEnd
 	6,  // 14: thermesh.v1.ConverseResponse.accepted:type_name -> thermesh.v1.ConversationAccepted
-	20, // 15: thermesh.v1.ConverseResponse.plan:type_name -> thermesh.v1.DecodingPlan
-	21, // 16: thermesh.v1.ConverseResponse.tokens:type_name -> thermesh.v1.TokenChunk
-	22, // 17: thermesh.v1.ConverseResponse.applied:type_name -> thermesh.v1.ParametersApplied
-	23, // 18: thermesh.v1.ConverseResponse.rejected:type_name -> thermesh.v1.UpdateRejected
+	21, // 15: thermesh.v1.ConverseResponse.plan:type_name -> thermesh.v1.DecodingPlan
+	22, // 16: thermesh.v1.ConverseResponse.tokens:type_name -> thermesh.v1.TokenChunk
+	23, // 17: thermesh.v1.ConverseResponse.applied:type_name -> thermesh.v1.ParametersApplied
+	24, // 18: thermesh.v1.ConverseResponse.rejected:type_name -> thermesh.v1.UpdateRejected
 	7,  // 19: thermesh.v1.ConverseResponse.end:type_name -> thermesh.v1.ConversationEnd
-	10, // 20: thermesh.v1.ListModelsResponse.models:type_name -> thermesh.v1.Model
-	5,  // 21: thermesh.v1.ChatService.Converse:input_type -> thermesh.v1.ConverseRequest
-	9,  // 22: thermesh.v1.ChatService.ListModels:input_type -> thermesh.v1.ListModelsRequest
-	8,  // 23: thermesh.v1.ChatService.Converse:output_type -> thermesh.v1.ConverseResponse
-	11, // 24: thermesh.v1.ChatService.ListModels:output_type -> thermesh.v1.ListModelsResponse
-	23, // [23:25] is the sub-list for method output_type
-	21, // [21:23] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	9,  // 20: thermesh.v1.ConverseResponse.heartbeat:type_name -> thermesh.v1.Heartbeat
+	11, // 21: thermesh.v1.ListModelsResponse.models:type_name -> thermesh.v1.Model
+	5,  // 22: thermesh.v1.ChatService.Converse:input_type -> thermesh.v1.ConverseRequest
+	10, // 23: thermesh.v1.ChatService.ListModels:input_type -> thermesh.v1.ListModelsRequest
+	8,  // 24: thermesh.v1.ChatService.Converse:output_type -> thermesh.v1.ConverseResponse
+	12, // 25: thermesh.v1.ChatService.ListModels:output_type -> thermesh.v1.ListModelsResponse
+	24, // [24:26] is the sub-list for method output_type
+	22, // [22:24] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_thermesh_v1_chat_proto_init() }
@@ -1340,7 +1401,7 @@ func file_thermesh_v1_chat_proto_init() {
 			}
 		}
 		file_thermesh_v1_chat_proto_msgTypes[9].Exporter = func(v interface{}, i int) interface{} {
-			switch v := v.(*ListModelsRequest); i {
+			switch v := v.(*Heartbeat); i {
 			case 0:
 				return &v.state
 			case 1:
@@ -1352,7 +1413,7 @@ func file_thermesh_v1_chat_proto_init() {
 			}
 		}
 		file_thermesh_v1_chat_proto_msgTypes[10].Exporter = func(v interface{}, i int) interface{} {
-			switch v := v.(*Model); i {
+			switch v := v.(*ListModelsRequest); i {
 			case 0:
 				return &v.state
 			case 1:
@@ -1364,6 +1425,18 @@ func file_thermesh_v1_chat_proto_init() {
 			}
 		}
 		file_thermesh_v1_chat_proto_msgTypes[11].Exporter = func(v interface{}, i int) interface{} {
+			switch v := v.(*Model); i {
+			case 0:
+				return &v.state
+			case 1:
+				return &v.sizeCache
+			case 2:
+				return &v.unknownFields
+			default:
+				return nil
+			}
+		}
+		file_thermesh_v1_chat_proto_msgTypes[12].Exporter = func(v interface{}, i int) interface{} {
 			switch v := v.(*ListModelsResponse); i {
 			case 0:
 				return &v.state
@@ -1392,6 +1465,7 @@ func file_thermesh_v1_chat_proto_init() {
 		(*ConverseResponse_Applied)(nil),
 		(*ConverseResponse_Rejected)(nil),
 		(*ConverseResponse_End)(nil),
+		(*ConverseResponse_Heartbeat)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1399,7 +1473,7 @@ func file_thermesh_v1_chat_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: file_thermesh_v1_chat_proto_rawDesc,
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -167,7 +167,8 @@ type Constraints struct {
 	Seed *uint64 `protobuf:"varint,6,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	// scenario names the envelope; empty: derived from the task. Known names:
 	// dialogue, translation, recommendation, classification, code,
-	// question_answering, arithmetic, generation.
+	// question_answering, arithmetic, generation, and recommendation_new_user
+	// and recommendation_valued_user, which explore more and less.
 	Scenario string `protobuf:"bytes,7,opt,name=scenario,proto3" json:"scenario,omitempty"`
 	// temperature_range narrows the envelope for this request.
 	TemperatureRange *TemperatureRange `protobuf:"bytes,8,opt,name=temperature_range,json=temperatureRange,proto3" json:"temperature_range,omitempty"`

@@ -12,6 +12,7 @@ from services.controller.room import Room
 from services.controller.steering import Steerer
 from services.controller.wire import rollout, steering
 from services.controller.wire.capabilities import capabilities
+from services.controller.wire.forecast import forecast
 from thermesh import semconv
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.telemetry import current_traceparent
@@ -49,7 +50,11 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
                 semconv.SCENARIO: decision.envelope.scenario,
             }
         )
-        return controller_pb2.DecideResponse(plan=wire.plan(decision))
+        plan = wire.plan(decision)
+        if decision.forecast is not None:
+            deadline, now = request.context.deadline_unix_ms, self._room.clock.unix_ms()
+            plan.forecast.CopyFrom(forecast(decision, decision.forecast, deadline, now))
+        return controller_pb2.DecideResponse(plan=plan)
 
     async def Steer(
         self, requests: AsyncIterator[controller_pb2.SteerRequest], _: Any
@@ -77,7 +82,9 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
         self, request: controller_pb2.ReportOutcomeRequest, _: Any
     ) -> controller_pb2.ReportOutcomeResponse:
         """Store how decoding went."""
-        report = await self._store.report(wire.outcome(request))
+        outcome = wire.outcome(request)
+        self._room.forecaster.learn(outcome)
+        report = await self._store.report(outcome)
         if report.hint_wanted:
             self._room.hints.want(current_traceparent())
         return controller_pb2.ReportOutcomeResponse(duplicate=report.duplicate)

@@ -13,6 +13,7 @@ from services.controller.sampling import (
     Guard,
     Penalties,
     Program,
+    Residual,
     Sampling,
 )
 from thermesh.v1 import common_pb2
@@ -35,7 +36,14 @@ def program(message: common_pb2.TemperatureProgram, field: str) -> Program:
             checks.within(message.dynatemp.range, 0, 2, f"{field}.dynatemp.range"),
             checks.above_zero(message.dynatemp.exponent, 10, f"{field}.dynatemp.exponent"),
         )
-    raise checks.refused(f"{field}.kind", "not set", "fixed, edt or dynatemp")
+    if kind == "residual":
+        return Residual(
+            checks.temperature(message.residual.temperature, f"{field}.residual.temperature"),
+            checks.within(message.residual.slope, -10, 10, f"{field}.residual.slope"),
+            checks.within(message.residual.centre, 0, 20, f"{field}.residual.centre"),
+            checks.within(message.residual.range, 0, 2, f"{field}.residual.range"),
+        )
+    raise checks.refused(f"{field}.kind", "not set", "fixed, edt, dynatemp or residual")
 
 
 def guard(message: common_pb2.Guard, field: str) -> Guard:
@@ -92,9 +100,12 @@ def program_message(value: Program) -> common_pb2.TemperatureProgram:
         message.fixed.temperature = value.temperature
     elif isinstance(value, Edt):
         message.edt.base_temperature, message.edt.theta = value.base_temperature, value.theta
-    else:
+    elif isinstance(value, Dynatemp):
         message.dynatemp.temperature = value.temperature
         message.dynatemp.range, message.dynatemp.exponent = value.range, value.exponent
+    else:
+        message.residual.temperature, message.residual.range = value.temperature, value.range
+        message.residual.slope, message.residual.centre = value.slope, value.centre
     return message
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.gateway.decoding import Mode
 from services.gateway.feedback import PolicyCard
 from services.gateway.mesh.peer import Peer
-from services.gateway.operating import Trial
+from services.gateway.operating import Trial, TrialStart
 from services.gateway.wire import operating
 from thermesh.errors import NotFound
 from thermesh.v1 import controller_pb2, controller_pb2_grpc
@@ -55,6 +55,15 @@ class Administration:
             )
         except NotFound:
             return None
+
+    async def start_trial(self, wanted: TrialStart) -> Trial:
+        """Put a version on trial; return it."""
+        return await self._peer.call(
+            self._stub.StartRollout,
+            operating.trial_start_to_wire(wanted),
+            self._timeout_seconds,
+            operating.trial,
+        )
 
     async def stop_trial(self) -> Trial:
         """End the running trial; raise FailedPrecondition where none is running."""

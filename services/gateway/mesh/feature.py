@@ -33,12 +33,12 @@ class FeatureClient:
         self._max_listening_seconds = max_listening_seconds
         self._embed_seconds = embed_seconds
 
-    async def extract(self, ask: Ask) -> Features:
+    async def extract(self, ask: Ask, encoder_wait_seconds: float | None = None) -> Features:
         """Return the features of a request within the budget; raise MeshError otherwise."""
         self.peer.check_allowed()
         return await self.peer.call(
             self._stub.Extract,
-            requests.extract_request(ask),
+            requests.extract_request(ask, encoder_wait_seconds),
             self._budget_seconds,
             lambda answer: requests.features(answer.features),
         )

@@ -160,9 +160,9 @@ class OpenGeneration:
         """Let inference send more tokens."""
         self._outbox.send(requests.credit_message(tokens))
 
-    def cancel(self) -> None:
-        """Ask inference to end; its end still comes."""
-        self._outbox.send(requests.cancel_message())
+    def cancel(self, kept_tokens: int) -> None:
+        """Ask inference to end and to count so many tokens; its end still comes."""
+        self._outbox.send(requests.cancel_message(kept_tokens))
 
     def finish(self) -> None:
         """Say that nothing more will be sent."""

@@ -1,8 +1,8 @@
 """What is still to be sent on a bidirectional call: a bounded queue that ends when told to.
 
-The iterator style of grpc.aio is used on purpose: `call.write` on a channel
-with interceptors starts a task per message, and one left waiting outlives the
-call. Here the sender of the call ends as soon as the outbox is closed.
+The iterator style of grpc.aio is used on purpose: messages queue here, in order and
+bounded, and whoever sends one never waits. The sender of the call ends as soon as the
+outbox is closed.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ export function planRows(plan) {
     ["guard", members(plan.guard) || "none"],
     ["token budget", plan.token_budget || "the model's context"],
     ["compute path", plan.compute_path],
+    ["expected", plan.forecast ? expected(plan.forecast) : null],
     ["policy's own T", plan.policy_temperature ? number(plan.policy_temperature) : null],
     ["log density", plan.explored ? number(plan.log_density) : null],
     ["seed", plan.seed],
@@ -63,6 +64,7 @@ function manner(plan) {
   const temperature = number(plan.temperature);
   if (kind === "edt") return `answering at up to T=${temperature}, cooler where the model is sure`;
   if (kind === "dynatemp") return `answering around T=${temperature}, hotter where the model doubts`;
+  if (kind === "residual") return `answering around T=${temperature}, corrected at each token`;
   if (plan.temperature === 0) return "answering with the most probable token each time, T=0";
   return `answering ${warmth(plan.temperature)} at T=${temperature}`;
 }
@@ -88,6 +90,17 @@ function origin(plan) {
     default:
       return plan.explored ? `, drawn by ${version}` : `, chosen by ${version}`;
   }
+}
+
+function expected(forecast) {
+  const parts = [
+    `${forecast.output_tokens} tokens, ${forecast.output_tokens_high} at most in nine of ten`,
+    `first after ${number(forecast.prefill_seconds)} s`,
+    `all after ${number(forecast.total_seconds)} s`,
+  ];
+  if (forecast.bounds_budget) parts.push("which bounds the token budget");
+  if (forecast.misses_deadline) parts.push("after the deadline");
+  return parts.join(", ");
 }
 
 function members(value) {

@@ -30,6 +30,8 @@ function show(overview) {
   at("rollback").onclick = () => rollBack(live);
   fill("modes", overview.modes, modes);
   fill("trial", overview.trial, trial);
+  fill("trial-version", (overview.policies ?? []).filter((policy) => !policy.live).map((policy) => policy.version), candidates);
+  at("trial-form").hidden = !overview.policies || Boolean(overview.trial?.is_running);
   fill("feedback", [overview.feedback, minute], ([minutes]) => feedback(minutes, minute));
   fill("streams", overview.streams, streams);
 }
@@ -101,7 +103,7 @@ function modes(byRoute) {
 }
 
 function trial(value) {
-  if (!value) return quiet("No candidate was ever tried. (thermesh policy try VERSION)");
+  if (!value) return quiet("No candidate was ever tried.");
   const facts = [
     ["stage", value.stage.replaceAll("_", " ") + (value.stage === "canary" ? `, ${number(value.share * 100)} % of sessions` : "")],
     ["candidate", `version ${value.candidate_version}`],
@@ -116,6 +118,10 @@ function trial(value) {
   if (!value.is_running) return [list];
   const stopping = element("button", { type: "button", className: "danger", text: "Stop the trial", onclick: stopTrial });
   return [list, element("p", { children: [stopping] })];
+}
+
+function candidates(versions) {
+  return versions.map((version) => element("option", { value: version, text: version }));
 }
 
 function signed(value) {
@@ -167,6 +173,14 @@ async function rollBack(live) {
   const text = `The parameters before version ${live} decide all new requests, under a new number.`;
   if (!(await confirmed("Roll back?", text, "Roll back"))) return;
   await change("/admin/policies/rollback", { expected_live_version: live }, liveNow);
+}
+
+async function startTrial(body) {
+  const { version, stage, share, promotes } = body;
+  const decides = `It decides ${number(share * 100)} % of sessions; a drop ends the trial${promotes ? ", and a proof that it is better makes it live" : ""}.`;
+  const text = stage === "canary" ? decides : "It decides nothing; what it would do is logged.";
+  if (!(await confirmed(`Try version ${version}?`, text, "Start"))) return;
+  await change("/admin/trial/start", body, () => `Version ${version} is on trial.`);
 }
 
 async function stopTrial() {
@@ -224,6 +238,15 @@ at("mode-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const [route, mode] = [at("mode-route").value, at("mode-mode").value || null];
   change("/admin/modes", { route, mode }, () => `The mode of ${route} is set.`);
+});
+at("trial-stage").addEventListener("change", () => {
+  for (const id of ["trial-share", "trial-promotes"]) at(id).disabled = at("trial-stage").value !== "canary";
+});
+at("trial-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const [version, stage] = [Number(at("trial-version").value), at("trial-stage").value];
+  const canary = { share: at("trial-share").value / 100, promotes: at("trial-promotes").checked };
+  startTrial({ version, stage, ...(stage === "canary" ? canary : {}) });
 });
 themeBy(at("theme"));
 follow();

@@ -107,10 +107,9 @@ def _extension(response: Response) -> Json:
     if response.end is not None:
         told |= extension.ended(response.end)
     told["latency_ms"] = response.latency.stages()
-    if response.pieces_at_cancel is not None and response.end is not None:
-        decoded = response.end.usage.completion_tokens
+    if response.reason is not None and response.end is not None:
         told["heard_tokens"] = response.heard_tokens
-        told["tokens_after_cancel"] = max(0, decoded - response.pieces_at_cancel)
+        told["discarded_tokens"] = response.end.discarded_tokens
     return told
 
 

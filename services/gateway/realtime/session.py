@@ -25,6 +25,7 @@ from services.gateway.realtime.settings import (
     format_of,
     manner_of,
     merged,
+    on_credit,
     session_json,
     spoken_by,
 )
@@ -46,6 +47,7 @@ class Surroundings:
     listen: Callable[[Ask], Hearing]
     speech: SpeechSource
     preempt: bool
+    lead_tokens: int = 0
 
 
 class Session:
@@ -139,6 +141,7 @@ class Session:
         now = pipeline.clock.unix_ms()
         ask = ask_of(self.settings, wanted, said, now, current_traceparent())
         ask = (await self._admit()).sign(spoken_by(ask, voice) if voice else ask)
+        ask = on_credit(ask, self.settings, wanted, self.around.lead_tokens)
         manner = manner_of(self.settings, wanted)
         if manner.is_spoken:
             await self.ears.speech()

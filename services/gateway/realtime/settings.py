@@ -114,6 +114,19 @@ def ask_of(
     return ask
 
 
+def on_credit(ask: Ask, settings: SessionBody, wanted: ResponseBody, tokens: int) -> Ask:
+    """Return `ask` with credit of so many tokens where a user who speaks stops the answer.
+
+    Where nobody can, it is decoded as fast as it goes: there is nothing to save, and
+    the next turn need not wait for the end of the speech.
+    """
+    detection = settings.audio.input.turn_detection
+    may_be_stopped = detection is not None and detection.interrupt_response
+    if not (may_be_stopped and manner_of(settings, wanted).is_spoken):
+        return ask
+    return replace(ask, initial_credit=tokens)
+
+
 def spoken_by(ask: Ask, voice: Voice) -> Ask:
     """Return `ask` with what was heard besides its words."""
     return replace(ask, voice=voice)

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from services.gateway import heatmap
 from services.gateway.decoding import Mode
+from services.gateway.operating import Stage, TrialStart
 from services.gateway.rest import admin_documents as shown
 from services.gateway.rest import documents
 from services.gateway.rest.bodies import Body
@@ -32,7 +33,7 @@ Version = Annotated[int, Field(ge=1, le=2**53 - 1)]
 Expected = Annotated[int, Field(ge=0, le=2**53 - 1, description="0: whichever is live")]
 
 CHANGED: dict[int | str, dict[str, Any]] = {
-    409: {"model": documents.ErrorDocument, "description": "another version is live"},
+    409: {"model": documents.ErrorDocument, "description": "somebody else was faster"},
     **documents.ERRORS,
 }
 
@@ -63,6 +64,19 @@ class ModeBody(Body):
     mode: Literal["observe", "apply", "bypass"] | None = Field(
         description="null removes the route's own"
     )
+
+
+class StartBody(Body):
+    """POST /admin/trial/start."""
+
+    version: Version
+    stage: Literal["shadow", "canary"] = "shadow"
+    share: Annotated[
+        float, Field(ge=0.01, le=0.5, description="of sessions that a canary decides")
+    ] = 0.1
+    promotes: Annotated[
+        bool, Field(description="a canary that is shown to be better becomes live by itself")
+    ] = False
 
 
 class StopBody(Body):
@@ -120,6 +134,15 @@ async def set_mode(body: ModeBody, request: Request) -> shown.ModesDocument:
     mode = Mode(body.mode) if body.mode else None
     modes = await _doors(request).administration.set_mode(body.route, mode)
     return shown.ModesDocument(modes=_named(modes))
+
+
+@router.post("/trial/start", responses=CHANGED)
+async def start_trial(body: StartBody, request: Request) -> shown.TrialDocument:
+    """Put a stored version on trial beside the live one: as a shadow it decides nothing, as a
+    canary a share of sessions, until a drop or a proof ends the trial.
+    """
+    beginning = TrialStart(body.version, Stage(body.stage), body.share, body.promotes)
+    return shown.trial(await _doors(request).administration.start_trial(beginning))
 
 
 @router.post("/trial/stop", responses=documents.ERRORS)

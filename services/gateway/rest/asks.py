@@ -22,6 +22,7 @@ from services.gateway.decoding import (
     Mode,
     Penalties,
     Program,
+    ResidualProgram,
     TemperatureRange,
 )
 from services.gateway.feedback import Feedback, Signal
@@ -35,6 +36,7 @@ from services.gateway.rest.bodies import (
     Extension,
     FeedbackBody,
     FixedBody,
+    ResidualBody,
 )
 from thermesh.errors import InvalidArgument
 
@@ -136,11 +138,15 @@ def constraints(body: Decoding, max_tokens: int) -> Constraints:
     )
 
 
-def _program(body: FixedBody | EdtBody | DynatempBody | None) -> Program | None:
+def _program(
+    body: FixedBody | EdtBody | DynatempBody | ResidualBody | None,
+) -> Program | None:
     if body is None:
         return None
     if isinstance(body, FixedBody):
         return FixedProgram(body.temperature)
     if isinstance(body, EdtBody):
         return EdtProgram(body.base_temperature, body.theta)
-    return DynatempProgram(body.temperature, body.range, body.exponent)
+    if isinstance(body, DynatempBody):
+        return DynatempProgram(body.temperature, body.range, body.exponent)
+    return ResidualProgram(body.temperature, body.slope, body.centre, body.range)

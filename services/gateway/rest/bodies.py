@@ -49,6 +49,16 @@ class DynatempBody(Body):
     exponent: fields.Exponent = 1.0
 
 
+class ResidualBody(Body):
+    """One temperature, corrected by each token's entropy."""
+
+    kind: Literal["residual"]
+    temperature: fields.EnvelopeTemperature
+    slope: fields.ResidualSlope
+    centre: fields.ResidualCentre = 1.0
+    range: fields.ResidualRange = 0.1
+
+
 class RangeBody(Body):
     """A narrower envelope for this request."""
 
@@ -67,6 +77,8 @@ Scenario = Annotated[
         "dialogue",
         "translation",
         "recommendation",
+        "recommendation_new_user",
+        "recommendation_valued_user",
         "classification",
         "code",
         "question_answering",
@@ -83,9 +95,10 @@ class Extension(Body):
     scenario: Scenario | None = None
     mode: Literal["observe", "apply", "bypass"] | None = None
     temperature_range: RangeBody | None = None
-    program: Annotated[FixedBody | EdtBody | DynatempBody, Field(discriminator="kind")] | None = (
-        None
-    )
+    program: (
+        Annotated[FixedBody | EdtBody | DynatempBody | ResidualBody, Field(discriminator="kind")]
+        | None
+    ) = None
     top_n_sigma: fields.TopNSigma | None = None
     telemetry: bool = Field(
         default=False, description="report temperature and entropy of every token"

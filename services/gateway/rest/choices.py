@@ -14,10 +14,11 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from services.gateway.asking import Ask
+from services.gateway.backlog import MOST_EVENTS
 from services.gateway.buckets import Quota
 from services.gateway.decoding import Plan
 from services.gateway.events import Ended, Event, Usage
-from services.gateway.pipeline import MAX_WAITING_EVENTS, Pipeline, Turn
+from services.gateway.pipeline import Pipeline, Turn
 from services.gateway.rest import extension
 from thermesh.errors import MeshError
 
@@ -38,7 +39,7 @@ class Choices:
     def __init__(self, pipeline: Pipeline, asks: Sequence[Ask]) -> None:
         self._turns = [pipeline.open(ask) for ask in asks]
         self._stack = contextlib.AsyncExitStack()
-        self._events: asyncio.Queue[Numbered | MeshError] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._events: asyncio.Queue[Numbered | MeshError] = asyncio.Queue(MOST_EVENTS)
         self._relaying: list[asyncio.Task[None]] = []
 
     @property

@@ -28,6 +28,18 @@ class ErrorDocument(Document):
     error: ErrorDetail
 
 
+class ForecastDocument(Document):
+    """What the request was expected to cost, alone on the machine."""
+
+    prefill_seconds: float
+    output_tokens: int
+    output_tokens_high: int
+    total_seconds: float
+    latency_cost: float
+    misses_deadline: bool
+    bounds_budget: bool
+
+
 class PlanDocument(Document):
     """How the answer was decoded and who chose that."""
 
@@ -46,6 +58,7 @@ class PlanDocument(Document):
     log_density: float
     policy_temperature: float
     mode: str | None
+    forecast: ForecastDocument | None
 
 
 class TokenDocument(Document):

@@ -13,7 +13,7 @@ from services.gateway.feedback import Feedback, ModelCard, PolicyCard, PolicyLis
 from services.gateway.gate import Gate
 from services.gateway.kept import Conversations
 from services.gateway.observatory import Observatory
-from services.gateway.operating import EngineLoad, Trial
+from services.gateway.operating import EngineLoad, Trial, TrialStart
 from services.gateway.pipeline import Pipeline
 from services.gateway.realtime.session import Surroundings
 
@@ -55,6 +55,10 @@ class Administration(Protocol):
 
     async def trial(self) -> Trial | None:
         """Return the newest trial; None where there never was one."""
+        ...
+
+    async def start_trial(self, wanted: TrialStart) -> Trial:
+        """Put a version on trial."""
         ...
 
     async def stop_trial(self) -> Trial:

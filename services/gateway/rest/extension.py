@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from services.gateway import planning
@@ -13,13 +14,19 @@ from services.gateway.decoding import (
     Guard,
     Plan,
     Program,
+    ResidualProgram,
     Sampling,
 )
 from services.gateway.events import Applied, Ended, Token, Usage
 
 Json = dict[str, Any]
 
-_PROGRAM_KINDS = {FixedProgram: "fixed", EdtProgram: "edt", DynatempProgram: "dynatemp"}
+_PROGRAM_KINDS = {
+    FixedProgram: "fixed",
+    EdtProgram: "edt",
+    DynatempProgram: "dynatemp",
+    ResidualProgram: "residual",
+}
 
 
 def decision(ask: Ask, plan: Plan | None) -> Json:
@@ -50,6 +57,7 @@ def plan_json(ask: Ask, plan: Plan) -> Json:
         "log_density": plan.log_density,
         "policy_temperature": plan.policy_temperature,
         "mode": planning.mode_of(ask.constraints, plan) or None,
+        "forecast": asdict(plan.forecast) if plan.forecast else None,
     }
 
 

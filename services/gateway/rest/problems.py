@@ -111,7 +111,7 @@ def param_of(location: Sequence[str | int]) -> str:
     for step in location[1:]:
         if isinstance(step, int):
             path += f"[{step}]"
-        elif not step.startswith("<") and step not in {"fixed", "edt", "dynatemp"}:
+        elif not step.startswith("<") and step not in {"fixed", "edt", "dynatemp", "residual"}:
             path += f".{step}" if path else step
     return path
 

@@ -17,8 +17,9 @@ from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.asking import Ask
+from services.gateway.backlog import MOST_EVENTS
 from services.gateway.events import Accepted, Ended, Event, Tokens
-from services.gateway.pipeline import MAX_WAITING_EVENTS, Pipeline
+from services.gateway.pipeline import Pipeline
 from services.gateway.rest.choices import Answers, Choices, Numbered
 from services.gateway.rest.headers import plan_headers, quota_headers
 from services.gateway.rest.problems import error_body, error_response
@@ -95,7 +96,7 @@ class Answering(Response):
             if found is None:
                 break
             early.append(found)
-            if len(early) >= MAX_WAITING_EVENTS:
+            if len(early) >= MOST_EVENTS:
                 break
             if isinstance(found[1], Accepted | Tokens | Ended):
                 accepted.add(found[0])

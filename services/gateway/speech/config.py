@@ -20,6 +20,12 @@ class VoiceConfig:
     preempt: bool = setting(
         "THERMESH_VOICE_PREEMPT", True, doc="begin to answer in a speaker's first pause"
     )
+    lead_tokens: int = setting(
+        "THERMESH_VOICE_LEAD_TOKENS",
+        48,
+        between(0, 1024),
+        "tokens decoded ahead of those heard, where speaking stops the answer; 0: no bound",
+    )
     language: str = setting("THERMESH_VOICE_LANGUAGE", "en-us", not_empty, "voice of espeak-ng")
     recogniser_url: str = setting(
         "THERMESH_VOICE_RECOGNISER_URL",

@@ -26,13 +26,13 @@ from services.gateway.conversation import (
     Start,
 )
 from services.gateway.decoding import Constraints, Mode, Program, TemperatureRange, Update
-from services.gateway.events import Accepted, Applied, Ended, Event, PlanDecided, Tokens
+from services.gateway.events import Accepted, Applied, Ended, Event, PlanDecided, Tokens, Waited
 from services.gateway.wire.constraints import constraint
 from services.gateway.wire.events import (
     applied_to_wire,
     ended_to_wire,
     rejected_to_wire,
-    tokens_to_wire,
+    write_tokens,
 )
 from services.gateway.wire.sampling import (
     enum_member,
@@ -65,7 +65,7 @@ def response(event: Event, request_id: str, number: int, text: str) -> chat_pb2.
     """Write an event; `text` is that of the answer so far, used by the end."""
     message = chat_pb2.ConverseResponse(request_id=request_id, sequence_number=number)
     if isinstance(event, Tokens):
-        message.tokens.CopyFrom(tokens_to_wire(event))
+        write_tokens(event, message.tokens)
     elif isinstance(event, PlanDecided):
         message.plan.CopyFrom(plan_to_wire(event.plan))
     elif isinstance(event, Applied):
@@ -77,6 +77,8 @@ def response(event: Event, request_id: str, number: int, text: str) -> chat_pb2.
     elif isinstance(event, Ended):
         message.end.generation.CopyFrom(ended_to_wire(event))
         message.end.text = text
+    elif isinstance(event, Waited):
+        message.heartbeat.SetInParent()
     else:
         message.rejected.CopyFrom(rejected_to_wire(event))
     return message

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 from services.gateway.decoding import FinishReason, UpdateSource
 from services.gateway.events import (
     Accepted,
     Applied,
-    Candidate,
     Ended,
     Event,
     Rejected,
-    Token,
     Tokens,
     Usage,
 )
@@ -22,7 +23,7 @@ def event(message: inference_pb2.GenerateResponse) -> Event | None:
     """Read one message of Generate; None for a kind that this contract does not know."""
     kind = message.WhichOneof("message")
     if kind == "tokens":
-        return Tokens(tuple(map(_token, message.tokens.tokens)))
+        return Tokens(tuple(message.tokens.tokens))
     if kind == "accepted":
         return Accepted(message.accepted.model, message.accepted.prompt_tokens)
     if kind == "applied":
@@ -35,9 +36,9 @@ def event(message: inference_pb2.GenerateResponse) -> Event | None:
     return None
 
 
-def tokens_to_wire(value: Tokens) -> common_pb2.TokenChunk:
-    """Write tokens."""
-    return common_pb2.TokenChunk(tokens=map(_token_to_wire, value.tokens))
+def write_tokens(value: Tokens, chunk: common_pb2.TokenChunk) -> None:
+    """Write tokens into `chunk`: they are the messages that inference sent."""
+    chunk.tokens.extend(cast("Iterable[common_pb2.Token]", value.tokens))
 
 
 def applied_to_wire(value: Applied) -> common_pb2.ParametersApplied:
@@ -75,46 +76,7 @@ def ended_to_wire(value: Ended) -> common_pb2.GenerationEnd:
         ),
         mean_temperature=value.mean_temperature,
         mean_entropy=value.mean_entropy,
-    )
-
-
-def _token(message: common_pb2.Token) -> Token:
-    return Token(
-        index=message.index,
-        token_id=message.token_id,
-        text=message.text,
-        temperature=message.temperature,
-        entropy=message.entropy,
-        log_probability=message.log_probability,
-        model_log_probability=message.model_log_probability,
-        revision=message.revision,
-        step_time_us=message.step_time_us,
-        candidates=tuple(
-            Candidate(candidate.token_id, candidate.text, candidate.log_probability)
-            for candidate in message.candidates
-        ),
-    )
-
-
-def _token_to_wire(token: Token) -> common_pb2.Token:
-    return common_pb2.Token(
-        index=token.index,
-        token_id=token.token_id,
-        text=token.text,
-        temperature=token.temperature,
-        entropy=token.entropy,
-        log_probability=token.log_probability,
-        model_log_probability=token.model_log_probability,
-        revision=token.revision,
-        step_time_us=token.step_time_us,
-        candidates=[
-            common_pb2.TokenCandidate(
-                token_id=candidate.token_id,
-                text=candidate.text,
-                log_probability=candidate.log_probability,
-            )
-            for candidate in token.candidates
-        ],
+        discarded_tokens=value.discarded_tokens,
     )
 
 
@@ -146,4 +108,5 @@ def _ended(message: common_pb2.GenerationEnd) -> Ended:
         ),
         mean_temperature=message.mean_temperature,
         mean_entropy=message.mean_entropy,
+        discarded_tokens=message.discarded_tokens,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.gateway.decoding import Mode
 from services.gateway.feedback import PolicyCard
-from services.gateway.operating import EngineLoad, Stage, Trial
+from services.gateway.operating import EngineLoad, Stage, Trial, TrialStart
 from services.gateway.wire.catalog import modes, policy_card
 from services.gateway.wire.sampling import enum_member, enum_value
 from thermesh.errors import NotFound
@@ -17,7 +17,24 @@ def engine_load(message: inference_pb2.GetLoadResponse) -> EngineLoad:
     return EngineLoad(**{name: getattr(message.load, name) for name in names})
 
 
-def trial(message: controller_pb2.GetRolloutResponse | controller_pb2.StopRolloutResponse) -> Trial:
+RolloutTold = (
+    controller_pb2.GetRolloutResponse
+    | controller_pb2.StartRolloutResponse
+    | controller_pb2.StopRolloutResponse
+)
+
+
+def trial_start_to_wire(value: TrialStart) -> controller_pb2.StartRolloutRequest:
+    """Write what is to be tried."""
+    return controller_pb2.StartRolloutRequest(
+        version=value.version,
+        stage=enum_value(controller_pb2.RolloutStage, value.stage, "ROLLOUT_STAGE"),
+        share=value.share,
+        promotes=value.promotes,
+    )
+
+
+def trial(message: RolloutTold) -> Trial:
     """Read a trial; raise NotFound where its stage is of a newer contract."""
     rollout = message.rollout
     stage = enum_member(Stage, controller_pb2.RolloutStage, rollout.stage, "ROLLOUT_STAGE")

@@ -53,13 +53,17 @@ def voice_to_wire(voice: Voice | None) -> feature_pb2.VoiceSignal | None:
     )
 
 
-def extract_request(ask: Ask) -> feature_pb2.ExtractRequest:
+def extract_request(
+    ask: Ask, encoder_wait_seconds: float | None = None
+) -> feature_pb2.ExtractRequest:
     """Write what the feature service is to read."""
+    wait = encoder_wait_seconds
     return feature_pb2.ExtractRequest(
         context=context_to_wire(ask.context),
         text=ask.newest_text,
         turn_count=ask.turn_count,
         voice=voice_to_wire(ask.voice),
+        encoder_wait_us=None if wait is None else round(wait * 1e6),
     )
 
 
@@ -155,9 +159,10 @@ def credit_message(tokens: int) -> inference_pb2.GenerateRequest:
     return inference_pb2.GenerateRequest(credit=common_pb2.Credit(tokens=tokens))
 
 
-def cancel_message() -> inference_pb2.GenerateRequest:
-    """Write the end of the generation."""
-    return inference_pb2.GenerateRequest(cancel=inference_pb2.CancelGeneration())
+def cancel_message(kept_tokens: int) -> inference_pb2.GenerateRequest:
+    """Write the end of the generation, of which so many tokens count."""
+    cancel = inference_pb2.CancelGeneration(kept_tokens=kept_tokens)
+    return inference_pb2.GenerateRequest(cancel=cancel)
 
 
 def _message(turn: Message) -> common_pb2.ChatMessage:

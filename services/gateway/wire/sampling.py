@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from services.gateway.decoding import (
@@ -11,11 +12,13 @@ from services.gateway.decoding import (
     DynatempProgram,
     EdtProgram,
     FixedProgram,
+    Forecast,
     Guard,
     Penalties,
     Plan,
     PlanSource,
     Program,
+    ResidualProgram,
     Sampling,
     Update,
 )
@@ -51,12 +54,20 @@ def program_to_wire(program: Program) -> common_pb2.TemperatureProgram:
     if isinstance(program, EdtProgram):
         edt = common_pb2.EdtProgram(base_temperature=program.base_temperature, theta=program.theta)
         return common_pb2.TemperatureProgram(edt=edt)
-    dynatemp = common_pb2.DynatempProgram(
+    if isinstance(program, DynatempProgram):
+        dynatemp = common_pb2.DynatempProgram(
+            temperature=program.temperature,
+            range=program.range,
+            exponent=program.exponent,
+        )
+        return common_pb2.TemperatureProgram(dynatemp=dynatemp)
+    residual = common_pb2.ResidualProgram(
         temperature=program.temperature,
+        slope=program.slope,
+        centre=program.centre,
         range=program.range,
-        exponent=program.exponent,
     )
-    return common_pb2.TemperatureProgram(dynatemp=dynatemp)
+    return common_pb2.TemperatureProgram(residual=residual)
 
 
 def program(message: common_pb2.TemperatureProgram, path: str = "program") -> Program:
@@ -69,7 +80,12 @@ def program(message: common_pb2.TemperatureProgram, path: str = "program") -> Pr
     if kind == "dynatemp":
         dynatemp = message.dynatemp
         return DynatempProgram(dynatemp.temperature, dynatemp.range, dynatemp.exponent)
-    raise InvalidArgument(f"{path} must set one of fixed, edt, dynatemp", field=path)
+    if kind == "residual":
+        residual = message.residual
+        return ResidualProgram(
+            residual.temperature, residual.slope, residual.centre, residual.range
+        )
+    raise InvalidArgument(f"{path} must set one of fixed, edt, dynatemp, residual", field=path)
 
 
 def guard_to_wire(guard: Guard) -> common_pb2.Guard:
@@ -147,7 +163,13 @@ def plan_to_wire(plan: Plan) -> common_pb2.DecodingPlan:
         explored=plan.explored,
         seed=plan.seed,
         policy_temperature=plan.policy_temperature,
+        forecast=common_pb2.Forecast(**asdict(plan.forecast)) if plan.forecast else None,
     )
+
+
+def forecast(message: common_pb2.Forecast) -> Forecast:
+    """Read what a request was expected to cost."""
+    return Forecast(**{each.name: getattr(message, each.name) for each in fields(Forecast)})
 
 
 def plan(message: common_pb2.DecodingPlan) -> Plan:
@@ -167,6 +189,7 @@ def plan(message: common_pb2.DecodingPlan) -> Plan:
         log_density=message.log_density,
         explored=message.explored,
         policy_temperature=message.policy_temperature,
+        forecast=forecast(message.forecast) if message.HasField("forecast") else None,
     )
 
 

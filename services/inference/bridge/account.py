@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.inference.events import Usage
+from services.inference.events import FinishReason, Outcome, Usage
+from services.inference.request import Context, Plan
 
 
 @dataclass
@@ -38,6 +39,22 @@ class Account:
             queue_time_us=_microseconds(started - self.opened),
             prefill_time_us=_microseconds((self.first or started) - started),
             decode_time_us=_microseconds(self.last - self.first),
+        )
+
+    def outcome(self, context: Context, plan: Plan | None, reason: FinishReason) -> Outcome:
+        """Return the account of the request; what the engine behind does not tell is 0."""
+        count = max(1, self.decoded)
+        return Outcome(
+            context=context,
+            plan=plan,
+            finish_reason=reason,
+            usage=self.usage(),
+            mean_temperature=sum(self.temperatures) / count,
+            mean_entropy=0.0,
+            prefill_entropy=0.0,
+            mean_log_probability=self.log_probability / count,
+            repetition=0.0,
+            temperatures=tuple(self.temperatures),
         )
 
 

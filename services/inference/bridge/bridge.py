@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from services.inference import prompt, sampling
-from services.inference.bridge import dialect as dialects
-from services.inference.bridge.dialect import Dialect
 from services.inference.bridge.generation import Generation
 from services.inference.bridge.upstream import Upstream, UpstreamModel
 from services.inference.capabilities import Capabilities
@@ -32,7 +30,6 @@ class Bridge:
     def __init__(
         self,
         upstream: Upstream,
-        dialect: Dialect,
         clock: Clock,
         *,
         model_name: str = "",
@@ -41,7 +38,6 @@ class Bridge:
         account: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
         self.upstream = upstream
-        self.dialect = dialect
         self.model_name = model_name
         self.max_requests = max_requests
         self.account = account
@@ -60,10 +56,11 @@ class Bridge:
 
     def capabilities(self) -> Capabilities:
         """Return what the engine behind can do."""
-        programs = ("fixed", "dynatemp") if self.dialect.has_dynatemp else ("fixed",)
+        dialect = self.upstream.dialect
+        programs = ("fixed", "dynatemp") if dialect.has_dynatemp else ("fixed",)
         return Capabilities(
             programs=programs,
-            guards=tuple(self.dialect.guards),
+            guards=tuple(dialect.guards),
             paths=("standard",),
             can_update=False,
             tells_entropy=False,
@@ -127,7 +124,6 @@ class Bridge:
             ),
             start.sampling or sampling.DEFAULT,
             upstream=self.upstream,
-            dialect=self.dialect,
             model=served.name,
             clock=self._clock,
             plan_grace_seconds=grace_ms / 1000,
@@ -156,7 +152,7 @@ class Bridge:
             raise InvalidArgument(message, field="start.input")
         if start.constraint is not None:
             start.constraint.validate("start.constraint")
-            dialects.constraint_fields(start.constraint)
+            self.upstream.dialect.check_constraint(start.constraint)
 
     def _choose(self, listed: list[UpstreamModel]) -> UpstreamModel:
         for model in listed:

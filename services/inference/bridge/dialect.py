@@ -18,13 +18,23 @@ class Dialect:
     """One kind of server.
 
     `guards` maps members of a guard, and `repetition` the repetition penalty, to
-    the server's names for them; what is missing it cannot do.
+    the server's names for them, `constraints` the languages that it holds an
+    output to; what is missing it cannot do.
     """
 
     name: str
     guards: Mapping[str, str]
     repetition: str = ""
     has_dynatemp: bool = False
+    constraints: tuple[Kind, ...] = (Kind.JSON_OBJECT, Kind.JSON_SCHEMA)
+
+    def check_constraint(self, constraint: OutputConstraint) -> None:
+        """Raise InvalidArgument for a language that this server has no words for."""
+        if constraint.kind not in self.constraints:
+            field = f"start.constraint.{constraint.kind}"
+            known = ", ".join(self.constraints)
+            message = f"{field}: the engine behind this mesh takes only {known}"
+            raise InvalidArgument(message, field=field)
 
     def usable(self, sampling: Sampling) -> Sampling:
         """Return what of `sampling` this server can do.
@@ -118,17 +128,10 @@ def candidate_fields(path: str, count: int) -> dict[str, Any]:
 
 
 def constraint_fields(constraint: OutputConstraint | None) -> dict[str, Any]:
-    """Return the field for a language of the output.
-
-    Raises InvalidArgument for those that OpenAI's interface has no words for.
-    """
+    """Return the field for JSON, the only language that OpenAI's interface has words for."""
     if constraint is None:
         return {}
     if constraint.kind is Kind.JSON_OBJECT:
         return {"response_format": {"type": "json_object"}}
-    if constraint.kind is Kind.JSON_SCHEMA:
-        schema = {"name": "output", "schema": json.loads(constraint.text), "strict": True}
-        return {"response_format": {"type": "json_schema", "json_schema": schema}}
-    field = f"start.constraint.{constraint.kind}"
-    message = f"{field}: the engine behind this mesh takes json_object and json_schema only"
-    raise InvalidArgument(message, field=field)
+    schema = {"name": "output", "schema": json.loads(constraint.text), "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}

@@ -7,12 +7,10 @@ import contextlib
 import logging
 from collections import deque
 from dataclasses import replace
-from typing import Any
 
-from services.inference.bridge import dialect as dialects
 from services.inference.bridge.account import Account
-from services.inference.bridge.dialect import Dialect
-from services.inference.bridge.upstream import Chunk, Upstream
+from services.inference.bridge.dialect import middle
+from services.inference.bridge.upstream import Chunk, Completion, Upstream
 from services.inference.events import (
     Applied,
     Ended,
@@ -32,7 +30,6 @@ log = logging.getLogger(__name__)
 MAX_WAITING_TOKENS = 1024
 """Tokens that may wait for the client; then the engine behind is not read from."""
 MAX_CREDIT = 65_536
-UNKNOWN_TOKEN = -1
 _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 _FIXED = "the engine behind cannot change a request that it decodes"
 
@@ -50,7 +47,6 @@ class Generation:
         sampling: Sampling,
         *,
         upstream: Upstream,
-        dialect: Dialect,
         model: str,
         clock: Clock,
         plan_grace_seconds: float,
@@ -58,9 +54,8 @@ class Generation:
     ) -> None:
         self._start = start
         self._wanted = sampling
-        self._used = dialect.usable(sampling)
+        self._used = upstream.dialect.usable(sampling)
         self._upstream = upstream
-        self._dialect = dialect
         self._model = model
         self._clock = clock
         self._grace = plan_grace_seconds if start.expects_plan else 0.0
@@ -71,6 +66,8 @@ class Generation:
         self._revision = 0
         self._update_id = 0
         self._is_decoding = False
+        self._taken_count = 0
+        self._kept: int | None = None
         self._account = Account(clock.monotonic())
         self._credit = start.initial_credit or None
         self._events: deque[Event] = deque()
@@ -138,9 +135,14 @@ class Generation:
         self._credit = (self._credit or 0) + tokens
         self._taken.set()
 
-    def cancel(self) -> None:
-        """End the generation; `Ended` follows."""
-        self._decoding.cancel()
+    def cancel(self, kept: int | None = None) -> None:
+        """End the generation, of which the client keeps so many tokens, at most
+        those taken (None: all of them); `Ended` follows, and no token.
+        """
+        if self._kept is None:
+            self._kept = self._taken_count if kept is None else min(kept, self._taken_count)
+            self._events = deque(filter(_is_no_token, self._events))
+            self._decoding.cancel()
 
     def fail(self, error: MeshError) -> None:
         """End with `error`: the client broke the rules."""
@@ -151,10 +153,12 @@ class Generation:
 
     async def take(self) -> list[Event]:
         """Wait for events and return them; `Ended` is the last there is."""
-        await self._ready.wait()
-        self._ready.clear()
+        while not self._events:
+            self._ready.clear()
+            await self._ready.wait()
         taken = list(self._events)
         self._events.clear()
+        self._taken_count += sum(isinstance(event, Token) for event in taken)
         self._taken.set()
         return taken
 
@@ -191,8 +195,8 @@ class Generation:
         self._account.asked = self._clock.monotonic()
 
     async def _read(self) -> FinishReason:
-        path, body = self._request()
-        chunks = self._upstream.stream(path, body)
+        completion = Completion(self._start, self._model, self._used, self._seed, self._budget)
+        chunks = self._upstream.stream(completion)
         reason = FinishReason.STOP
         async with contextlib.aclosing(chunks):  # type: ignore[type-var]  # generators close
             async for chunk in chunks:
@@ -208,7 +212,7 @@ class Generation:
         if chunk.prompt_tokens is not None:
             account.prompt_tokens = chunk.prompt_tokens
             account.counted = chunk.completion_tokens
-        temperature = dialects.middle(self._used.program)
+        temperature = middle(self._used.program)
         for token in chunk.tokens:
             if self._budget and account.decoded >= self._budget:
                 return False
@@ -219,7 +223,7 @@ class Generation:
             self._push(
                 Token(
                     index=account.decoded - 1,
-                    token_id=UNKNOWN_TOKEN,
+                    token_id=token.token_id,
                     text=token.text,
                     temperature=temperature,
                     entropy=0.0,
@@ -227,7 +231,7 @@ class Generation:
                     model_log_probability=token.log_probability,
                     revision=self._revision,
                     step_time_us=step_time_us,
-                    candidates=tuple((UNKNOWN_TOKEN, text, p) for text, p in token.candidates),
+                    candidates=token.candidates,
                 )
             )
         return True
@@ -240,23 +244,8 @@ class Generation:
         if self._credit is not None:
             self._credit -= 1
 
-    def _request(self) -> tuple[str, dict[str, Any]]:
-        start = self._start
-        path, body = dialects.path_and_input(start)
-        body |= {"model": self._model, "stream": True, "stream_options": {"include_usage": True}}
-        body |= self._dialect.sampling_fields(self._used)
-        body |= dialects.candidate_fields(path, start.candidate_count)
-        body |= dialects.constraint_fields(start.constraint)
-        if start.stop:
-            body["stop"] = list(start.stop)
-        if self._budget:
-            body["max_tokens"] = self._budget
-        if self._seed is not None:
-            body["seed"] = self._seed
-        return path, body
-
     def _apply(self, sampling: Sampling, source: Source, update_id: int) -> None:
-        self._wanted, self._used = sampling, self._dialect.usable(sampling)
+        self._wanted, self._used = sampling, self._upstream.dialect.usable(sampling)
         self._revision += 1
         index = self._account.decoded
         self._push(Applied(self._revision, index, source, update_id, self._used))
@@ -274,22 +263,15 @@ class Generation:
             self._end(FinishReason.CANCELLED, self._failure)
 
     def _end(self, reason: FinishReason, error: MeshError | None) -> None:
-        account, usage = self._account, self._account.usage()
-        mean = _mean(account.temperatures)
-        self.outcome = Outcome(
-            context=self._start.context,
-            plan=self._plan,
-            finish_reason=FinishReason.ERROR if error else reason,
-            usage=usage,
-            mean_temperature=mean,
-            mean_entropy=0.0,
-            prefill_entropy=0.0,
-            mean_log_probability=account.log_probability / max(account.decoded, 1),
-            repetition=0.0,
-            temperatures=tuple(account.temperatures),
-        )
-        self._push(Ended(reason, usage, mean, 0.0, error))
+        account = self._account
+        final = FinishReason.ERROR if error else reason
+        outcome = account.outcome(self._start.context, self._plan, final)
+        ended = Ended(reason, outcome.usage, outcome.mean_temperature, 0.0, error)
+        if self._kept is not None:
+            outcome, ended = outcome.keeping(self._kept), ended.keeping(self._kept)
+        self.outcome = outcome
+        self._push(ended)
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _is_no_token(event: Event) -> bool:
+    return not isinstance(event, Token)

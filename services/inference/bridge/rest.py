@@ -8,7 +8,15 @@ from typing import Any
 
 import httpx
 
-from services.inference.bridge.upstream import Chunk, UpstreamModel, UpstreamToken
+from services.inference.bridge import dialect as dialects
+from services.inference.bridge.dialect import Dialect
+from services.inference.bridge.upstream import (
+    UNKNOWN_TOKEN,
+    Chunk,
+    Completion,
+    UpstreamModel,
+    UpstreamToken,
+)
 from thermesh.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -33,11 +41,14 @@ class RestUpstream:
     def __init__(
         self,
         url: str,
+        dialect: Dialect,
         key: str = "",
+        *,
         connect_seconds: float = 2.0,
         silence_seconds: float = 60.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        self.dialect = dialect
         headers = {"authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(silence_seconds, connect=connect_seconds, pool=connect_seconds)
         # The bridge bounds how many calls there are; a second bound here would
@@ -65,8 +76,9 @@ class RestUpstream:
                 "the engine behind does not list its models as OpenAI does"
             ) from error
 
-    async def stream(self, path: str, body: dict[str, Any]) -> AsyncIterator[Chunk]:
+    async def stream(self, completion: Completion) -> AsyncIterator[Chunk]:
         """Decode one request."""
+        path, body = question(self.dialect, completion)
         try:
             async with self._client.stream("POST", path, json=body) as response:
                 if response.status_code != httpx.codes.OK:
@@ -84,6 +96,27 @@ class RestUpstream:
     async def close(self) -> None:
         """Close its connections."""
         await self._client.aclose()
+
+
+def question(dialect: Dialect, completion: Completion) -> tuple[str, dict[str, Any]]:
+    """Return the endpoint below the base URL and the body that ask for a completion."""
+    start = completion.start
+    path, body = dialects.path_and_input(start)
+    body |= {
+        "model": completion.model,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **dialect.sampling_fields(completion.sampling),
+        **dialects.candidate_fields(path, start.candidate_count),
+        **dialects.constraint_fields(start.constraint),
+    }
+    if start.stop:
+        body["stop"] = list(start.stop)
+    if completion.max_tokens:
+        body["max_tokens"] = completion.max_tokens
+    if completion.seed is not None:
+        body["seed"] = completion.seed
+    return path, body
 
 
 def chunk(data: str) -> Chunk:
@@ -115,7 +148,9 @@ def _tokens(choice: dict[str, Any]) -> tuple[UpstreamToken, ...]:
 
 
 def _chat_token(item: dict[str, Any]) -> UpstreamToken:
-    others = tuple((other["token"], float(other["logprob"])) for other in item["top_logprobs"])
+    others = tuple(
+        (UNKNOWN_TOKEN, other["token"], float(other["logprob"])) for other in item["top_logprobs"]
+    )
     return UpstreamToken(item["token"], float(item["logprob"]), others)
 
 
@@ -123,7 +158,11 @@ def _text_tokens(listed: dict[str, Any]) -> tuple[UpstreamToken, ...]:
     scores = listed.get("token_logprobs") or [0.0] * len(listed["tokens"])
     others = listed.get("top_logprobs") or [{}] * len(listed["tokens"])
     return tuple(
-        UpstreamToken(text, float(score or 0.0), tuple((more or {}).items()))
+        UpstreamToken(
+            text,
+            float(score or 0.0),
+            tuple((UNKNOWN_TOKEN, other, float(p)) for other, p in (more or {}).items()),
+        )
         for text, score, more in zip(listed["tokens"], scores, others, strict=True)
     )
 

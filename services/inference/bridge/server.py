@@ -55,7 +55,7 @@ class BridgeService(inference_pb2_grpc.InferenceServiceServicer):
             model=self._bridge.model_name or served.name,
             architecture="unknown",
             context_length=served.context_length,
-            kernels=f"bridge:{self._bridge.dialect.name}",
+            kernels=f"bridge:{self._bridge.upstream.dialect.name}",
             compute_paths=[common_pb2.COMPUTE_PATH_STANDARD],
             max_running=self._bridge.max_requests,
             created_unix_s=served.created_unix_s,

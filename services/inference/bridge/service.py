@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 
 from services.inference.bridge.bridge import Bridge
@@ -11,13 +12,15 @@ from services.inference.bridge.config import BridgeConfig
 from services.inference.bridge.dialect import DIALECTS
 from services.inference.bridge.rest import RestUpstream
 from services.inference.bridge.server import BridgeService, add_to
+from services.inference.bridge.upstream import Upstream
+from services.inference.bridge.vllm import starting
 from services.inference.config import Config
 from services.inference.events import Outcome
 from services.inference.measure import Measurements
 from services.inference.outcomes import OutcomeSpool, reporter
 from thermesh import rpc, telemetry
 from thermesh.clock import Clock, SystemClock
-from thermesh.errors import MeshError
+from thermesh.errors import FailedPrecondition, MeshError
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +28,31 @@ LOOK_SECONDS = 2.0
 LONGEST_FLUSH_SECONDS = 2.0
 
 
+def upstream_of(behind: BridgeConfig) -> Upstream:
+    """Return the engine that the settings name; raise FailedPrecondition where it cannot be."""
+    if not behind.vllm_model:
+        return RestUpstream(
+            behind.url,
+            DIALECTS[behind.dialect],
+            behind.key,
+            connect_seconds=behind.connect_seconds,
+            silence_seconds=behind.silence_seconds,
+        )
+    if behind.url:
+        message = "THERMESH_ENGINE_URL and THERMESH_VLLM_MODEL are both set; unset one"
+        raise FailedPrecondition(message)
+    return starting.start(behind.vllm_model, json.loads(behind.vllm_arguments))
+
+
 class Service:
     """One bridge: `start` it, and `stop` it when all is done."""
 
     def __init__(self, config: Config, behind: BridgeConfig, clock: Clock | None = None) -> None:
         clock = clock or SystemClock()
-        self._upstream = RestUpstream(
-            behind.url, behind.key, behind.connect_seconds, behind.silence_seconds
-        )
+        # First of all: an engine in this process may fork before gRPC has threads.
+        self._upstream = upstream_of(behind)
         self.bridge = Bridge(
             self._upstream,
-            DIALECTS[behind.dialect],
             clock,
             model_name=config.model_name,
             upstream_model=behind.model,

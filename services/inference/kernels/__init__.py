@@ -83,6 +83,10 @@ class Span:
     """How many of the last new tokens logits are wanted after, from 1 to `count`."""
     sparsity: Sparsity | None = None
     """How its queries choose what they read; None: they read everything."""
+    prompt_end: int = 0
+    """Tokens at positions below are only read, as those of a prompt but the last. An
+    implementation may compute them in another arithmetic than tokens whose logits
+    are wanted: a token's kind decides its bits, never the company it has."""
 
     @property
     def output_rows(self) -> range:

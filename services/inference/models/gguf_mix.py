@@ -6,6 +6,11 @@ their formats, as JSON:
 
     thermesh.mix.version    uint32, 1
     thermesh.mix.matrices   {"blk.0.attn_q.weight": [bits, group, has_minimum, columns], ...}
+
+What rounding did to the network's confidence may be made up for: one more key, a
+factor on temperature. Who loads the file divides the logits by it.
+
+    thermesh.mix.temperature   float32, 1 where the key is missing
 """
 
 from __future__ import annotations
@@ -20,7 +25,23 @@ from services.inference.models.refusal import malformed, unsupported
 
 VERSION_KEY = "thermesh.mix.version"
 MATRICES_KEY = "thermesh.mix.matrices"
+TEMPERATURE_KEY = "thermesh.mix.temperature"
 VERSION = 1
+_LOWEST, _HIGHEST = 0.5, 2.0
+
+
+def temperature_factor(path: pathlib.Path, metadata: Mapping[str, Any]) -> float:
+    """Return what a mix wants temperatures multiplied by, 1 for any other file.
+
+    Raises where it is no factor in [0.5, 2].
+    """
+    if VERSION_KEY not in metadata:
+        return 1.0
+    factor = metadata.get(TEMPERATURE_KEY, 1.0)
+    if type(factor) is not float or not _LOWEST <= factor <= _HIGHEST:
+        problem = f"{TEMPERATURE_KEY} is {factor!r}, not a number in [{_LOWEST:g}, {_HIGHEST:g}]"
+        raise malformed(path, problem)
+    return factor
 
 
 def formats(

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.inference.kernels import Blocks
+from services.inference.models import gguf_mix
 from services.inference.models.config import ModelConfig, inverse_frequencies
 from services.inference.models.gguf_file import GgufFile
 from services.inference.models.refusal import malformed
@@ -29,10 +30,14 @@ class GgufTensors:
     def __init__(self, file: GgufFile, config: ModelConfig) -> None:
         self._file = file
         self._config = config
+        self.temperature_factor = gguf_mix.temperature_factor(file.path, file.metadata)
 
     def pieces(self, name: str) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """Yield (first row, rows as float32) of a tensor; together they are all of it."""
         for first, rows in self._file.pieces(name, row_multiple=self._config.head_size):
+            if name == "output_norm.weight":
+                # Logits are linear in it: so every network, on whatever kernels, is calibrated.
+                rows = rows / np.float32(self.temperature_factor)  # noqa: PLW2901
             yield first, self._in_halves(name, rows)
 
     def kinds(self) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +14,21 @@ import torch
 from services.inference.models import load
 from services.inference.models.group_codes import GroupFormat, Rows
 from services.inference.models.weights import Weights
-from services.inference.quantise import allocation, costs, curvature, texts
+from services.inference.quantise import allocation, costs, curvature, temperature, texts
 from services.inference.quantise.allocation import Choice, Mix
 from services.inference.quantise.curvature import Curvature
 from services.inference.quantise.divergence import Divergence, Yardstick
 from services.inference.quantise.rounding import rounded
 from services.inference.quantise.source import Source
+from services.inference.quantise.temperature import Calibration
 from services.inference.quantise.texts import Texts
 from services.inference.quantise.workplace import Workplace
 
 Progress = Callable[[str, int, int], None]
 """Told (what is being done, done, of how many)."""
+
+LAYOUT = 2
+"""Of what is kept in a workplace: another one's is no use."""
 
 _CHECKED_FORMAT = GroupFormat(3, 32, True)
 
@@ -40,6 +45,23 @@ class Options:
     seed: int = 1
 
 
+def texts_of(source: Source, options: Options, workplace: Workplace, progress: Progress) -> Texts:
+    """Return the texts that the model is measured on."""
+    kept = workplace.arrays("texts")
+    if kept is None:
+        found = texts.gathered(
+            load(source.path, "original"),
+            fitted=options.fitted,
+            held_out=options.held_out,
+            length=options.length,
+            seed=options.seed,
+            progress=lambda done, of: progress("texts", done, of),
+        )
+        kept = {"fitted": found.fitted.numpy(), "held_out": found.held_out.numpy()}
+        workplace.keep_arrays("texts", kept)
+    return Texts(*(torch.from_numpy(kept[name]) for name in ("fitted", "held_out")))
+
+
 class Search:
     """Everything known about one model's matrices."""
 
@@ -50,27 +72,10 @@ class Search:
         self._options = options
         self._workplace = workplace
         self._progress = progress
-        self.texts = self._texts()
+        self.texts = texts_of(source, options, workplace, progress)
         self.curvature = self._curvature()
-        self.choices = self._choices()
         self._changed: Weights | None = None
         self._yardstick: Yardstick | None = None
-
-    def _texts(self) -> Texts:
-        kept = self._workplace.arrays("texts")
-        if kept is None:
-            options, model = self._options, load(self.source.path, "original")
-            found = texts.gathered(
-                model,
-                fitted=options.fitted,
-                held_out=options.held_out,
-                length=options.length,
-                seed=options.seed,
-                progress=lambda done, of: self._progress("texts", done, of),
-            )
-            kept = {"fitted": found.fitted.numpy(), "held_out": found.held_out.numpy()}
-            self._workplace.keep_arrays("texts", kept)
-        return Texts(*(torch.from_numpy(kept[name]) for name in ("fitted", "held_out")))
 
     def _curvature(self) -> dict[str, Curvature]:
         kept = self._workplace.arrays("curvature")
@@ -88,7 +93,9 @@ class Search:
         names = self.source.matrices
         return {n: Curvature(kept[f"{n}/rows"], kept[f"{n}/columns"]) for n in names}
 
-    def _choices(self) -> dict[str, list[Choice]]:
+    @functools.cached_property
+    def choices(self) -> dict[str, list[Choice[GroupFormat]]]:
+        """How each matrix could be stored, with what it should cost."""
         kept: dict[str, Any] = self._workplace.values("costs") or {}
         for count, name in enumerate(self.source.matrices, 1):
             if name not in kept:
@@ -102,13 +109,15 @@ class Search:
         """Return a matrix rounded."""
         return rounded(self.source.matrix(name), self.curvature[name].importance, form)
 
-    def divergence(self, mix: Mix) -> Divergence:
-        """Return how far the network in `mix` is from the original on held-out texts."""
+    def judged(self, mix: Mix) -> tuple[Divergence, Calibration]:
+        """Return how far the network in `mix` is from the original on held-out texts,
+        and the factor on temperature that makes up for what can be made up for.
+        """
         changed, yardstick = self._networks()
         for count, (name, form) in enumerate(mix.items(), 1):
             self._change(changed, name, form)
             self._progress("rounding", count, len(mix))
-        return yardstick.measure(changed)
+        return yardstick.measure(changed), temperature.calibrated(yardstick.pairs(changed))
 
     def checks(self) -> list[tuple[str, float, float]]:
         """Return (matrix, estimate, true divergence) with that matrix alone rounded."""
@@ -146,7 +155,7 @@ class Search:
         return self._changed, self._yardstick
 
 
-def _choice(entry: dict[str, Any]) -> Choice:
+def _choice(entry: dict[str, Any]) -> Choice[GroupFormat]:
     return Choice(GroupFormat(**entry["form"]), entry["byte_count"], entry["cost"])
 
 
@@ -180,9 +189,11 @@ def point(search: Search, workplace: Workplace, bits: float) -> dict[str, Any]:
 
 
 def _described(search: Search, mix: Mix) -> Any:
+    divergence, calibration = search.judged(mix)
     return {
         "bytes": allocation.byte_count(search.choices, mix),
         "estimate": allocation.cost(search.choices, mix),
-        "divergence": search.divergence(mix).as_json(),
+        "divergence": divergence.as_json(),
+        "temperature": calibration.as_json(),
         "formats": {name: dataclasses.astuple(form) for name, form in mix.items()},
     }

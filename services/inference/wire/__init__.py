@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from services.inference import constraint, events, request, sampling
+from services.inference.wire.programs import program, program_message
 from thermesh.errors import InvalidArgument
 from thermesh.features import TASKS
 from thermesh.v1 import common_pb2, inference_pb2
@@ -103,7 +104,7 @@ def update(message: common_pb2.ParameterUpdate, source: request.Source) -> reque
     return request.Update(
         source=source,
         update_id=message.update_id,
-        program=_program(message.program, "program") if message.HasField("program") else None,
+        program=program(message.program, "program") if message.HasField("program") else None,
         guard=_guard(message.guard) if message.HasField("guard") else None,
         penalties=_penalties(message.penalties) if message.HasField("penalties") else None,
         token_budget=message.token_budget if message.HasField("token_budget") else None,
@@ -125,23 +126,11 @@ def _constraint(message: inference_pb2.GenerationStart) -> constraint.OutputCons
 
 def _sampling(message: common_pb2.Sampling, path: str) -> sampling.Sampling:
     return sampling.Sampling(
-        program=_program(message.program, f"{path}.program"),
+        program=program(message.program, f"{path}.program"),
         guard=_guard(message.guard),
         penalties=_penalties(message.penalties),
         logit_bias=tuple(sorted(message.logit_bias.items())),
     )
-
-
-def _program(message: common_pb2.TemperatureProgram, path: str) -> sampling.Program:
-    match message.WhichOneof("kind"):
-        case "fixed":
-            return sampling.Fixed(message.fixed.temperature)
-        case "edt":
-            return sampling.Edt(message.edt.base_temperature, message.edt.theta)
-        case "dynatemp":
-            dynatemp = message.dynatemp
-            return sampling.Dynatemp(dynatemp.temperature, dynatemp.range, dynatemp.exponent)
-    raise InvalidArgument(f"{path} must be one of fixed, edt, dynatemp", field=path)
 
 
 def _guard(message: common_pb2.Guard) -> sampling.Guard:
@@ -166,7 +155,7 @@ def responses(
     in a row share one.
     """
     number = first_number
-    for is_token, group in groupby(happened, _is_token):
+    for is_token, group in groupby(happened, lambda event: isinstance(event, events.Token)):
         run = list(group)
         for message in [_tokens(run)] if is_token else map(_response, run):
             message.request_id = request_id
@@ -182,10 +171,6 @@ def accepted(prompt_tokens: int, model: str, request_id: str) -> inference_pb2.G
         sequence_number=1,
         accepted=inference_pb2.GenerationAccepted(prompt_tokens=prompt_tokens, model=model),
     )
-
-
-def _is_token(event: events.Event) -> bool:
-    return isinstance(event, events.Token)
 
 
 def _tokens(group: Iterable[events.Event]) -> inference_pb2.GenerateResponse:
@@ -236,7 +221,7 @@ def _applied(applied: events.Applied) -> common_pb2.ParametersApplied:
 def sampling_message(value: sampling.Sampling) -> common_pb2.Sampling:
     """Write everything the sampler uses."""
     return common_pb2.Sampling(
-        program=_program_message(value.program),
+        program=program_message(value.program),
         guard=common_pb2.Guard(
             top_n_sigma=value.guard.top_n_sigma,
             min_p=value.guard.min_p,
@@ -252,27 +237,13 @@ def sampling_message(value: sampling.Sampling) -> common_pb2.Sampling:
     )
 
 
-def _program_message(program: sampling.Program) -> common_pb2.TemperatureProgram:
-    match program:
-        case sampling.Fixed(temperature):
-            fixed = common_pb2.FixedProgram(temperature=temperature)
-            return common_pb2.TemperatureProgram(fixed=fixed)
-        case sampling.Edt(base, theta):
-            edt = common_pb2.EdtProgram(base_temperature=base, theta=theta)
-            return common_pb2.TemperatureProgram(edt=edt)
-        case sampling.Dynatemp(temperature, width, exponent):
-            dynatemp = common_pb2.DynatempProgram(
-                temperature=temperature, range=width, exponent=exponent
-            )
-            return common_pb2.TemperatureProgram(dynatemp=dynatemp)
-
-
 def _end(ended: events.Ended) -> common_pb2.GenerationEnd:
     return common_pb2.GenerationEnd(
         finish_reason=FINISH_REASONS[ended.finish_reason],
         usage=usage(ended.usage),
         mean_temperature=ended.mean_temperature,
         mean_entropy=ended.mean_entropy,
+        discarded_tokens=ended.discarded,
     )
 
 

@@ -100,6 +100,25 @@ def test_modes_and_the_trial_can_be_changed(operator, gateway):
     assert [url for url, _ in gateway.changes] == ["/admin/modes", "/admin/trial/stop"]
 
 
+def test_a_trial_is_started(operator, gateway, accessible):
+    """Where none is running a form offers what is not live; a shadow has no share."""
+    page = operator()
+    assert page.is_hidden("#trial-form")
+    gateway.overview["trial"] |= {"stage": "stopped", "is_running": False}
+    page.wait_for_selector("#trial-form")
+    assert page.locator("#trial-version option").all_inner_texts() == ["6", "5", "1"]
+    assert page.is_disabled("#trial-share")
+    assert accessible(page) == []
+    page.select_option("#trial-version", "5")
+    page.select_option("#trial-stage", "canary")
+    page.fill("#trial-share", "20")
+    page.get_by_role("button", name="Start a trial").click()
+    page.get_by_role("dialog").get_by_role("button", name="Start").click()
+    playwright.expect(page.locator("#trial")).to_contain_text("version 5")
+    expected = {"version": 5, "stage": "canary", "share": 0.2, "promotes": False}
+    assert gateway.changes == [("/admin/trial/start", expected)]
+
+
 def test_a_refusal_is_told(operator, gateway):
     """The server's own words."""
     page = operator()

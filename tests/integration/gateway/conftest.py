@@ -109,11 +109,11 @@ async def serve(neighbours) -> AsyncIterator[Callable]:
     """A function that starts a gateway with real ports; settings are its arguments."""
     started = []
 
-    async def start(speech=None, clock=None, **options):
+    async def start(speech=None, clock=None, voice=None, **options):
         reader = InMemoryMetricReader()
         provider = MeterProvider([reader])
         config = config_of(neighbours, **options)
-        gateway = Gateway(config, provider.get_meter("test"), clock, speech=speech)
+        gateway = Gateway(config, provider.get_meter("test"), clock, voice, speech)
         http_port, grpc_port = await gateway.start()
         client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{http_port}", timeout=60)
         served = Served(gateway, neighbours, client, reader, http_port, grpc_port)

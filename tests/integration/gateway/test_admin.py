@@ -115,6 +115,29 @@ async def test_a_trial_is_shown_and_stopped(app):
     assert answer.json()["stage"] == "stopped"
 
 
+async def test_a_trial_is_started(app):
+    """A shadow unless a canary is asked for, with its share; what is wrong is named."""
+    answer = await app.http.post("/admin/trial/start", json={"version": 6})
+    assert (answer.status_code, answer.json()["stage"]) == (200, "shadow")
+    canary = {"version": 6, "stage": "canary", "share": 0.25, "promotes": True}
+    answer = await app.http.post("/admin/trial/start", json=canary)
+    assert {name: answer.json()[name] for name in ("stage", "share", "promotes", "is_running")} == {
+        "stage": "canary",
+        "share": 0.25,
+        "promotes": True,
+        "is_running": True,
+    }
+    assert (await overview(app))["trial"]["candidate_version"] == 6
+    wrong = [
+        ({"stage": "promoted"}, "stage"),
+        ({"share": 0.6}, "share"),
+        ({"version": 7}, "version"),
+    ]
+    for changes, param in wrong:
+        answer = await app.http.post("/admin/trial/start", json=canary | changes)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
 async def test_where_keys_are_asked_for_only_admins_come_in(serve_app):
     """No key is 401, one without the right 403, for reading and for changing; the page is open."""
     with redis_server() as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -42,3 +43,19 @@ async def test_a_connection_that_says_nothing_is_closed(serve, monkeypatch, sent
     writer.write(sent)
     await eventually(reader.at_eof, 30, "the end of the connection")
     writer.close()
+
+
+async def test_what_is_written_leaves_at_once(served, monkeypatch):
+    """Else each second write of an answer waits for the client's delayed acknowledgement."""
+    noted = []
+    made = http_server._Connection.connection_made
+
+    def noting(connection, transport):
+        made(connection, transport)
+        accepted = transport.get_extra_info("socket")
+        noted.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(http_server._Connection, "connection_made", noting)
+    assert (await served.chat()).status_code == 200
+    assert noted
+    assert all(noted)

@@ -8,10 +8,13 @@ import grpc
 import pytest
 from gateway_fakes import MODEL, fixed
 
+from thermesh import rpc
 from thermesh.errors import MeshError
 from thermesh.interceptors import from_rpc_error
 from thermesh.testing import eventually
-from thermesh.v1 import chat_pb2, common_pb2, feedback_pb2
+from thermesh.v1 import chat_pb2, chat_pb2_grpc, common_pb2, feedback_pb2
+
+from .conftest import native_door
 
 
 class Client:
@@ -124,7 +127,7 @@ async def test_an_update_is_acknowledged_and_used_from_its_token(native, client)
     """The acknowledgement names the token from which the new temperature holds."""
     native.inference.hangs_after = 2
     client.say(start=start())
-    while (await client.until("tokens")).tokens[0].index < 1:
+    while (await client.until("tokens")).tokens[-1].index < 1:
         pass
     client.say(update=common_pb2.ParameterUpdate(update_id=5, program=fixed(1.5)))
     applied = await client.until("applied")
@@ -160,7 +163,7 @@ async def test_an_interrupt_keeps_the_heard_tokens_only(native, client):
     """The end says what the user heard; decoding is cancelled."""
     native.inference.hangs_after = 3
     client.say(start=start())
-    while (await client.until("tokens")).tokens[0].index < 2:
+    while (await client.until("tokens")).tokens[-1].index < 2:
         pass
     client.say(interrupt=chat_pb2.Interrupt(heard_tokens=2))
     end = await client.until("end")
@@ -168,6 +171,7 @@ async def test_an_interrupt_keeps_the_heard_tokens_only(native, client):
     assert end.text == "Paris is"
     assert end.generation.finish_reason == common_pb2.FINISH_REASON_CANCELLED
     assert native.inference.calls[0].cancel_asked.is_set()
+    assert native.inference.calls[0].received[-1].cancel.kept_tokens == 3
 
 
 async def test_a_cancel_ends_the_turn(native, client):
@@ -348,3 +352,20 @@ async def test_native_feedback_is_passed_on(native, feedback_stub):
     assert conflict.value.code() is grpc.StatusCode.ALREADY_EXISTS
     assert found.applied_version == 8
     assert native.controller.feedback["fb-1"].context.tenant == "default"
+
+
+async def test_a_silent_turn_says_that_it_lives(neighbours):
+    """Proxies on the way close what is silent; a long prefill is."""
+    neighbours.inference.go.clear()
+    async with (
+        native_door(neighbours, ping_s=0.05) as served,
+        rpc.connect(f"127.0.0.1:{served.grpc_port}") as channel,
+    ):
+        client = Client(chat_pb2_grpc.ChatServiceStub(channel))
+        client.say(start=start())
+        await client.until("heartbeat")
+        await client.until("heartbeat")
+        neighbours.inference.go.set()
+        assert (await client.rest())[-1] == "end"
+    numbers = [response.sequence_number for response in client.responses]
+    assert numbers == list(range(1, len(numbers) + 1))

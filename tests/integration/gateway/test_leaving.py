@@ -107,7 +107,7 @@ async def leave_natively(served, stub):
     start.messages.add(role=common_pb2.ROLE_USER, content="hello")
     call = stub.Converse(iter([chat_pb2.ConverseRequest(start=start)]))
     async for response in call:
-        if response.tokens.tokens and response.tokens.tokens[0].index == 1:
+        if response.tokens.tokens and response.tokens.tokens[-1].index == 1:
             break
     call.cancel()
     await asyncio.wait_for(served.inference.calls[-1].over.wait(), 30)

@@ -172,8 +172,10 @@ async def test_cancelling_ends_decoding_and_says_why(text_only):
         done = (await until(connection, "response.done"))[-1].response
     assert (done.status, done.status_details.reason) == ("cancelled", "client_cancelled")
     assert done.output[0].content[0].text == "Paris is"
-    assert done.thermesh["tokens_after_cancel"] == 0
-    assert "cancel" in text_only.inference.calls[0].kinds
+    assert done.thermesh["discarded_tokens"] == 0
+    call = text_only.inference.calls[0]
+    assert call.start.initial_credit == 0
+    assert [one.cancel.kept_tokens for one in call.received if one.HasField("cancel")] == [2]
 
 
 async def test_a_refused_response_fails_with_its_reason(text_only):

@@ -12,6 +12,7 @@ import gateway_fakes as fakes
 import openai
 import pytest
 
+from services.gateway.speech.config import VoiceConfig
 from services.gateway.speech.links import Failed, Partial, Paused, Resumed, Started, Stopped, Words
 from thermesh.testing import FakeClock, eventually
 
@@ -58,10 +59,10 @@ class Talk:
 
 
 @contextlib.asynccontextmanager
-async def talking(serve, **session):
+async def talking(serve, voice=None, **session):
     """A session with scripted speech."""
     source, clock = fake_speech.FakeSource(), FakeClock()
-    served = await serve(speech=source, clock=clock)
+    served = await serve(speech=source, clock=clock, voice=voice)
     base_url = f"http://127.0.0.1:{served.http_port}/v1"
     async with (
         openai.AsyncOpenAI(base_url=base_url, api_key="unused") as client,
@@ -165,18 +166,60 @@ async def test_barging_in_stops_the_answer_and_keeps_what_was_heard(serve):
         talk.clock.advance(0.45)
         talk.hear(Started(4000))
         done = (await talk.until("response.done")).response
+        told = talk.kinds().count("response.output_audio_transcript.delta")
         truncated = await talk.until("conversation.item.truncated")
         talk.served.inference.hangs_after = None
         talk.hear(stopped("and of spain"))
         await talk.until("response.done")
         first, second = talk.served.inference.calls
     assert (done.status, done.status_details.reason) == ("cancelled", "turn_detected")
-    assert (done.thermesh["heard_tokens"], done.thermesh["tokens_after_cancel"]) == (2, 0)
+    assert done.thermesh["heard_tokens"] == 2
+    [kept] = [one.cancel.kept_tokens for one in first.received if one.HasField("cancel")]
+    assert kept == done.usage.output_tokens == told
+    assert done.thermesh["discarded_tokens"] == 4 - told
     assert truncated.audio_end_ms == 450
     assert "cancel" in first.kinds
     said = [turn.content for turn in second.start.chat.messages]
     assert said == [QUESTION, "Paris is", "and of spain"]
     assert talk.source.opened[0].hushes
+
+
+async def test_nothing_of_an_answer_is_told_after_it_was_interrupted(serve):
+    """Words and sound that waited for a client who was behind are dropped."""
+    async with talking(serve) as talk:
+        talk.served.inference.texts = [" many", " words"] * 400
+        await talk.append()
+        talk.hear(Started(500), stopped())
+        await talk.until("response.output_audio.delta")
+        talk.hear(Started(4000))
+        await talk.until("input_audio_buffer.speech_started")
+        await talk.until("response.done")
+    second = len(talk.kinds()) - talk.kinds()[::-1].index("input_audio_buffer.speech_started")
+    assert not [kind for kind in talk.kinds()[second:] if kind.endswith(".delta")]
+
+
+async def test_an_answer_that_may_be_interrupted_is_decoded_on_credit(serve):
+    """A few tokens ahead of what is heard, more when the speech runs short; without a bound
+    where speaking does not stop it."""
+    async with talking(serve, VoiceConfig(lead_tokens=3)) as talk:
+        talk.served.inference.texts = ["Paris", " is", " it.", " Indeed", " so"]
+        talk.served.inference.hangs_after = 4
+        await talk.append()
+        talk.hear(Started(500), stopped())
+        await talk.until("response.output_audio.delta")
+        [call] = talk.served.inference.calls
+        await eventually(lambda: "credit" in call.kinds, 20)
+        talk.hear(Started(4000))
+        await talk.until("response.done")
+        assert call.start.initial_credit == 3
+        detection = {"type": "server_vad", "interrupt_response": False}
+        session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+        await talk.connection.session.update(session=session)
+        await talk.until("session.updated")
+        talk.served.inference.hangs_after = None
+        await talk.connection.response.create()
+        await talk.until("response.done")
+    assert talk.served.inference.calls[1].start.initial_credit == 0
 
 
 async def test_an_answer_that_was_sent_but_not_played_is_cut_too(serve):

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 
+import fake_vllm
 import httpx
 import pytest
-from fake_upstream import FakeUpstream, spoken
+from fake_upstream import FakeUpstream
+from fake_vllm import FakeVllm
 
 from services.inference.bridge.bridge import Bridge
+from services.inference.bridge.config import BridgeConfig
 from services.inference.bridge.dialect import DIALECTS
 from services.inference.bridge.rest import RestUpstream
 from services.inference.bridge.server import BridgeService, add_to
+from services.inference.bridge.service import upstream_of
+from services.inference.bridge.vllm import starting
+from services.inference.bridge.vllm.upstream import VllmUpstream
 from thermesh import errors, rpc
 from thermesh.clock import SystemClock
 from thermesh.testing import eventually
@@ -74,16 +81,12 @@ class Answer(httpx.AsyncByteStream):
 class Bridged:
     """A running bridge: `server` behind, `stub` in front, `outcomes` it told of."""
 
-    def __init__(self, dialect="vllm"):
-        self.server = FakeUpstream()
+    def __init__(self, server, upstream):
+        self.server = server
         self.outcomes = []
-        self.upstream = RestUpstream("http://behind/v1", transport=Wire(self.server))
+        self.upstream = upstream
         self.bridge = Bridge(
-            self.upstream,
-            DIALECTS[dialect],
-            SystemClock(),
-            max_requests=2,
-            account=self.outcomes.append,
+            self.upstream, SystemClock(), max_requests=2, account=self.outcomes.append
         )
         self.grpc = rpc.Server("test", "127.0.0.1", 0, 0.1)
         add_to(self.grpc, BridgeService(self.bridge))
@@ -112,14 +115,34 @@ class Bridged:
         return not (load.running or load.open_streams)
 
 
-@pytest.fixture
-async def bridged():
-    """A bridge to a server that speaks like vLLM."""
-    made = Bridged()
+def over_rest():
+    """A server that speaks like vLLM's, and the bridge's end of it."""
+    server = FakeUpstream()
+    wire = Wire(server)
+    return server, RestUpstream("http://behind/v1", DIALECTS["vllm"], transport=wire)
+
+
+def in_process():
+    """vLLM's own engine, and the bridge's end of it."""
+    engine = FakeVllm()
+    return engine, VllmUpstream(engine, fake_vllm.parameters, "behind", 4096)
+
+
+@contextlib.asynccontextmanager
+async def bridging(make):
+    """A running bridge to what `make` gives."""
+    made = Bridged(*make())
     await made.start()
     yield made
     made.server.gate.set()
     await made.stop()
+
+
+@pytest.fixture(params=[over_rest, in_process], ids=lambda make: make.__name__)
+async def bridged(request):
+    """A bridge to vLLM, over REST and in this process: one contract."""
+    async with bridging(request.param) as made:
+        yield made
 
 
 def plan(temperature=0.3, **more):
@@ -142,13 +165,12 @@ async def test_a_request_streams_to_its_end(bridged):
     call = await bridged.open(max_tokens=8, stop=["\n"])
     messages = await call.hear_all()
     [end] = call.of("end")
-    [(path, body)] = bridged.server.asked
+    [(_, body)] = bridged.server.asked
     assert [message.sequence_number for message in messages] == list(range(1, len(messages) + 1))
     assert call.text == "one two three"
     assert end.finish_reason == common_pb2.FINISH_REASON_STOP
     assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (9, 3)
-    assert path == "completions"
-    assert (body["model"], body["max_tokens"], body["seed"]) == ("behind", 8, 7)
+    assert (body["max_tokens"], body["seed"]) == (8, 7)
     assert body["stop"] == ["\n"]
     await eventually(bridged.is_idle)
 
@@ -227,6 +249,17 @@ async def test_a_cancelled_request_is_told_its_end(bridged):
     assert bridged.server.abandoned.is_set()
 
 
+async def test_a_cancellation_says_what_was_kept(bridged):
+    """A token that was on its way when the client interrupted is not counted."""
+    bridged.server.hold_after = 2
+    call = await bridged.open()
+    await call.hear_tokens(2)
+    await call.say(cancel=inference_pb2.CancelGeneration(kept_tokens=1))
+    await call.hear_all()
+    [end] = call.of("end")
+    assert (end.usage.completion_tokens, end.discarded_tokens) == (1, 1)
+
+
 async def test_a_deadline_ends_it_in_mid_answer(bridged):
     """The server never goes on; the client hears why it got no more."""
     bridged.server.hold_after = 1
@@ -240,7 +273,7 @@ async def test_a_deadline_ends_it_in_mid_answer(bridged):
 
 async def test_credit_holds_the_server_back(bridged):
     """Without credit nothing is read from behind, so nothing piles up."""
-    bridged.server.events = spoken(*(f" {number}" for number in range(100)))
+    bridged.server.say(*(f" {number}" for number in range(100)))
     call = await bridged.open(initial_credit=2, max_tokens=200)
     await call.hear_tokens(2)
     stalled_at = bridged.server.sent
@@ -253,7 +286,7 @@ async def test_credit_holds_the_server_back(bridged):
 async def test_what_it_cannot_do_is_declared_and_refused(bridged):
     """DescribeModel says it before; errors name the field."""
     described = await bridged.stub.DescribeModel(inference_pb2.DescribeModelRequest())
-    call = await bridged.open(constraint=common_pb2.OutputConstraint(regex="a+"))
+    call = await bridged.open(constraint=common_pb2.OutputConstraint(lark="start: x"))
     refused = await error_of(call)
     unknown = await error_of(await bridged.open(model="other"))
     capabilities = described.capabilities
@@ -261,7 +294,7 @@ async def test_what_it_cannot_do_is_declared_and_refused(bridged):
     assert list(capabilities.programs) == [common_pb2.PROGRAM_KIND_FIXED]
     assert common_pb2.GUARD_MEMBER_TOP_N_SIGMA not in capabilities.guards
     assert not capabilities.can_update
-    assert refused.field == "start.constraint.regex"
+    assert refused.field == "start.constraint.lark"
     assert isinstance(unknown, errors.NotFound)
     with pytest.raises(errors.FailedPrecondition), rpc.translated():
         await bridged.stub.Tokenize(inference_pb2.TokenizeRequest(text="a"))
@@ -285,7 +318,7 @@ async def test_more_requests_than_it_may_have_are_refused_at_once(bridged):
 async def test_a_refusal_from_behind_reaches_the_client(bridged):
     """What the server objects to is said in its own words, and accounted for."""
     await bridged.bridge.served()
-    bridged.server.status = 400
+    bridged.server.refuse("top_p must be in (0, 1]")
     refused = await error_of(await bridged.open())
     assert isinstance(refused, errors.InvalidArgument)
     assert "top_p must be in (0, 1]" in refused.message
@@ -296,7 +329,7 @@ async def test_a_failure_nobody_foresaw_is_logged_and_not_told(bridged, caplog):
     """The client hears that it failed; why is in the log alone."""
     await bridged.bridge.served()
 
-    def broken(path, body):
+    def broken(completion):
         raise ZeroDivisionError("secret of the inside")
 
     bridged.upstream.stream = broken
@@ -310,3 +343,77 @@ def test_a_bridge_runs_without_torch():
     """An image that only bridges carries no engine."""
     program = "import sys, services.inference.bridge.service; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+async def test_vllm_in_this_process_says_more_than_over_rest():
+    """Token ids, log-probabilities and candidates, and languages that OpenAI has no words for."""
+    async with bridging(in_process) as bridged:
+        turn = common_pb2.ChatMessage(role=common_pb2.ROLE_USER, content="hi")
+        call = await bridged.open(
+            chat=common_pb2.ChatInput(messages=[turn]),
+            candidate_count=1,
+            constraint=common_pb2.OutputConstraint(regex="[a-z ]+"),
+            sampling=common_pb2.Sampling(program=fixed(0.7), logit_bias={5: -100.0}),
+        )
+        await call.hear_all()
+        [(prompt, fields)] = bridged.server.asked
+        described = await bridged.stub.DescribeModel(inference_pb2.DescribeModelRequest())
+        assert prompt == {"prompt_token_ids": [ord("h"), ord("i")]}
+        assert fields["structured_outputs"] == {"regex": "[a-z ]+"}
+        assert (fields["logit_bias"], fields["logprobs"]) == ({5: -100.0}, 1)
+        assert [token.token_id for token in call.tokens] == [100, 101, 102]
+        assert {round(token.model_log_probability, 6) for token in call.tokens} == {-0.5}
+        assert [one.token_id for one in call.tokens[0].candidates] == [100]
+        assert described.kernels == "bridge:vllm-in-process"
+    assert bridged.server.is_shut_down
+
+
+async def test_several_tokens_at_once_keep_their_count():
+    """A client that was slow gets what piled up in one piece; each token still counts."""
+    async with bridging(in_process) as bridged:
+        outputs = bridged.server._output(0, "one two", True)
+        outputs.outputs[0].token_ids = [100, 101]
+        outputs.outputs[0].logprobs = None
+        bridged.server._output = lambda *_: outputs
+        bridged.server.say("one two")
+        call = await bridged.open()
+        await call.hear_all()
+        assert call.text == "one two"
+        assert [token.index for token in call.tokens] == [0, 1]
+
+
+async def test_a_dead_engine_is_unavailable():
+    """Health follows it, and a request is told so without its inner troubles."""
+    async with bridging(in_process) as bridged:
+        bridged.server.failure = RuntimeError("secret of the inside")
+        with pytest.raises(errors.Unavailable):
+            await bridged.upstream.models()
+        bridged.server.failure, bridged.server.refusal = None, RuntimeError("secret")
+        failed = await error_of(await bridged.open())
+        assert isinstance(failed, errors.Unavailable)
+        assert "secret" not in failed.message
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"vllm_model": "m"}, "pip install vllm"),
+        ({"vllm_model": "m", "url": "http://x/v1"}, "are both set"),
+    ],
+)
+def test_what_cannot_be_started_says_what_to_do(settings, says, monkeypatch):
+    """One line names the setting."""
+    monkeypatch.setattr(starting, "is_installed", lambda: False)
+    with pytest.raises(errors.FailedPrecondition, match=says):
+        upstream_of(BridgeConfig(**settings))
+
+
+def test_a_broken_installation_is_told_in_one_line(monkeypatch, tmp_path):
+    """vllm is there but cannot be imported: the reason, and no traceback."""
+    package = tmp_path / "vllm"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('built for another torch')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("VLLM_WORKER_MULTIPROC_METHOD", raising=False)
+    with pytest.raises(errors.FailedPrecondition, match="built for another torch"):
+        upstream_of(BridgeConfig(vllm_model="m"))

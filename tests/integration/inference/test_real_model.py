@@ -12,7 +12,7 @@ from services.inference.service import Service
 from thermesh import rpc
 from thermesh.models import locate
 from thermesh.testing import eventually, free_port
-from thermesh.v1 import common_pb2
+from thermesh.v1 import common_pb2, inference_pb2
 
 from .conftest import Served, fixed
 
@@ -94,3 +94,25 @@ async def test_a_seed_replays(served: Served) -> None:
         await call.hear_all()
         answers.append([(token.token_id, token.log_probability) for token in call.tokens])
     assert answers[0] == answers[1]
+
+
+async def test_an_interruption_is_exact(served: Served) -> None:
+    """Of an answer that copies, several tokens a step, what came after the interruption is
+    neither sent nor counted, and on credit there is little to throw away."""
+    lines = "\n".join(f"line {number} of the poem" for number in range(12)) + "\n"
+    credit = 24
+    for kept in (1, 7, 16):
+        call = await served.open(
+            prompt=lines * 2,
+            max_tokens=0,
+            initial_credit=credit,
+            sampling=common_pb2.Sampling(program=fixed(0.0)),
+        )
+        await call.hear_tokens(kept)
+        await call.say(cancel=inference_pb2.CancelGeneration(kept_tokens=kept))
+        await call.hear_all()
+        [end] = call.of("end")
+        assert end.finish_reason == common_pb2.FINISH_REASON_CANCELLED
+        assert end.usage.completion_tokens == kept
+        assert len(call.tokens) <= kept + end.discarded_tokens <= credit
+        await eventually(served.is_idle)

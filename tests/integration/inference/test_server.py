@@ -203,8 +203,20 @@ async def test_cancel_ends_with_its_reason(served: Served) -> None:
     await call.hear_tokens(1)
     await call.say(cancel=inference_pb2.CancelGeneration())
     await call.hear_all()
-    assert call.of("end")[0].finish_reason == common_pb2.FINISH_REASON_CANCELLED
+    [end] = call.of("end")
+    assert end.finish_reason == common_pb2.FINISH_REASON_CANCELLED
+    assert end.usage.completion_tokens == len(call.tokens)
     await eventually(served.is_idle)
+
+
+async def test_a_cancellation_says_what_was_kept(served: Served) -> None:
+    """Tokens that were on their way when the client interrupted are not counted."""
+    call = await served.open(max_tokens=0, initial_credit=10)
+    await call.hear_tokens(10)
+    await call.say(cancel=inference_pb2.CancelGeneration(kept_tokens=4))
+    await call.hear_all()
+    [end] = call.of("end")
+    assert (end.usage.completion_tokens, end.discarded_tokens) == (4, 6)
 
 
 async def test_stop_strings_and_end(served: Served) -> None:

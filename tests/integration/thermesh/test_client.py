@@ -26,7 +26,7 @@ from thermesh.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from thermesh.events import Dynatemp, Edt, Fixed, Guard, Penalties
+from thermesh.events import Dynatemp, Edt, Fixed, Guard, Penalties, Residual
 from thermesh.testing import eventually
 from thermesh.v1 import (
     chat_pb2,
@@ -38,6 +38,7 @@ from thermesh.v1 import (
     feedback_pb2_grpc,
 )
 
+PROGRAMS = [Fixed(0.5), Edt(0.9, 1.0), Dynatemp(0.7, 0.2, 2.0), Residual(0.7, -0.5, 1.5, 0.2)]
 EXAMPLES = pathlib.Path(__file__).resolve().parents[3] / "examples"
 FIXED = common_pb2.TemperatureProgram(fixed=common_pb2.FixedProgram(temperature=0.5))
 
@@ -244,7 +245,7 @@ async def test_an_update_is_acknowledged_or_rejected(mesh, gateway):
     assert gateway.received[-1].interrupt.heard_tokens == 1
 
 
-@pytest.mark.parametrize("program", [Fixed(0.5), Edt(0.9, 1.0), Dynatemp(0.7, 0.2, 2.0)])
+@pytest.mark.parametrize("program", PROGRAMS)
 async def test_every_program_survives_the_wire(mesh, gateway, program):
     """A program sent as an update comes back the same."""
     conversation = mesh.converse("Hi")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.engine import runner
+from benchmarks.engine.__main__ import row_numbers
 from benchmarks.engine.plan import Figure
 from benchmarks.engine.processes import Entrant, Failed
 from benchmarks.engine.results import Results
@@ -145,16 +147,49 @@ def test_one_thread_enters_only_beside_a_neighbour(tmp_path):
 
 
 def test_a_run_goes_on_only_where_it_began(tmp_path):
-    """Another model, machine or commit would mix what cannot be compared."""
+    """Another model or machine would mix what cannot be compared."""
     path = tmp_path / "run.json"
     Results(path, "m").save()
     with pytest.raises(FailedPrecondition, match="model"):
         Results.resumed(path, "other")
     content = json.loads(path.read_text())
-    content["machine"]["commit"] = "elsewhere"
+    content["machine"]["cores"] = 512
     path.write_text(json.dumps(content))
-    with pytest.raises(FailedPrecondition, match="commit"):
+    with pytest.raises(FailedPrecondition, match="cores"):
         Results.resumed(path, "m")
+
+
+@pytest.mark.parametrize(("rounds", "asked"), [(FIGURE.rounds, 0), (FIGURE.rounds + 1, 4 + 18)])
+def test_at_another_commit_what_is_done_is_kept_and_the_rest_begins_anew(tmp_path, rounds, asked):
+    """No figure mixes samples of two commits; each tells its own."""
+    results = Results(tmp_path / "run.json", "m")
+    run(results, Answering())
+    results.content["commits"]["decode"] = "before"
+    results.save()
+    processes, resumed = Answering(), Results.resumed(results.path, "m")
+    run(resumed, processes, figure=dataclasses.replace(FIGURE, rounds=rounds))
+    assert len(processes.asked) == asked
+    is_kept = resumed.content["commits"]["decode"] == "before"
+    assert is_kept is (asked == 0)
+    assert all(len(each) == rounds for each in resumed.samples["decode"].values())
+
+
+def test_a_figure_can_be_forgotten(tmp_path):
+    """It is then measured as if it never was."""
+    results = Results(tmp_path / "run.json", "m")
+    run(results, Answering())
+    results.forget("decode")
+    processes = Answering()
+    run(results, processes)
+    assert len(processes.asked) == 4 + 3 * FIGURE.rounds
+
+
+def test_rows_are_chosen_by_a_list_of_numbers():
+    """A number that is no row is refused, with those that are."""
+    assert row_numbers("3,10") == [3, 10]
+    for text in ("0", "3;10", "", "1,99"):
+        with pytest.raises(argparse.ArgumentTypeError, match="list of rows of 1, 2"):
+            row_numbers(text)
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"machine": 1}'])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.policy import judging
+from benchmarks.policy import judging, live
 from benchmarks.policy.arms import Dynatemp, Edt, Mirostat, Static, View
 from benchmarks.policy.families import FAMILIES, PROMPTS, TRAIN, Answer
 from benchmarks.policy.learners import LinUcb, Thompson, Tuning, World, replay
 from benchmarks.policy.matrix import Matrix
+from benchmarks.policy.study import Kept
 from services.controller import bandit
 from services.controller import shapes as shipped
 from services.inference import sampling
@@ -153,3 +157,33 @@ def test_the_shipped_prior_knows_every_task():
         best = [shipped.expected_loss(task, "top_n_sigma", each) for each in temperatures]
         assert max(best) == 0.0
     assert shipped.expected_loss("", "none", 5.0) < -0.1
+
+
+def test_a_replay_goes_on_where_it_stopped(tmp_path):
+    """A step is computed once for one matrix, and again for another."""
+    path, counted = tmp_path / "replay.json", []
+
+    def step():
+        counted.append(1)
+        return {"value": 0.5}
+
+    assert Kept(path, "first").computed("rules", step) == {"value": 0.5}
+    assert Kept(path, "first").computed("rules", step) == {"value": 0.5}
+    assert len(counted) == 1
+    Kept(path, "second").computed("rules", step)
+    assert len(counted) == 2
+
+
+def test_a_live_run_asks_what_is_missing(tmp_path):
+    """Held-out prompts only, each once, every family alike."""
+    asked = live.Asked(0.5, "chat", 0.4, 3, is_decided=True)
+    every = live.wanted(70, [])
+    have = [live.Pair(place, prompt, asked, asked) for place, prompt in every[:30]]
+    path = tmp_path / "live.jsonl"
+    path.write_text("".join(json.dumps(dataclasses.asdict(pair)) + "\n" for pair in have))
+
+    assert live.pairs_of(path) == have
+    assert live.wanted(70, live.pairs_of(path)) == every[30:]
+    assert len(set(every)) == 70
+    assert all(TRAIN <= prompt < PROMPTS for _, prompt in every)
+    assert live.summary(have)["against_static"]["mean"] == 0.0

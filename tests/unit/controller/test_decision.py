@@ -15,7 +15,15 @@ from services.controller.envelope import ENVELOPES
 from services.controller.gaussian import distribution, prior
 from services.controller.policy import PolicySnapshot
 from services.controller.records import Context, DecisionRecord, LoggedDecision
-from services.controller.sampling import Dynatemp, Edt, Fixed, Guard, Penalties, program_at
+from services.controller.sampling import (
+    Dynatemp,
+    Edt,
+    Fixed,
+    Guard,
+    Penalties,
+    Residual,
+    program_at,
+)
 
 SNAPSHOT = PolicySnapshot(7, prior(), 0)
 
@@ -152,11 +160,40 @@ def test_without_max_tokens_the_envelope_caps_the_answer(maker):
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("fixed", Fixed(0.5)), ("edt", Edt(0.5, 0.1)), ("dynatemp", Dynatemp(0.5, 0.1, 1.0))],
+    [
+        ("fixed", Fixed(0.5)),
+        ("edt", Edt(0.5, 0.1)),
+        ("dynatemp", Dynatemp(0.5, 0.1, 1.0)),
+        ("residual", Residual(0.5, 0.4, 1.0, 0.1)),
+    ],
 )
 def test_a_program_kind_works_at_the_drawn_temperature(kind, expected):
     """An envelope may choose another program than the fixed one."""
     assert program_at(kind, 0.5) == expected
+
+
+def test_the_token_program_of_the_settings_decodes_where_the_engine_has_it():
+    """Tokens follow it around the drawn temperature; an engine without it holds that fixed."""
+    less = Capabilities(programs=("fixed", "edt"))
+    wanted = [
+        decide(
+            SNAPSHOT,
+            Observation(),
+            Constraints(),
+            Mode.APPLY,
+            generator(3),
+            capabilities=able,
+            program="residual",
+        )
+        for able in (Capabilities(), less)
+    ]
+
+    drawn = wanted[0].policy_temperature
+    assert [each.sampling.program for each in wanted] == [
+        program_at("residual", drawn),
+        Fixed(drawn),
+    ]
+    assert wanted[0].envelope.program == "residual"
 
 
 def test_a_plan_stays_within_what_the_engine_can_do():

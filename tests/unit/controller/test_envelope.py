@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.controller.envelope import ENVELOPES, envelope_of
+from services.controller.gaussian import NEUTRAL
 from services.controller.sampling import Guard
 from thermesh.errors import InvalidArgument
-from thermesh.features import TASKS
+from thermesh.features import INDEX, TASKS
 
 temperatures = st.floats(0.1, 2.0)
 
@@ -56,6 +57,88 @@ def test_narrowing_never_leaves_the_users_range(first, second, scenario):
     assert wanted[0] <= narrowed.lower <= narrowed.static_temperature
     assert narrowed.static_temperature <= narrowed.upper <= wanted[1]
     assert not meets or envelope.lower <= narrowed.lower <= narrowed.upper <= envelope.upper
+
+
+def features(**members):
+    """A vector with some members set."""
+    found = NEUTRAL.copy()
+    for name, value in members.items():
+        found[INDEX[name]] = value
+    return found
+
+
+def reachable(scenario, **members):
+    """The temperatures that a policy may draw there, lowest and highest."""
+    envelope = ENVELOPES[scenario].leaning(features(**members))
+    return envelope.lower, envelope.upper
+
+
+def test_translation_of_fast_speech_is_warmer():
+    """Its coolest choice rises with the speech rate; the warmest stays."""
+    slow, fast = reachable("translation"), reachable("translation", speech_rate=1.0)
+
+    assert fast == (pytest.approx(slow[0] + 0.3), slow[1])
+
+
+def test_translation_dense_with_terms_is_cooler_however_fast():
+    """Its warmest choice falls with the density of terms, which wins over speech."""
+    dense = reachable("translation", terminology_density=1.0)
+    both = reachable("translation", terminology_density=1.0, speech_rate=1.0)
+
+    assert dense[1] < reachable("translation", terminology_density=0.2)[1] < 0.8
+    assert both[1] == dense[1] <= 0.3
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    scenario=st.sampled_from(list(ENVELOPES)),
+    speech_rate=st.floats(0, 1),
+    terminology_density=st.floats(0, 1),
+)
+def test_no_speaker_leads_out_of_an_envelope(scenario, **speaker):
+    """A range that leans stays inside the scenario's and holds its static temperature."""
+    base, leaning = ENVELOPES[scenario], ENVELOPES[scenario].leaning(features(**speaker))
+
+    assert base.lower <= leaning.lower < leaning.upper <= base.upper
+    assert leaning.lower <= leaning.static_temperature <= leaning.upper
+    assert scenario == "translation" or leaning == base
+
+
+def test_recommendations_explore_for_a_new_user_and_are_precise_for_a_valued_one():
+    """Whatever is drawn for the one is warmer than whatever is drawn for the other."""
+    new, valued = reachable("recommendation_new_user"), reachable("recommendation_valued_user")
+    usual = reachable("recommendation")
+
+    assert valued[1] < new[0]
+    assert valued[0] < usual[0] < new[0]
+    assert valued[1] < usual[1] < new[1]
+
+
+def test_labels_are_short_and_never_warm():
+    """Classification has the lowest ceiling of all, and the lowest token cap."""
+    others = [each for each in ENVELOPES.values() if each.scenario != "classification"]
+    own = ENVELOPES["classification"]
+
+    assert own.upper <= 0.5
+    assert own.upper < min(each.upper for each in others)
+    assert own.token_cap < min(each.token_cap for each in others)
+
+
+def test_code_stays_cooler_than_prose():
+    """What must parse is drawn below what may surprise, and may be long."""
+    code, prose = ENVELOPES["code"], ENVELOPES["generation"]
+
+    assert code.upper < prose.static_temperature + 0.1
+    assert code.static_temperature < prose.lower
+    assert code.token_cap == prose.token_cap
+
+
+def test_dialogue_is_mild():
+    """Never greedy, which repeats itself, and never hot; between code and prose."""
+    own = ENVELOPES["dialogue"]
+
+    assert own.lower >= 0.2
+    assert ENVELOPES["code"].upper < own.upper < ENVELOPES["generation"].upper
 
 
 def test_a_guard_fills_its_gaps_from_another():

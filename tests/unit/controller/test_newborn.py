@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 
+import numpy as np
 import pytest
 
 from services.controller import bandit, gaussian
 from services.controller.bandit import Action
 from services.controller.config import PolicyConfig
 from services.controller.newborn import newborn
+from services.controller.statics import Statics, applied
 from services.controller.warmstart import convert, warm_started
 from thermesh.settings import BadSetting
 
@@ -63,3 +65,57 @@ def test_a_bandits_parameters_become_a_warm_gaussian_by_command():
     target = io.StringIO()
     convert(source, target)
     assert gaussian.Parameters.from_lists(json.loads(target.getvalue())) == warm_started(learned)
+
+
+def test_a_new_installation_begins_with_what_was_tuned(tmp_path):
+    """The file that tuning writes; without one, the packaged values."""
+    path = tmp_path / "tuned.json"
+    path.write_text(json.dumps({"statics": {"caution": 0.3, "alarm": 9.0}}))
+
+    assert newborn(PolicyConfig(statics=str(path))).statics == Statics(caution=0.3, alarm=9.0)
+    assert newborn(PolicyConfig()).statics == Statics()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"statics": {"caution": 9}}', '{"statics": {"courage": 1}}']
+)
+def test_a_file_that_is_no_result_of_tuning_stops_the_process(content, tmp_path):
+    """With a message that names the variable, never with what could be read of it."""
+    path = tmp_path / "tuned.json"
+    path.write_text(content)
+    with pytest.raises(BadSetting, match="THERMESH_POLICY_STATICS"):
+        newborn(PolicyConfig(statics=str(path)))
+
+
+def test_statics_join_an_exported_version():
+    """It decides by them, and keeps what it learned."""
+    learned = bandit.updated(bandit.prior(), 0, Action(0.6), 1.0)
+    content = {"format": 1, "kind": "thompson", "parameters": learned.to_lists()}
+    joined = applied(content, Statics(caution=0.3))
+    parameters = bandit.Parameters.from_lists(joined["parameters"])
+
+    assert parameters.statics == Statics(caution=0.3)
+    assert parameters.sums.tolist() == learned.sums.tolist()
+    with pytest.raises(ValueError, match="thompson"):
+        applied({**content, "kind": "squashed_gaussian"}, Statics())
+
+
+def test_versions_from_before_tuning_have_the_packaged_statics():
+    """Stored versions without the member are read, and learning keeps what a version has."""
+    stored = bandit.prior(statics=Statics(alarm=5.0)).to_lists()
+    kept = bandit.updated(bandit.Parameters.from_lists(stored), 0, Action(0.6), 1.0)
+    del stored["statics"]
+
+    assert kept.statics == Statics(alarm=5.0)
+    assert bandit.Parameters.from_lists(stored).statics == Statics()
+
+
+def test_a_braver_policy_explores_more():
+    """`caution` is what the spread of each belief is scaled by."""
+    allowed = np.ones(len(bandit.grid()), dtype=bool)
+    shares = [
+        bandit.probabilities(bandit.prior(statics=Statics(caution=each)), 3, allowed).max()
+        for each in (0.2, 0.6, 1.2)
+    ]
+
+    assert shares == sorted(shares, reverse=True)

@@ -9,13 +9,13 @@ import pytest
 
 from services.controller import administration, bandit, learning
 from services.controller.administration import Wanted
+from services.controller.canary import HORIZON
 from services.controller.decision import Constraints, Mode, Trial, decide
 from services.controller.evaluation import snips
 from services.controller.experience import Experience
 from services.controller.learning import LearnerState
 from services.controller.memory_store import MemoryStore
 from services.controller.policy import PolicySnapshot
-from services.controller.promotion import HORIZON
 from services.controller.records import Context, DecisionRecord, LoggedDecision, prior_version
 from services.controller.rollout import Evidence, Rollout, Stage
 from services.controller.trial import Candidate

@@ -9,7 +9,7 @@ import pytest
 from services.controller import wire
 from services.controller.decision import Constraints, Mode
 from services.controller.policy import NEUTRAL
-from services.controller.sampling import Dynatemp, Edt, Fixed, Guard, Penalties
+from services.controller.sampling import Dynatemp, Edt, Fixed, Guard, Penalties, Residual
 from services.controller.steering import Revision
 from services.controller.wire import steering as wire_steering
 from thermesh.errors import InvalidArgument
@@ -27,6 +27,22 @@ BAD_CONSTRAINTS = [
     (
         {"program": {"edt": {"base_temperature": 0, "theta": 1}}},
         "constraints.program.edt.base_temperature",
+    ),
+    (
+        {"program": {"residual": {"temperature": 0, "slope": 1}}},
+        "constraints.program.residual.temperature",
+    ),
+    (
+        {"program": {"residual": {"temperature": 1, "slope": 11}}},
+        "constraints.program.residual.slope",
+    ),
+    (
+        {"program": {"residual": {"temperature": 1, "centre": -1}}},
+        "constraints.program.residual.centre",
+    ),
+    (
+        {"program": {"residual": {"temperature": 1, "range": math.nan}}},
+        "constraints.program.residual.range",
     ),
     (
         {"program": {"edt": {"base_temperature": 1, "theta": 0}}},
@@ -255,7 +271,12 @@ def test_lists_are_limited(value, read):
 
 @pytest.mark.parametrize(
     ("program", "kind"),
-    [(Fixed(0.7), "fixed"), (Edt(0.8, 0.1), "edt"), (Dynatemp(0.6, 0.2, 1.0), "dynatemp")],
+    [
+        (Fixed(0.7), "fixed"),
+        (Edt(0.8, 0.1), "edt"),
+        (Dynatemp(0.6, 0.2, 1.0), "dynatemp"),
+        (Residual(0.6, -0.5, 1.5, 0.2), "residual"),
+    ],
 )
 def test_a_plan_says_what_was_decided(maker, program, kind):
     """Programs come out as they went in, and absent guard members stay absent."""

@@ -48,7 +48,7 @@ def test_words_are_runs_of_letters_digits_and_marks(text, words):
 )
 def test_sentences_hold_a_word(text, sentences):
     """Ends count before a space or the end, full-width ones anywhere."""
-    assert sentences == lexical.count_sentences(text)
+    assert sentences == lexical.count(text).sentence_count
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from services.feature.cache import EncodingCache, MemoryStore
 from services.feature.encoding import Encoding
 from services.feature.extract import Reading
+from services.feature.growing import Growing
 from services.feature.reader import Reader, Update
 from services.feature.session import SessionName, Sessions
 from services.feature.tally import Tally
@@ -206,3 +207,88 @@ async def test_a_reader_without_encoder_reads_lexically(clock, stores, tally):
     assert not answer.vector.encoder_used
     assert answer.vector.task == "arithmetic"
     assert not tally.failures
+
+
+async def followed(reader, *texts, is_final=True):
+    """Follow texts one after the other, the last one final; return the answers."""
+    answers = []
+    asked = asyncio.Queue()
+
+    async def updates():
+        for place, text in enumerate(texts):
+            yield Update(Reading(text), is_final and place == len(texts) - 1)
+            await asked.get()
+
+    async for answer, _ in reader.follow(updates(), PLENTY):
+        answers.append(answer)
+        asked.put_nowait(None)
+    return answers
+
+
+async def test_only_the_open_end_of_a_growing_text_is_encoded(reader, encoder):
+    """A finished sentence is encoded once, by itself; the final text as a whole."""
+    await followed(reader, "Hello there. How", "Hello there. How are", "Hello there. How are you")
+    assert encoder.seen == [
+        "Hello there. ",
+        "How",
+        "How are",
+        "Hello there. How are you",
+    ]
+
+
+async def test_a_text_that_comes_with_many_sentences_at_once_is_read_as_a_whole(reader, encoder):
+    """One pass of the encoder costs less than one for each sentence."""
+    await followed(reader, "One. Two. Three. Four", is_final=False)
+    assert encoder.seen == ["One. Two. Three. Four"]
+
+
+async def test_segments_stand_in_for_a_final_text_that_is_late(reader, encoder, stores, tally):
+    """What was read while the user spoke is better than nothing."""
+    await followed(reader, "Hello there. How", is_final=False)
+    await eventually(lambda: len(stores["cache"]) == 2)
+    encoder.gate.clear()
+    growing = Growing()
+    growing.grow("Hello there. How are you")
+    late = await reader.read(Reading("Hello there. How are you"), SOON, True, growing)
+    encoder.gate.set()
+    assert late.vector.encoder_used
+    assert tally.failures == {("encoder", "late"): 1}
+
+
+async def test_a_reading_may_wait_less_than_the_service_would(reader, encoder, tally):
+    """Who asks knows what is hidden from the user; the rest of the budget is not used."""
+    encoder.gate.clear()
+    answer = await reader.read(Reading("Write a poem", encoder_wait_seconds=SOON), PLENTY)
+    assert not answer.vector.encoder_used
+    assert tally.failures == {("encoder", "late"): 1}
+
+
+async def test_what_would_be_late_is_not_encoded(reader, encoder, tally):
+    """An encoder that takes longer than may be waited for is left alone, but tried now and then."""
+    await reader.read(Reading("slow"), PLENTY)
+    reader._worker._mean_seconds = 1000.0
+    for text in ("tried", "spared", "spared too"):
+        await reader.read(Reading(text, encoder_wait_seconds=PLENTY), PLENTY)
+    assert encoder.seen == ["slow", "tried"]
+    assert tally.failures == {("encoder", "busy"): 2}
+
+
+async def test_an_encoder_that_was_tried_again_is_believed(reader, encoder, clock):
+    """What the trial took counts, so that an encoder which is quick again is used again."""
+    await reader.read(Reading("slow"), PLENTY)
+    reader._worker._mean_seconds = 20.0
+    for number in range(12):
+        clock.advance(1.0)
+        await reader.read(Reading(str(number)), PLENTY)
+    assert reader._worker.expected_seconds < PLENTY
+
+
+async def test_an_encoder_that_had_its_share_rests(reader, encoder, tally):
+    """Who says how long it waits can do without; who does not is encoded all the same."""
+    await reader.read(Reading("first"), PLENTY)
+    reader._worker._rests_until = float("inf")
+    spared = await reader.read(Reading("optional", encoder_wait_seconds=PLENTY), PLENTY)
+    needed = await reader.read(Reading("needed"), PLENTY)
+    assert (spared.vector.encoder_used, needed.vector.encoder_used) == (False, True)
+    assert encoder.seen == ["first", "needed"]
+    assert tally.failures == {("encoder", "busy"): 1}

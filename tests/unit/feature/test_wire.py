@@ -126,3 +126,12 @@ def test_the_schema_is_described_in_order():
     names = [feature.name for feature in features.FEATURES]
     assert names == [definition.name for definition in described.features]
     assert isinstance(described.features[0], feature_pb2.FeatureDefinition)
+
+
+def test_the_wait_for_the_encoder_is_absent_or_in_microseconds():
+    """None and zero are different things."""
+    assert wire.reading(feature_pb2.ExtractRequest(text="a")).encoder_wait_seconds is None
+    at_once = feature_pb2.ExtractRequest(text="a", encoder_wait_us=0)
+    assert wire.reading(at_once).encoder_wait_seconds == 0.0
+    some = feature_pb2.ExtractRequest(text="a", encoder_wait_us=12_500)
+    assert wire.reading(some).encoder_wait_seconds == 0.0125

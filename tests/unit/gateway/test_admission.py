@@ -84,3 +84,22 @@ def test_counts_never_leave_their_bounds(steps):
         place.close()
 
     assert admission.inside == 0
+
+
+def test_who_can_wait_leaves_the_last_places(clock):
+    """A flood of one class is refused while another is still let in."""
+    admission = Admission(8, 8, clock)
+    with contextlib.ExitStack() as inside:
+        for _ in range(6):
+            inside.enter_context(admission.entered("a", share=0.75))
+        with pytest.raises(ResourceExhausted):
+            admission.entered("a", share=0.75).__enter__()
+        inside.enter_context(admission.entered("a", share=1.0))
+        assert admission.inside == 7
+
+
+def test_a_small_gateway_still_lets_every_class_in(clock):
+    """A share of one place is one place."""
+    admission = Admission(1, 1, clock)
+    with admission.entered("a", share=0.75):
+        assert admission.inside == 1

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from services.gateway import limits
 from services.gateway.asking import Priority, Prompt, Role, TokenPrompt
-from services.gateway.decoding import DynatempProgram, EdtProgram, FixedProgram
+from services.gateway.decoding import DynatempProgram, EdtProgram, FixedProgram, ResidualProgram
 from services.gateway.rest import asks
 from services.gateway.rest.bodies import ChatBody, CompletionBody, FeedbackBody
 from services.gateway.rest.problems import param_of, rest_param
@@ -63,6 +63,7 @@ def test_other_temperatures_are_refused_with_the_range(value):
         ({"kind": "fixed", "temperature": 0}, FixedProgram(0)),
         ({"kind": "edt", "base_temperature": 0.8, "theta": 1}, EdtProgram(0.8, 1)),
         ({"kind": "dynatemp", "temperature": 1, "range": 0.5}, DynatempProgram(1, 0.5, 1)),
+        ({"kind": "residual", "temperature": 1, "slope": -0.5}, ResidualProgram(1, -0.5, 1, 0.1)),
     ],
 )
 def test_programs_are_read(program, expected):

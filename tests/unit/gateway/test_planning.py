@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway import limits
+from services.gateway.asking import Ask, Context, Prompt
 from services.gateway.decoding import (
     Constraints,
     DynatempProgram,
@@ -18,6 +19,7 @@ from services.gateway.decoding import (
     Mode,
     Plan,
     PlanSource,
+    ResidualProgram,
     Sampling,
     TemperatureRange,
 )
@@ -30,6 +32,7 @@ from services.gateway.planning import (
     is_reusable,
     merged_guard,
     mode_of,
+    seeded,
 )
 
 temperatures = st.floats(0.1, 2.0)
@@ -37,6 +40,7 @@ programs = st.one_of(
     st.builds(FixedProgram, temperatures),
     st.builds(EdtProgram, temperatures, st.floats(0.01, 10)),
     st.builds(DynatempProgram, temperatures, st.floats(0, 2), st.floats(0.01, 10)),
+    st.builds(ResidualProgram, temperatures, st.floats(-10, 10), st.floats(0, 20), st.floats(0, 2)),
 )
 guards = st.builds(
     Guard,
@@ -74,14 +78,14 @@ def plan(**members):
 @given(own=constraints, program=programs, guard=guards)
 def test_the_users_own_values_always_win(own, program, guard):
     """Whatever the choice, every value of the user is in the fallback."""
-    made = fallback_plan(own, Choice(program, guard, 99), seed=5)
+    made = fallback_plan(own, Choice(program, guard, 99))
 
     if own.temperature is not None:
         assert made.sampling.program == FixedProgram(own.temperature)
         assert made.source is PlanSource.PINNED
     else:
         assert made.source is PlanSource.FALLBACK
-    assert made.seed == (5 if own.seed is None else own.seed)
+    assert own.seed is None or made.seed == own.seed
     assert made.token_budget == (own.max_tokens or 99)
     for name in ("top_n_sigma", "min_p", "top_p", "top_k"):
         wanted = getattr(own.guard, name)
@@ -93,7 +97,7 @@ def test_the_users_own_values_always_win(own, program, guard):
 @given(own=constraints, program=programs, guard=guards)
 def test_a_fallback_is_always_valid_and_never_learned_from(own, program, guard):
     """Its members are inside the contract's ranges and it names no decision."""
-    made = fallback_plan(own, Choice(program, guard), seed=draw_seed())
+    made = fallback_plan(own, Choice(program, guard))
 
     limits.check_program(made.sampling.program, "program")
     limits.check_guard(made.sampling.guard, "guard")
@@ -104,8 +108,8 @@ def test_a_fallback_is_always_valid_and_never_learned_from(own, program, guard):
 def test_a_narrowed_envelope_holds_for_fallbacks(narrowed, program):
     """No temperature that the program can reach lies above the range; none starts below it."""
     own = Constraints(temperature_range=narrowed)
-    made = fallback_plan(own, Choice(program, Guard()), seed=1).sampling.program
-    spread = made.range if isinstance(made, DynatempProgram) else 0.0
+    made = fallback_plan(own, Choice(program, Guard())).sampling.program
+    spread = made.range if isinstance(made, DynatempProgram | ResidualProgram) else 0.0
     middle = made.base_temperature if isinstance(made, EdtProgram) else made.temperature
 
     assert narrowed.minimum - 1e-9 <= middle - spread
@@ -180,3 +184,14 @@ def test_the_mode_is_told_by_the_source(members, own, expected):
 def test_seeds_survive_json():
     """A drawn seed is a whole number that every JSON reader keeps."""
     assert all(0 <= draw_seed() < 2**53 for _ in range(100))
+
+
+def test_one_seed_holds_for_everything_an_ask_is_decoded_by():
+    """Drawn once, before anything is sent; the user's own stays, also where it is 0."""
+    ask = Ask(Context("r"), Prompt("Hello"), "/route")
+    drawn = seeded(ask)
+    assert 0 <= drawn.constraints.seed < 2**53
+    assert seeded(drawn) is drawn
+    assert fallback_plan(drawn.constraints, DEFAULT_CHOICE).seed == drawn.constraints.seed
+    own = replace(ask, constraints=Constraints(seed=0))
+    assert seeded(own).constraints.seed == 0

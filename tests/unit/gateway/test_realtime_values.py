@@ -9,12 +9,23 @@ from pydantic import ValidationError
 
 from services.gateway.asking import Message, Role
 from services.gateway.realtime.bodies import ResponseBody, SessionBody
+from services.gateway.realtime.channel import Channel
 from services.gateway.realtime.clauses import FIRST_WORDS, Clauses
 from services.gateway.realtime.items import MAX_ITEMS, Item, Items
 from services.gateway.realtime.latency import Latency
-from services.gateway.realtime.settings import ask_of, manner_of, merged
+from services.gateway.realtime.lead import SHORT_MS, STRIDE, Lead
+from services.gateway.realtime.mouth import Mouth
+from services.gateway.realtime.settings import Manner, ask_of, manner_of, merged
+from services.gateway.realtime.telling import Telling
 from services.gateway.realtime.timeline import Timeline, heard_tokens
-from thermesh.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from thermesh.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
+from thermesh.testing import FakeClock
 
 WORDS = st.text(alphabet="ab .,!?\n", max_size=200)
 
@@ -140,3 +151,47 @@ def test_stages_tell_the_head_start():
     assert told["response"] == pytest.approx(10)
     assert told["first_token"] == pytest.approx(50)
     assert "synthesis" not in told
+
+
+@given(st.integers(0, 200), st.lists(st.integers(0, 20), max_size=40))
+def test_decoding_stays_within_its_lead_while_there_is_speech(tokens, heard_more):
+    """With speech left the engine is never more than the lead ahead of what was heard, and
+    credit comes in strides."""
+    lead, heard = Lead(tokens), 0
+    for more in heard_more:
+        heard = min(heard + more, lead.granted)
+        due = lead.due(lead.granted, heard, SHORT_MS)
+        assert due == 0 or due >= STRIDE
+        assert lead.granted <= heard + tokens
+        assert lead.granted > heard + tokens - STRIDE
+
+
+def test_decoding_goes_on_where_speech_would_run_out():
+    """A sentence longer than the lead does not wait for its own end; a plenty of tokens or
+    of speech does."""
+    lead = Lead(16)
+    assert lead.due(decoded=16, heard=0, left_ms=SHORT_MS - 1) == STRIDE
+    assert lead.due(decoded=16, heard=0, left_ms=0.0) == 0
+    assert lead.due(decoded=24, heard=0, left_ms=float("inf")) == 0
+
+
+async def test_decoding_does_not_wait_for_speech_that_failed():
+    """While a clause is being spoken there is time; where that fails there is none."""
+
+    class Broken:
+        async def speak(self, *_):
+            raise Unavailable("no voice")
+            yield
+
+    async def speech_of():
+        return Broken()
+
+    clock, latency = FakeClock(), Latency(0.0)
+    telling = Telling(Channel(None), clock, latency)
+    manner = Manner("audio")
+    mouth = Mouth(speech_of, manner, place={}, telling=telling, latency=latency, clock=clock)
+    await mouth.feed("Yes, it is. ")
+    assert mouth.left_ms(0.0) == float("inf")
+    with pytest.raises(Unavailable):
+        await mouth.run()
+    assert mouth.left_ms(0.0) == 0.0

@@ -12,11 +12,13 @@ from services.gateway.decoding import (
     EdtProgram,
     FinishReason,
     FixedProgram,
+    Forecast,
     Guard,
     Mode,
     Penalties,
     Plan,
     PlanSource,
+    ResidualProgram,
     Sampling,
     Update,
     UpdateSource,
@@ -32,6 +34,7 @@ programs = st.one_of(
     st.builds(FixedProgram, doubles),
     st.builds(EdtProgram, doubles, doubles),
     st.builds(DynatempProgram, doubles, doubles, doubles),
+    st.builds(ResidualProgram, doubles, doubles, doubles, doubles),
 )
 guards = st.builds(
     Guard,
@@ -43,6 +46,16 @@ guards = st.builds(
 penalties = st.builds(Penalties, st.floats(0.1, 10), doubles, doubles)
 biases = st.dictionaries(st.integers(0, 50_000), st.floats(-100, 100, width=32), max_size=4)
 samplings = st.builds(Sampling, programs, guards, penalties, biases)
+forecasts = st.builds(
+    Forecast,
+    doubles,
+    st.integers(0, 2**31),
+    st.integers(0, 2**31),
+    doubles,
+    doubles,
+    st.booleans(),
+    st.booleans(),
+)
 plans = st.builds(
     Plan,
     source=st.sampled_from(PlanSource),
@@ -57,6 +70,7 @@ plans = st.builds(
     log_density=doubles,
     explored=st.booleans(),
     policy_temperature=doubles,
+    forecast=st.none() | forecasts,
 )
 updates = st.builds(
     Update,

@@ -316,6 +316,35 @@ async def test_closing_a_stream_frees_its_pages(engine: Engine) -> None:
     assert outcomes[0][1].finish_reason is FinishReason.CANCELLED
 
 
+async def test_a_cancellation_is_exact(engine: Engine) -> None:
+    """It holds at once: no token of the step in flight comes after it, and end and outcome
+    count the tokens that were kept."""
+    outcomes = []
+    engine.listeners.append(lambda result: outcomes.extend(result.outcomes))
+    for kept in (None, 1):
+        stream = engine.open(make_request(max_tokens=0))
+        taken = await stream.take()
+        engine.network.gate.clear()
+        stream.cancel(kept)
+        engine.network.gate.set()
+        [end] = await whole(stream)
+        keeps = len(taken) if kept is None else kept
+        assert (end.finish_reason, end.usage.completion_tokens) == (FinishReason.CANCELLED, keeps)
+        assert outcomes[-1][1].usage == end.usage
+        assert len(outcomes[-1][1].temperatures) == keeps
+
+
+async def test_a_cancellation_after_the_end_drops_what_was_not_taken(engine: Engine) -> None:
+    """Tokens and end wait to be read when the client interrupts: only the end is told."""
+    ends = []
+    engine.listeners.append(lambda result: ends.extend(result.outcomes))
+    stream = engine.open(make_request(max_tokens=5))
+    await eventually(lambda: bool(ends))
+    stream.cancel()
+    [end] = await whole(stream)
+    assert (end.usage.completion_tokens, end.discarded) == (0, 5)
+
+
 async def test_a_slow_reader_holds_its_sequence_only(engine: Engine) -> None:
     """Without taking, decoding stops at the bound; taking lets it go on."""
     slow = engine.open(make_request(max_tokens=0, initial_credit=3, request_id="slow"))

@@ -17,7 +17,7 @@ from services.inference.sampler import (
     sample,
     temperature_of,
 )
-from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Penalties, Sampling
+from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Penalties, Residual, Sampling
 from thermesh.errors import InvalidArgument
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, -1.0, 3.0])
@@ -147,6 +147,39 @@ def test_dynatemp_normalises_over_the_candidates_left() -> None:
     assert temperature_of(Dynatemp(0.5, 2.0, 1.0), 9.0, torch.zeros(1)) == MINIMUM_TEMPERATURE
 
 
+def test_a_residual_moves_the_inverse_temperature_with_entropy() -> None:
+    """1/T changes by `slope` a nat from `centre` on; a sure token keeps the base."""
+    program, kept = Residual(0.8, 0.25, 2.0, 1.0), torch.zeros(4)
+    assert temperature_of(program, 2.0, kept) == pytest.approx(0.8)
+    assert temperature_of(program, 4.0, kept) == pytest.approx(1 / (1.25 + 0.5))
+    assert temperature_of(program, 1.0, kept) == pytest.approx(1.0)
+    assert temperature_of(program, 0.1, kept) == pytest.approx(0.8)
+
+
+RESIDUALS = st.builds(
+    Residual, st.floats(0.1, 2.0), st.floats(-10, 10), st.floats(0, 20), st.floats(0, 2)
+)
+
+
+@given(program=RESIDUALS, entropy=st.floats(0, 20))
+def test_a_residual_stays_within_its_bounds(program: Residual, entropy: float) -> None:
+    """Never farther from its base than `range`, never outside [0.1, 2.0]."""
+    temperature = temperature_of(program, entropy, torch.zeros(4))
+    assert abs(temperature - program.temperature) <= program.range + 1e-6
+    assert 0.1 <= temperature <= 2.0
+
+
+@given(program=RESIDUALS, seed=st.integers(0, 2**64 - 1))
+@settings(max_examples=60, deadline=None)
+def test_the_trace_of_a_residual_repeats_its_draws(program: Residual, seed: int) -> None:
+    """The logged temperature, a float32, draws the same token alone, bit for bit."""
+    logits, guard = logits_of(seed % 1000, 1, 211), Guard(top_n_sigma=2.0)
+    drawn = sample(logits, [Row(Sampling(program, guard), seed, 3)])[0]
+    assert drawn is not None
+    logged = float(torch.tensor(drawn.temperature, dtype=torch.float32))
+    assert sample(logits, [Row(Sampling(Fixed(logged), guard), seed, 3)])[0] == drawn
+
+
 def test_penalties_change_only_used_tokens() -> None:
     """Repetition looks at prompt and output, presence and frequency at output only."""
     greedy = Fixed(0)
@@ -213,6 +246,10 @@ def test_a_row_that_is_no_distribution_is_told_apart() -> None:
         (Sampling(Dynatemp(3, 0, 1)), "s.program.dynatemp.temperature"),
         (Sampling(Dynatemp(1, 2.1, 1)), "s.program.dynatemp.range"),
         (Sampling(Dynatemp(1, 0, 0)), "s.program.dynatemp.exponent"),
+        (Sampling(Residual(2.1, 0, 0, 0)), "s.program.residual.temperature"),
+        (Sampling(Residual(1, math.nan, 0, 0)), "s.program.residual.slope"),
+        (Sampling(Residual(1, 0, 20.1, 0)), "s.program.residual.centre"),
+        (Sampling(Residual(1, 0, 0, -0.1)), "s.program.residual.range"),
         (Sampling(Fixed(1), Guard(top_n_sigma=0)), "s.guard.top_n_sigma"),
         (Sampling(Fixed(1), Guard(min_p=1.1)), "s.guard.min_p"),
         (Sampling(Fixed(1), Guard(top_p=0)), "s.guard.top_p"),

@@ -20,6 +20,7 @@ from thermesh.errors import ResourceExhausted
 
 class Reader:
     taken = 0
+    is_cancelled = False
 
 
 _prompts = itertools.count()
@@ -228,6 +229,20 @@ def test_a_conversation_goes_on_from_its_last_answer() -> None:
     chosen.submit(following)
     assert advance(chosen) == {following: 53 - 48}
     assert following.cached_prompt_tokens == 48
+
+
+def test_answers_are_computed_anew_where_prompts_are_computed_otherwise() -> None:
+    """Then a next turn finds the pages of prompts alone, and copies nothing beyond."""
+    chosen = scheduler(reuses_output=False)
+    turn = sequence(20)
+    chosen.submit(turn)
+    for _ in range(30):
+        advance(chosen)
+    following = sequence(prompt=[*turn.token_ids, 5, 6, 7])
+    chosen.submit(following)
+    advance(chosen)
+    # The first page whole, of the next one all but the last token of the prompt.
+    assert following.cached_prompt_tokens == 19
 
 
 def test_the_last_token_is_always_computed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from services.inference.sampling import Edt, Fixed, Penalties, Sampling
 from services.inference.speculation import Speculation, lengths
 from thermesh.testing import FakeClock
 
-from .conftest import Bench
+from .conftest import Bench, Reader
 
 COPYING = "copy this, copy this, copy"
 GREEDY = Sampling(Fixed(0.0))
@@ -53,6 +54,33 @@ def test_guessing_changes_nothing_but_the_number_of_steps(name: str) -> None:
     ]
     assert told[0] == told[1]
     assert guessing.network.steps < plain.network.steps
+
+
+class Interrupting(Reader):
+    """A reader that interrupts as soon as `most` tokens were drawn."""
+
+    def __init__(self, bench: Bench, most: int) -> None:
+        SimpleNamespace.__init__(self, taken=0)
+        self.bench = bench
+        self.most = most
+
+    @property
+    def is_cancelled(self) -> bool:
+        return any(one.output_count >= self.most for one in self.bench.decoder.scheduler.running)
+
+
+def test_an_interruption_ends_a_step_amid_its_draft() -> None:
+    """Of guesses that came true nothing is drawn beyond the interruption, whenever it comes."""
+    plain, reader = run(speculation=False, sampling=GREEDY)
+    for most in range(1, 31):
+        bench = Bench(FakeClock(), repeats=True)
+        interrupting = Interrupting(bench, most)
+        bench.submit(COPYING, max_tokens=60, sampling=GREEDY, reader=interrupting)
+        bench.run()
+        assert bench.ids(interrupting) == plain.ids(reader)[:most]
+        bench.decoder.cancel(interrupting)
+        bench.run()
+        assert bench.end(interrupting).usage.completion_tokens == most
 
 
 def test_guesses_are_accounted_for() -> None:

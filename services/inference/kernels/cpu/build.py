@@ -46,6 +46,7 @@ _AVX512 = (
 _TIERS = {
     "attention_amx.cpp": (*_AVX512, "-mamx-tile", "-mamx-int8"),
     "tier_amx.cpp": (*_AVX512, "-mamx-tile", "-mamx-int8"),
+    "tier_amx_bfloat16.cpp": (*_AVX512, "-mamx-tile", "-mamx-bf16"),
     "tier_avx512.cpp": _AVX512,
     "tier_avx2.cpp": ("-mavx2", "-mfma", "-mf16c"),
 }

@@ -35,7 +35,8 @@ class CpuCache:
         slabs = -(-pages // _SLAB_PAGES)
         unit_bytes = _unit_bytes(kind, head_size)
         self.content = _zeros(slabs, layers, kv_heads, _SLAB_PAGES, unit_bytes)
-        self.means = _zeros(layers, pages, kv_heads, 2, width)
+        # All layers of the first page lie in as many huge pages: 24 MB for one token.
+        self.means = _zeros(layers, pages, kv_heads, 2, width, in_huge_pages=False)
         self.mean_scales = torch.from_numpy(np.zeros((layers, pages, kv_heads), dtype=np.float32))
         self.kind = kind
         self.pages = pages
@@ -68,5 +69,6 @@ def _unit_bytes(kind: str, head_size: int) -> int:
     return size + 4 * PAGE_TOKENS if kind == "int8" else 2 * size
 
 
-def _zeros(*shape: int) -> torch.Tensor:
-    return torch.from_numpy(memory.anonymous(math.prod(shape)).reshape(shape))
+def _zeros(*shape: int, in_huge_pages: bool = True) -> torch.Tensor:
+    zeros = memory.anonymous(math.prod(shape), in_huge_pages=in_huge_pages)
+    return torch.from_numpy(zeros.reshape(shape))

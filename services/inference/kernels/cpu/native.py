@@ -83,6 +83,7 @@ class Span(ctypes.Structure):
         ("context_length", _i32),
         ("first_page", _i32),
         ("page_count", _i32),
+        ("prompt_end", _i32),
         ("sparse_from", _i32),
         ("dense_layers", _i32),
         ("budget", _i32),
@@ -121,6 +122,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "thermesh_sources": (ctypes.c_char_p, ()),
     "thermesh_layout": (None, (ctypes.POINTER(_i32),)),
     "thermesh_tier": (ctypes.c_char_p, (ctypes.c_char_p,)),
+    "thermesh_tells_prompts": (_i32, (ctypes.c_char_p,)),
     "thermesh_engine_new": (_pointer, (ctypes.c_char_p,)),
     "thermesh_engine_free": (None, (_pointer,)),
     "thermesh_packed_bytes": (_u64, (_i32, _i64, _i64)),
@@ -132,7 +134,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "thermesh_linear": (
         ctypes.c_char_p,
-        (_pointer, ctypes.POINTER(Matrix), _pointer, _i32, ctypes.c_float, _pointer),
+        (_pointer, ctypes.POINTER(Matrix), _pointer, _i32, ctypes.c_float, _i32, _pointer),
     ),
     "thermesh_row": (ctypes.c_char_p, (ctypes.POINTER(Matrix), _i64, _pointer)),
 }

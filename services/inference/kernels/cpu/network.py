@@ -78,6 +78,14 @@ class CpuNetwork:
         self.kernels_name = f"cpu-{self._engine.tier}"
         self.weight_bytes = self._packed.byte_count
 
+    light_network: CpuNetwork | None = None
+    """The model's light path, on the same cache."""
+
+    @property
+    def tells_prompts(self) -> bool:
+        """Whether tokens of a prompt are computed otherwise than generated ones."""
+        return bool(self._library.thermesh_tells_prompts(self._engine.tier.encode()))
+
     @property
     def light(self) -> Sparsity | None:
         """What a sequence on the light path reads; None where contexts are too short for it."""
@@ -207,7 +215,7 @@ def _flattened(
         for span in batch.spans:
             table = span.page_table
             spans.extend((span.start, span.count, span.context_length, len(pages), len(table)))
-            spans.extend(_sparsity(span.sparsity))
+            spans.extend((span.prompt_end, *_sparsity(span.sparsity)))
             pages.extend(table)
         return spans, pages, array.array("i", rows)
     except (OverflowError, TypeError) as error:

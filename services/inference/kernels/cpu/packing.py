@@ -1,7 +1,7 @@
 """The weights of a network, repacked losslessly for the C++ kernels.
 
-One block of memory holds all matrices. Nothing is ever resident twice: each
-matrix is packed from the file's own bytes.
+The matrices lie side by side. Nothing is ever resident twice: each matrix is
+asked for once and packed from the file's own bytes.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ The figures are in `docs/architecture/kernels-cpu.md`. A second dot product for 
 block nearly doubles its cost where arithmetic is the limit (prompts and
 batches without AMX), and costs nothing where memory is (one sequence).
 """
-
-_LINE = 64
 
 
 class Unsuitable(Exception):
@@ -87,7 +85,8 @@ class Packed:
             raise Unsuitable(f"weights are stored as {unknown[0]}; the C++ kernels know {known}")
         self._library = library
         self._vectors: list[npt.NDArray[np.float32]] = []
-        self.matrices = self._packed(tensors)
+        self._arena = memory.Arena()
+        self.matrices = {name: self._pack(tensors.matrix(name)) for name in tensors.kinds()}
         self._layers = (native.Layer * config.layers)(
             *(self._layer(f"blk.{index}.", tensors) for index in range(config.layers))
         )
@@ -98,21 +97,7 @@ class Packed:
     @property
     def byte_count(self) -> int:
         """Bytes of all packed matrices."""
-        return self._memory.nbytes
-
-    def _packed(self, tensors: Tensors) -> dict[str, native.Matrix]:
-        offsets: dict[str, tuple[int, int]] = {}
-        end = 0
-        for name in tensors.kinds():
-            bytes_ = self._byte_count(tensors.matrix(name))
-            offsets[name] = (end, bytes_)
-            end += -(-bytes_ // _LINE) * _LINE
-        self._memory = memory.anonymous(end)
-        start = self._memory.ctypes.data
-        return {
-            name: self._pack(tensors.matrix(name), start + offset, bytes_)
-            for name, (offset, bytes_) in offsets.items()
-        }
+        return self._arena.taken_bytes
 
     def _byte_count(self, blocks: Blocks) -> int:
         rows, columns = len(blocks.rows), blocks.columns
@@ -121,7 +106,9 @@ class Packed:
             raise Unsuitable(f"a matrix of {rows} x {columns} cannot be packed")
         return count
 
-    def _pack(self, blocks: Blocks, address: int, bytes_: int) -> native.Matrix:
+    def _pack(self, blocks: Blocks) -> native.Matrix:
+        bytes_ = self._byte_count(blocks)
+        address = self._arena.take(bytes_)
         rows = np.ascontiguousarray(blocks.rows)
         kind, (count, columns) = KINDS[blocks.kind], (len(rows), blocks.columns)
         problem = self._library.thermesh_pack(

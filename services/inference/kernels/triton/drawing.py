@@ -14,7 +14,7 @@ import torch
 
 from services.inference.sampler import Drawn, Row, random_unit
 from services.inference.sampler import sample as sample_on_host
-from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Program
+from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Program, Residual
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -80,14 +80,16 @@ def launch(kernel: Kernel, logits: torch.Tensor, rows: Sequence[Row]) -> Pending
     return Pending(logits, rows, tokens, on_host, done)
 
 
-def _program(program: Program) -> tuple[float, float, float, float]:
+def _program(program: Program) -> tuple[float, float, float, float, float]:
     match program:
         case Fixed(temperature):
-            return (1.0 if temperature else 0.0, temperature, 0.0, 0.0)
+            return (1.0 if temperature else 0.0, temperature, 0.0, 0.0, 0.0)
         case Edt(base, theta):
-            return (2.0, base, theta, 0.0)
+            return (2.0, base, theta, 0.0, 0.0)
         case Dynatemp(middle, width, exponent):
-            return (3.0, middle, width, exponent)
+            return (3.0, middle, width, exponent, 0.0)
+        case Residual(temperature, slope, centre, width):
+            return (4.0, temperature, width, slope, centre)
 
 
 def _guard(guard: Guard) -> tuple[float, float, float, float]:
@@ -100,4 +102,4 @@ def _guard(guard: Guard) -> tuple[float, float, float, float]:
     )
 
 
-_GREEDY = (0.0, 0.0, 0.0, 0.0, -1.0, -1.0, -1.0, -1.0, 0.0)
+_GREEDY = (0.0, 0.0, 0.0, 0.0, 0.0, -1.0, -1.0, -1.0, -1.0, 0.0)

@@ -23,6 +23,7 @@ FIELDS = (
     "first",
     "second",
     "third",
+    "fourth",
     "top_n_sigma",
     "min_p_below",
     "top_p",
@@ -31,7 +32,8 @@ FIELDS = (
 )
 """What a row of `settings` holds, all float32. `program` is 0 greedy, 1 fixed (first: its
 temperature), 2 EDT (first: base, second: theta), 3 dynatemp (first: temperature, second:
-range, third: exponent). `min_p_below` is -log(min_p). An absent cut is below 0, `unit` the
+range, third: exponent), 4 residual (first: temperature, second: range, third: slope, fourth:
+centre). `min_p_below` is -log(min_p). An absent cut is below 0, `unit` the
 random number in [0, 1)."""
 
 RESULTS = ("entropy", "temperature", "log_probability", "model_log_probability")
@@ -41,6 +43,9 @@ distribution."""
 _BLOCK = 4096
 _LOWEST = 0.01
 """See `sampler.MINIMUM_TEMPERATURE`."""
+
+_GATE = 0.2
+"""See `sampler.RESIDUAL_GATE_NATS`."""
 
 
 @triton.jit
@@ -131,15 +136,15 @@ def position_of(row, size, highest, floor, sharpness, target, greedy, BLOCK: tl.
 
 
 @triton.jit
-def sample_kernel(logits, settings, tokens, results, size, LOWEST: tl.constexpr,
+def sample_kernel(logits, settings, tokens, results, size, LOWEST: tl.constexpr, GATE: tl.constexpr,
                   FIELDS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """One row a program."""
     index = tl.program_id(0).to(tl.int64)
     row, own = logits + index * size, settings + index * FIELDS
     program, first = tl.load(own), tl.load(own + 1)
-    second, third = tl.load(own + 2), tl.load(own + 3)
-    sigma, below, top_p = tl.load(own + 4), tl.load(own + 5), tl.load(own + 6)
-    top_k, unit = tl.load(own + 7), tl.load(own + 8)
+    second, third, fourth = tl.load(own + 2), tl.load(own + 3), tl.load(own + 4)
+    sigma, below, top_p = tl.load(own + 5), tl.load(own + 6), tl.load(own + 7)
+    top_k, unit = tl.load(own + 8), tl.load(own + 9)
     out = results + index * 4
     highest, mean, bad = extent(row, size, BLOCK)
     if (bad > 0) | (highest == float("inf")) | (highest == float("-inf")):
@@ -169,6 +174,12 @@ def sample_kernel(logits, settings, tokens, results, size, LOWEST: tl.constexpr,
         low = tl.maximum(first - second, 0.0)
         power = tl.where(spread > 0, tl.exp2(third * tl.log2(tl.maximum(spread, 1e-30))), 0.0)
         temperature = low + (first + second - low) * power
+    if program == 4:
+        # the bounds and the gate are those of `sampler.residual_temperature`
+        moved = tl.where(entropy > GATE, third * (entropy - fourth), 0.0)
+        coolest, hottest = tl.maximum(first - second, 0.1), tl.minimum(first + second, 2.0)
+        inverse = tl.maximum(1.0 / first + moved, 1.0 / hottest)
+        temperature = 1.0 / tl.minimum(inverse, 1.0 / coolest)
     temperature = tl.maximum(temperature, LOWEST)
     greedy = program == 0
     _, total, _ = mass(row, size, highest, floor, 1.0 / temperature, BLOCK)
@@ -198,6 +209,7 @@ def sample(logits: torch.Tensor, settings: torch.Tensor) -> tuple[torch.Tensor, 
         results,
         size,
         LOWEST=_LOWEST,
+        GATE=_GATE,
         FIELDS=len(FIELDS),
         BLOCK=min(_BLOCK, triton.next_power_of_2(size)),
         num_warps=8,

@@ -93,6 +93,6 @@ def test_constraints_that_openai_has_words_for_are_passed_on():
     }
     sent = dialects.constraint_fields(schema)["response_format"]["json_schema"]
     assert sent["schema"] == {"type": "object"}
-    with pytest.raises(InvalidArgument, match="json_object and json_schema only") as refused:
-        dialects.constraint_fields(OutputConstraint(Kind.REGEX, "a+"))
+    with pytest.raises(InvalidArgument, match="only json_object, json_schema") as refused:
+        DIALECTS["openai"].check_constraint(OutputConstraint(Kind.REGEX, "a+"))
     assert refused.value.field == "start.constraint.regex"

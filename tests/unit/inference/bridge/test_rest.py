@@ -10,8 +10,17 @@ from fake_upstream import FakeUpstream, spoken
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.inference.bridge.dialect import DIALECTS
 from services.inference.bridge.rest import RestUpstream, chunk
-from services.inference.bridge.upstream import Chunk, UpstreamModel, UpstreamToken
+from services.inference.bridge.upstream import (
+    UNKNOWN_TOKEN,
+    Chunk,
+    Completion,
+    UpstreamModel,
+    UpstreamToken,
+)
+from services.inference.request import ChatTurn, Context, Start
+from services.inference.sampling import DEFAULT
 from thermesh import errors
 
 
@@ -24,14 +33,17 @@ def server():
 @pytest.fixture
 async def upstream(server):
     """The bridge's end of it."""
-    made = RestUpstream("http://behind/v1/", key="secret", transport=httpx.ASGITransport(server))
+    made = RestUpstream(
+        "http://behind/v1/", DIALECTS["openai"], "secret", transport=httpx.ASGITransport(server)
+    )
     yield made
     await made.close()
 
 
 async def read(upstream):
     """All chunks of one request."""
-    return [item async for item in upstream.stream("chat/completions", {"model": "behind"})]
+    start = Start(Context("req-1"), chat=(ChatTurn("user", "hi"),))
+    return [item async for item in upstream.stream(Completion(start, "behind", DEFAULT))]
 
 
 async def test_an_answer_is_read_to_its_end(server, upstream):
@@ -83,7 +95,7 @@ async def test_each_refusal_becomes_the_error_that_it_is(server, upstream, statu
 
 async def test_a_server_that_is_away_is_unavailable():
     """Nobody listens: the error says so, without an address."""
-    upstream = RestUpstream("http://127.0.0.1:1/v1")
+    upstream = RestUpstream("http://127.0.0.1:1/v1", DIALECTS["openai"])
     try:
         with pytest.raises(errors.Unavailable, match="does not answer") as refused:
             await read(upstream)
@@ -107,7 +119,7 @@ def test_log_probabilities_of_both_endpoints_are_read():
     chat = {"choices": [{"delta": {"content": "a"}, "logprobs": {"content": [token]}}]}
     listed = {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"b": -1.5}]}
     text = {"choices": [{"text": "a", "logprobs": listed}]}
-    expected = (UpstreamToken("a", -0.5, (("b", -1.5),)),)
+    expected = (UpstreamToken("a", -0.5, ((UNKNOWN_TOKEN, "b", -1.5),)),)
     assert chunk(json.dumps(chat)).tokens == expected
     assert chunk(json.dumps(text)).tokens == expected
 

@@ -76,7 +76,7 @@ def test_a_product_is_exact_but_for_the_rounding_of_activations(engine, matrix, 
     out = np.empty((count, len(numbers)), "f4")
 
     problem = native.library().thermesh_linear(
-        engine.handle, ctypes.byref(described), x.ctypes.data, count, outlier, out.ctypes.data
+        engine.handle, ctypes.byref(described), x.ctypes.data, count, outlier, 0, out.ctypes.data
     )
 
     assert problem is None
@@ -90,8 +90,31 @@ def test_a_product_is_exact_but_for_the_rounding_of_activations(engine, matrix, 
 
 
 @PROPERTY
-@given(matrix=matrices(), outlier=st.sampled_from([0.0, 2.0, 1e30]))
-def test_a_row_does_not_depend_on_its_neighbours(engine, matrix, outlier):
+@given(matrix=matrices(), count=st.integers(1, 50))
+def test_a_prompt_s_product_is_at_least_that_of_bfloat16(engine, matrix, count):
+    """No output is further off than eight bits of each factor can make it."""
+    kind, stored, numbers, random = matrix
+    described, _memory = packed(kind, stored, numbers.shape[1])
+    x = (random.standard_normal((count, numbers.shape[1])) * random.lognormal(0, 2)).astype("f4")
+    out = np.empty((count, len(numbers)), "f4")
+
+    problem = native.library().thermesh_linear(
+        engine.handle, ctypes.byref(described), x.ctypes.data, count, 0.0, 1, out.ctypes.data
+    )
+
+    assert problem is None
+    exact = x.astype("f8") @ numbers.T.astype("f8")
+    scale = np.abs(x).astype("f8") @ np.abs(numbers.T.astype("f8"))
+    assert (np.abs(out - exact) <= 2.02 * 2.0**-8 * scale + 1e-30).all()
+
+
+@PROPERTY
+@given(
+    matrix=matrices(),
+    outlier=st.sampled_from([0.0, 2.0, 1e30]),
+    is_prompt=st.integers(0, 1),
+)
+def test_a_row_does_not_depend_on_its_neighbours(engine, matrix, outlier, is_prompt):
     """The product of one row has the same bits alone and among eighteen others."""
     kind, stored, numbers, random = matrix
     described, _memory = packed(kind, stored, numbers.shape[1])
@@ -100,10 +123,10 @@ def test_a_row_does_not_depend_on_its_neighbours(engine, matrix, outlier):
     together, alone = np.empty((19, len(numbers)), "f4"), np.empty(len(numbers), "f4")
     linear = native.library().thermesh_linear
     matrix = ctypes.byref(described)
-    linear(engine.handle, matrix, x.ctypes.data, 19, outlier, together.ctypes.data)
+    linear(engine.handle, matrix, x.ctypes.data, 19, outlier, is_prompt, together.ctypes.data)
 
     for row in range(19):
-        linear(engine.handle, matrix, x[row].ctypes.data, 1, outlier, alone.ctypes.data)
+        linear(engine.handle, matrix, x[row].ctypes.data, 1, outlier, is_prompt, alone.ctypes.data)
         np.testing.assert_array_equal(alone, together[row])
 
 
@@ -114,7 +137,7 @@ def test_zeros_give_zeros(engine):
     x, out = np.zeros((3, 64), "f4"), np.full((3, 16), np.nan, "f4")
 
     native.library().thermesh_linear(
-        engine.handle, ctypes.byref(described), x.ctypes.data, 3, 0.0, out.ctypes.data
+        engine.handle, ctypes.byref(described), x.ctypes.data, 3, 0.0, 0, out.ctypes.data
     )
 
     np.testing.assert_array_equal(out, 0)
@@ -177,6 +200,6 @@ def test_functions_refuse_null():
     assert library.thermesh_tier(None) is None
     assert library.thermesh_check(None)
     assert library.thermesh_step(None, None, None)
-    assert library.thermesh_linear(None, None, None, 1, 0.0, None)
+    assert library.thermesh_linear(None, None, None, 1, 0.0, 0, None)
     assert library.thermesh_row(None, 0, None)
     library.thermesh_engine_free(None)

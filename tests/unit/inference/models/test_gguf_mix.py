@@ -155,7 +155,7 @@ def test_the_tool_writes_what_the_engine_serves(write_gguf, tiny, tmp_path, caps
     ("name", "output", "words"),
     [
         ("absent.gguf", "small.gguf", "there is no model"),
-        ("tiny.gguf", "small.bin", "must be a .gguf file"),
+        ("tiny.gguf", "small.bin", "must be a .gguf or .json file"),
         ("tiny.gguf", "absent/small.gguf", "in a folder that is there"),
     ],
 )
@@ -226,3 +226,28 @@ def outcome(path):
     except MeshError as error:
         return type(error).__name__
     return "loaded"
+
+
+@pytest.mark.parametrize("kernels", ["reference", "auto"])
+def test_a_calibrated_mix_divides_its_logits(source, monkeypatch, kernels):
+    """Every network divides by the factor that the file names, and the format tells it."""
+    monkeypatch.setenv("THERMESH_KERNELS", kernels)
+    names = list(source.matrices)
+    mix = {name: FORMATS[index % len(FORMATS)] for index, name in enumerate(names)}
+    ids, found = torch.arange(5), {}
+    for factor in (1.0, 1.25):
+        target = source.path.with_name(f"mix-{factor}.gguf")
+        source.write(target, mix, lambda name: rows_of(source, name, mix[name]), factor)
+        model = load(target, "mix")
+        assert ("temperature x 1.250" in model.weight_format) is (factor == 1.25)
+        found[factor] = model.network.score(ids)
+    torch.testing.assert_close(found[1.25] * 1.25, found[1.0], rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, 3.0, math.nan, math.inf])
+def test_an_absurd_temperature_is_refused(source, factor):
+    """A factor that is none is named, not applied."""
+    target = source.path.with_name("mix.gguf")
+    source.write(target, {}, lambda name: rows_of(source, name, FORMATS[0]), factor)
+    with pytest.raises(InvalidArgument, match=r"thermesh\.mix\.temperature"):
+        load(target, "mix")

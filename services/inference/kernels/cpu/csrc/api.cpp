@@ -73,6 +73,12 @@ THERMESH_API const char* thermesh_tier(const char* name) {
   return tier ? tier->name : nullptr;
 }
 
+// Whether that tier computes rows of prompts in an arithmetic of their own.
+THERMESH_API int32_t thermesh_tells_prompts(const char* name) {
+  const Tier* tier = name ? find_tier(name) : nullptr;
+  return tier && tier->prompt_product;
+}
+
 THERMESH_API ThermeshEngine* thermesh_engine_new(const char* tier_name) {
   const Tier* tier = tier_name ? find_tier(tier_name) : nullptr;
   if (!tier) return nullptr;
@@ -130,7 +136,7 @@ THERMESH_API const char* thermesh_step(ThermeshEngine* engine, const ThermeshNet
 // One product, for tests: out[rows][matrix->rows] from x[rows][matrix->columns].
 THERMESH_API const char* thermesh_linear(ThermeshEngine* engine, const ThermeshMatrix* matrix,
                                          const float* x, int32_t rows, float outlier,
-                                         float* out) {
+                                         int32_t is_prompt, float* out) {
   if (!engine || !matrix || !matrix->tiles || !x || !out) return "a part is missing";
   if (rows < 1 || thermesh_packed_bytes(matrix->kind, matrix->rows, matrix->columns) == 0) {
     return "the sizes are impossible";
@@ -138,7 +144,7 @@ THERMESH_API const char* thermesh_linear(ThermeshEngine* engine, const ThermeshM
   try {
     Bench& bench = engine->own();
     const std::lock_guard<std::mutex> lock(bench.mutex);
-    multiply(*matrix, x, rows, outlier, out, *engine->tier, bench.workspace);
+    multiply(*matrix, x, rows, outlier, is_prompt != 0, out, *engine->tier, bench.workspace);
   } catch (const std::bad_alloc&) {
     return "not enough memory for the product";
   }

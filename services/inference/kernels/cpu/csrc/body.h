@@ -104,6 +104,8 @@ void product_any(const Product& task) {
 constexpr Tier make_tier(const char* name) {
   return {name,
           product_any,
+          nullptr,
+          nullptr,
           quantise,
           rms_norm,
           silu_mul,

@@ -35,6 +35,7 @@ const char* problem_of(const ThermeshNetwork& network, const ThermeshBatch& batc
       static_cast<int64_t>(span.first_page) + span.page_count > batch.page_entries) {
     return "a page table lies outside the pages";
   }
+  if (span.prompt_end < 0) return "the end of a prompt is negative";
   if (span.sparse_from < 0 || span.dense_layers < 0 || span.budget < 1 ||
       span.budget > 1 << 30 || span.share < 0 || span.share > 1 << 16 || span.window < kFinalTokens) {
     return "the sparsity of a span is impossible";

@@ -23,6 +23,9 @@
 // product. Twelve because 16 * code of a Q4 weight is still a byte, so that one
 // product of 64 columns, [codes | fractions] x [16 * weights | weights], is both.
 //
+// Rows of prompts: where a tier has an arithmetic of its own for them (bfloat16 tiles
+// of AMX), a panel is [blocks][16 rows][32] bfloat16, whole however few its rows are.
+//
 // Keys and values: a unit holds 16 tokens of one key-value head. Of kind kHalf,
 //   keys as [head_size][16 tokens] halves, values as [head_size / 16][16 tokens][16];
 // of kind kInt8, codes plus 128 as the products of four bytes want them,
@@ -57,12 +60,18 @@ constexpr int kPanelRows = 16;
 // Rows that are multiplied with a matrix before the next ones: 256 rows of
 // activations stay in the second level cache.
 constexpr int kRowsAtOnce = 256;
+// Of prompts: weights are dequantised once for them.
+constexpr int kPromptRowsAtOnce = 512;
+// Tile rows of a matrix that such a product wants together.
+constexpr int kTilesTogether = 2;
 constexpr int kPageTokens = 16;
 constexpr int kSlabPages = 16;
 constexpr int kMaxHeadSize = 256;
 // How far ahead of the sums weights are fetched: the processor's own prefetching
 // reached 16 GB/s on one core where this reaches 28, all there is.
 constexpr int kFetchAhead = 8192;
+// Where a tile serves many rows there is more time, and less room in the first cache.
+constexpr int kFetchFarAhead = 16384;
 // Tokens whose scores are held at once, and tokens of one partial result of
 // attention. Both are fixed, so that the order of additions, and with it every
 // bit of a result, depends on nothing but the sequence itself.
@@ -88,6 +97,12 @@ static inline void fetch(const void* start, int bytes) {
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch(line + i);
 }
 
+// Into the second level cache: the first one has few places for what is on its way.
+static inline void fetch_far(const void* start, int bytes) {
+  const char* line = static_cast<const char*>(start);
+  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(line + i, 0, 2);
+}
+
 static constexpr int unit_bytes(int32_t kind, int head_size) {
   return head_size * kPageTokens * (kind == kInt8 ? 2 : 4) + (kind == kInt8 ? 64 : 0);
 }
@@ -106,6 +121,7 @@ static constexpr int choice_width(int count) { return (count + kLanes - 1) / kLa
 constexpr int kParts = 16;
 constexpr float kFraction = 1.0f / kParts;
 constexpr int kRowBytes = 2 * kBlock;
+constexpr int kPromptBlockBytes = kPanelRows * kRowBytes;
 static constexpr size_t scales_offset(int rows) { return static_cast<size_t>(rows) * kRowBytes; }
 static constexpr size_t flags_offset(int rows) { return scales_offset(rows) + 8 * rows; }
 static constexpr size_t panel_block_bytes(int rows) {

@@ -11,20 +11,33 @@ namespace thermesh {
 
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-// Rows of activations as consecutive panels of 16 rows, fewer in the last.
+// Rows of a step that follow each other and are computed alike.
+struct Run {
+  int first, count;
+  bool is_prompt;  // and the tier has an arithmetic of its own for prompts
+  int first_panel;
+
+  int panels() const { return ceil_div(count, kPanelRows); }
+  int rows_of(int panel) const { return std::min(kPanelRows, count - panel * kPanelRows); }
+};
+
+// All rows of activations of a step: the panels of one run after those of the other.
 struct Panels {
   uint8_t* bytes;
-  int rows;
+  const Run* runs;
+  int run_count;
   int blocks;
 
-  int count() const { return ceil_div(rows, kPanelRows); }
-  int rows_of(int panel) const { return std::min(kPanelRows, rows - panel * kPanelRows); }
-  uint8_t* at(int panel) const {
-    return bytes + static_cast<size_t>(panel) * blocks * panel_block_bytes(kPanelRows);
+  // A panel has as much room as the larger kind takes.
+  uint8_t* at(const Run& run, int panel) const {
+    const size_t before = static_cast<size_t>(run.first_panel) * panel_block_bytes(kPanelRows);
+    const size_t own = run.is_prompt ? kPromptBlockBytes : panel_block_bytes(kPanelRows);
+    return bytes + (before + static_cast<size_t>(panel) * own) * blocks;
   }
-  static size_t bytes_for(int rows, int columns) {
-    const size_t blocks = static_cast<size_t>(ceil_div(rows, kPanelRows)) * (columns / kBlock);
-    return blocks * panel_block_bytes(kPanelRows);
+  static size_t bytes_for(const Run* runs, int run_count, int columns) {
+    const Run& last = runs[run_count - 1];
+    const size_t panels = static_cast<size_t>(last.first_panel + last.panels());
+    return panels * (columns / kBlock) * panel_block_bytes(kPanelRows);
   }
 };
 
@@ -53,8 +66,9 @@ inline int chunks_for(int units, const Pool& pool) {
 // Computes each output from the same activations.
 void linear(const Panels& panels, const Output* outputs, int count, const Tier& tier, Pool& pool);
 
-// out[row * gate.rows + output] = silu(gate) * up.
+// silu(gate) * up: to out[row * gate.rows + output], or, of rows of prompts, at once to
+// the panels of what comes next, whose bytes are not those of `panels`.
 void gate_up(const Panels& panels, const ThermeshMatrix& gate, const ThermeshMatrix& up,
-             float* out, const Tier& tier, Pool& pool);
+             float* out, const Panels& next, const Tier& tier, Pool& pool);
 
 }  // namespace thermesh

@@ -48,6 +48,7 @@ struct ThermeshNetwork {
 struct ThermeshSpan {
   int32_t start, count, context_length;
   int32_t first_page, page_count;  // its page table within `pages`
+  int32_t prompt_end;  // tokens at positions below are only read; see layout.h
   // Queries from position `sparse_from` on choose pages in layers from
   // `dense_layers` on: `budget` tokens or `share` / 65536 of what they see are
   // read, whichever is more, the last `window` tokens among them. Of heads that have

@@ -11,6 +11,42 @@ namespace thermesh {
 
 namespace {
 
+// Rows of one kind that follow each other, appended to what is there.
+void add_run(std::vector<Run>& runs, int count, bool is_prompt) {
+  if (count <= 0) return;
+  if (!runs.empty() && runs.back().is_prompt == is_prompt) {
+    runs.back().count += count;
+    return;
+  }
+  const Run before = runs.empty() ? Run{} : runs.back();
+  runs.push_back({before.first + before.count, count, is_prompt,
+                  before.first_panel + before.panels()});
+}
+
+// What of a batch is computed alike: rows of prompts, where a tier has an arithmetic
+// of its own for them, and all others.
+void find_runs(const ThermeshBatch& batch, const Tier& tier, std::vector<Run>& runs) {
+  runs.clear();
+  for (int i = 0; i < batch.span_count; ++i) {
+    const ThermeshSpan& span = batch.spans[i];
+    const int first = span.context_length - span.count;
+    const int prompt = tier.prompt_product ? std::clamp(span.prompt_end - first, 0, span.count) : 0;
+    add_run(runs, prompt, true);
+    add_run(runs, span.count - prompt, false);
+  }
+}
+
+// Writes row `row` of a run to its panel.
+void enter_row(const Panels& panels, const Run& run, int row, const float* x, float outlier,
+               const Tier& tier) {
+  const int panel = row / kPanelRows, place = row % kPanelRows;
+  if (run.is_prompt) {
+    tier.to_bfloat16(x, panels.blocks, panels.at(run, panel), place);
+  } else {
+    tier.quantise(x, panels.blocks, outlier, panels.at(run, panel), run.rows_of(panel), place);
+  }
+}
+
 // A step's state; each method is one phase of a layer.
 class Step {
  public:
@@ -28,7 +64,12 @@ class Step {
     attended_ = workspace.attended.room<float>(rows * query_size_);
     gated_ = workspace.gated.room<float>(rows * network.intermediate_size);
     const int widest = std::max({network.hidden_size, query_size_, network.intermediate_size});
-    panel_ = workspace.panel.room<uint8_t>(Panels::bytes_for(batch.tokens, widest));
+    find_runs(batch, tier, workspace.runs);
+    runs_ = workspace.runs.data();
+    run_count_ = static_cast<int>(workspace.runs.size());
+    panel_ = workspace.panel.room<uint8_t>(Panels::bytes_for(runs_, run_count_, widest));
+    next_panel_ = workspace.next_panel.room<uint8_t>(
+        Panels::bytes_for(runs_, run_count_, network.intermediate_size));
     cosines_ = workspace.cosines.room<float>(rows * network.head_size / 2);
     sines_ = workspace.sines.room<float>(rows * network.head_size / 2);
   }
@@ -57,17 +98,20 @@ class Step {
     });
   }
 
-  void quantise_row(const Panels& panels, int row, const float* x, float outlier) {
-    const int panel = row / kPanelRows;
-    tier_.quantise(x, panels.blocks, outlier, panels.at(panel), panels.rows_of(panel),
-                   row % kPanelRows);
+  Panels panels_of(int columns) const { return {panel_, runs_, run_count_, columns / kBlock}; }
+
+  // Writes row `row` of the step to its panel.
+  void enter(const Panels& panels, int row, const float* x, float outlier) {
+    const Run* run = panels.runs;
+    while (row >= run->first + run->count) ++run;
+    enter_row(panels, *run, row - run->first, x, outlier, tier_);
   }
 
   // x is [rows][columns].
-  Panels quantised(const float* x, int columns, float outlier) {
-    const Panels panels{panel_, batch_.tokens, columns / kBlock};
+  Panels entered(const float* x, int columns, float outlier) {
+    const Panels panels = panels_of(columns);
     for_rows(batch_.tokens, [&](int row) {
-      quantise_row(panels, row, x + static_cast<size_t>(row) * columns, outlier);
+      enter(panels, row, x + static_cast<size_t>(row) * columns, outlier);
     });
     return panels;
   }
@@ -87,7 +131,7 @@ class Step {
   }
 
   Panels normalised(const float* weight) {
-    const Panels panels{panel_, batch_.tokens, network_.hidden_size / kBlock};
+    const Panels panels = panels_of(network_.hidden_size);
     for_rows(batch_.tokens, [&](int row) {
       normalise_row(panels, row, row, weight, network_.normed_outlier);
     });
@@ -99,7 +143,7 @@ class Step {
     float* normed = normed_ + row * size;
     tier_.rms_norm(hidden_ + from * size, weight, network_.rms_epsilon, network_.hidden_size,
                    normed);
-    quantise_row(panels, row, normed, outlier);
+    enter(panels, row, normed, outlier);
   }
 
   void project(const ThermeshLayer& layer) {
@@ -145,22 +189,33 @@ class Step {
   }
 
   void add_attention(const ThermeshLayer& layer) {
-    const Panels panels = quantised(attended_, query_size_, network_.attended_outlier);
+    const Panels panels = entered(attended_, query_size_, network_.attended_outlier);
     const Output output{&layer.attention_output, layer.attention_output_bias, hidden_,
                         static_cast<size_t>(network_.hidden_size), true};
     linear(panels, &output, 1, tier_, pool_);
   }
 
   void add_feed_forward(const ThermeshLayer& layer) {
-    gate_up(normalised(layer.feed_forward_norm), layer.gate, layer.up, gated_, tier_, pool_);
-    const Panels panels = quantised(gated_, network_.intermediate_size, network_.gated_outlier);
+    const int size = network_.intermediate_size;
+    const Panels panels{next_panel_, runs_, run_count_, size / kBlock};
+    gate_up(normalised(layer.feed_forward_norm), layer.gate, layer.up, gated_, panels, tier_,
+            pool_);
+    for (const Run* run = runs_; run < runs_ + run_count_; ++run) {
+      if (run->is_prompt) continue;
+      for_rows(run->count, [&](int row) {
+        const float* own = gated_ + static_cast<size_t>(run->first + row) * size;
+        enter_row(panels, *run, row, own, network_.gated_outlier, tier_);
+      });
+    }
     const Output output{&layer.down, nullptr, hidden_, static_cast<size_t>(network_.hidden_size),
                         true};
     linear(panels, &output, 1, tier_, pool_);
   }
 
   void write_logits() {
-    const Panels panels{panel_, batch_.outputs, network_.hidden_size / kBlock};
+    // All kinds of rows alike: a head dequantised for one row would cost more than it does.
+    const Run run{0, batch_.outputs, false, 0};
+    const Panels panels{panel_, &run, 1, network_.hidden_size / kBlock};
     for_rows(batch_.outputs, [&](int row) {
       const int from = batch_.output_rows[row];
       normalise_row(panels, row, from, network_.norm, network_.head_outlier);
@@ -177,7 +232,9 @@ class Step {
   PagedAttention attention_;
   int query_size_, key_size_, joined_size_;
   float *hidden_, *normed_, *gated_, *joined_, *attended_, *cosines_, *sines_;
-  uint8_t* panel_;
+  const Run* runs_;
+  int run_count_;
+  uint8_t *panel_, *next_panel_;
 };
 
 }  // namespace
@@ -189,14 +246,13 @@ void run_step(const ThermeshNetwork& network, const ThermeshBatch& batch, const 
   workspace.pool.end();
 }
 
-void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outlier, float* out,
-              const Tier& tier, Workspace& workspace) {
-  const Panels panels{workspace.panel.room<uint8_t>(Panels::bytes_for(rows, matrix.columns)), rows,
-                      matrix.columns / kBlock};
+void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outlier,
+              bool is_prompt, float* out, const Tier& tier, Workspace& workspace) {
+  const Run run{0, rows, is_prompt && tier.prompt_product, 0};
+  const size_t bytes = Panels::bytes_for(&run, 1, matrix.columns);
+  const Panels panels{workspace.panel.room<uint8_t>(bytes), &run, 1, matrix.columns / kBlock};
   for (int row = 0; row < rows; ++row) {
-    const int panel = row / kPanelRows;
-    tier.quantise(x + static_cast<size_t>(row) * matrix.columns, panels.blocks, outlier,
-                  panels.at(panel), panels.rows_of(panel), row % kPanelRows);
+    enter_row(panels, run, row, x + static_cast<size_t>(row) * matrix.columns, outlier, tier);
   }
   const Output output{&matrix, nullptr, out, static_cast<size_t>(matrix.rows), false};
   linear(panels, &output, 1, tier, workspace.pool);

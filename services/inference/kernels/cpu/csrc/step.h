@@ -1,8 +1,11 @@
 // One step of a network: the new tokens of several sequences to logits.
 #pragma once
 
+#include <vector>
+
 #include "attention.h"
 #include "buffer.h"
+#include "linear.h"
 #include "network.h"
 #include "pool.h"
 #include "tier.h"
@@ -11,7 +14,8 @@ namespace thermesh {
 
 // What steps reuse. One thread at a time.
 struct Workspace {
-  Buffer hidden, normed, gated, panel, joined, attended, cosines, sines;
+  Buffer hidden, normed, gated, panel, next_panel, joined, attended, cosines, sines;
+  std::vector<Run> runs, output_runs;
   AttentionMemory attention;
   Pool pool;
 };
@@ -25,8 +29,8 @@ void run_step(const ThermeshNetwork& network, const ThermeshBatch& batch, const 
               Workspace& workspace);
 
 // out[rows][matrix.rows] = x[rows][matrix.columns] times the matrix.
-// `outlier` as of Tier::quantise.
-void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outlier, float* out,
-              const Tier& tier, Workspace& workspace);
+// `outlier` as of Tier::quantise; `is_prompt` tells which arithmetic.
+void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outlier,
+              bool is_prompt, float* out, const Tier& tier, Workspace& workspace);
 
 }  // namespace thermesh

@@ -65,6 +65,10 @@ struct PageChoice {
 struct Tier {
   const char* name;
   void (*product)(const Product& task);
+  // Both for rows of prompts, whose panels hold bfloat16; null where a tier computes
+  // these like all others.
+  void (*prompt_product)(const Product& task);
+  void (*to_bfloat16)(const float* x, int blocks, uint8_t* panel, int row);
   // Writes row `row` of a panel of `rows` rows. Blocks whose largest number
   // exceeds `outlier` times the row's root mean square get fractions.
   void (*quantise)(const float* x, int blocks, float outlier, uint8_t* panel, int rows, int row);
@@ -95,6 +99,9 @@ const Tier& tier_avx2();
 const Tier& tier_avx512();
 // Only where `allows_amx` has said yes.
 const Tier& tier_amx();
+// Its products of prompts.
+void amx_prompt_product(const Product& task);
+void amx_to_bfloat16(const float* x, int blocks, uint8_t* panel, int row);
 bool allows_amx();
 #endif
 

@@ -24,7 +24,7 @@ namespace thermesh {
 namespace {
 
 // With fewer rows a pass of AVX-512 is done before the tiles are laid out.
-constexpr int kFewestRows = 9;
+constexpr int kFewestRows = 5;
 // Blocks of one row of tiles that are laid out at once: 72 kB, of the stack.
 constexpr int kPiece = 64;
 
@@ -32,26 +32,36 @@ constexpr int kPiece = 64;
 // memory only, and would wait for what was stored just before.
 constexpr int kAhead = 4;
 
-// Tile registers; their sizes are in `Shapes`. Macros, as GCC's intrinsics paste
-// them into assembly.
-#define TILE_SUM 0
-#define TILE_ROWS 1
-#define TILE_WEIGHTS 2
-#define TILE_REST_SUM 3
+// Tile registers. Blocks take turns with two sets of them, so that a product has the
+// time of a whole block before its sums are stored: a store that waits for them holds
+// up all that follows. Macros, as GCC's intrinsics paste them into assembly.
+#define TILE_SUM_EVEN 0
+#define TILE_SUM_ODD 1
+// Weights of four bits.
+#define TILE_ROWS_EVEN 2
+#define TILE_ROWS_ODD 3
+#define TILE_WEIGHTS_EVEN 4
+#define TILE_WEIGHTS_ODD 5
+// Weights of eight bits, whose products of codes and of fractions are apart.
+#define TILE_REST_EVEN 2
+#define TILE_REST_ODD 3
 #define TILE_CODES 4
 #define TILE_FRACTIONS 5
-#define TILE_HALF_WEIGHTS 6
+#define TILE_HALF_EVEN 6
+#define TILE_HALF_ODD 7
 
 // The operand of `ldtilecfg`.
 struct alignas(64) Shapes {
   uint8_t palette = 1, start_row = 0;
   uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, kBlock, kBlock, 64};
-  uint8_t rows[16] = {0, 0, 16, 0, 0, 0, 8};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 8, 8};
 
-  explicit Shapes(int count) {
+  Shapes(int32_t kind, int count) {
     const uint8_t own = static_cast<uint8_t>(count);
-    rows[TILE_SUM] = rows[TILE_ROWS] = rows[TILE_REST_SUM] = own;
+    for (int i = 0; i < 4; ++i) rows[i] = own;
+    if (kind != kQ8_0) return;
+    row_bytes[TILE_CODES] = row_bytes[TILE_FRACTIONS] = kBlock;
     rows[TILE_CODES] = rows[TILE_FRACTIONS] = own;
   }
 };
@@ -75,7 +85,7 @@ inline __m512 load_half(const uint8_t* x) {
 
 template <int32_t kKind>
 inline void lay_out(const uint8_t* tile, Laid* laid) {
-  fetch(tile + kFetchAhead, tile_bytes(kKind));
+  fetch_far(tile + kFetchFarAhead, tile_bytes(kKind));
   const __m512 scale = load_half(tile);
   const __m512 minimum = kKind == kQ4_1
                              ? load_half(tile + 32)
@@ -101,25 +111,49 @@ inline void lay_out(const uint8_t* tile, Laid* laid) {
   }
 }
 
+#define MULTIPLY_WHOLE(SUM, ROWS, WEIGHTS) \
+  _tile_zero(SUM);                         \
+  _tile_loadd(WEIGHTS, laid.codes, 64);    \
+  _tile_loadd(ROWS, block, kRowBytes);     \
+  _tile_dpbsud(SUM, ROWS, WEIGHTS)
+
+#define MULTIPLY_HALVES(SUM, REST, WEIGHTS)               \
+  _tile_zero(SUM);                                        \
+  _tile_zero(REST);                                       \
+  _tile_loadd(WEIGHTS, laid.codes, 64);                   \
+  _tile_loadd(TILE_CODES, block, kRowBytes);              \
+  _tile_loadd(TILE_FRACTIONS, block + kBlock, kRowBytes); \
+  _tile_dpbsud(SUM, TILE_CODES, WEIGHTS);                 \
+  _tile_dpbsud(REST, TILE_FRACTIONS, WEIGHTS)
+
+// Begins the product of a block, with the registers of odd or of even blocks.
 template <int32_t kKind>
-inline void multiply(const Laid& laid, const uint8_t* block, Sums* sums) {
+inline void multiply(const Laid& laid, const uint8_t* block, bool is_odd) {
   // GCC's intrinsics do not say that they read memory.
   asm volatile("" ::: "memory");
-  _tile_zero(TILE_SUM);
   if constexpr (kKind == kQ8_0) {
-    _tile_loadd(TILE_HALF_WEIGHTS, laid.codes, 64);
-    _tile_loadd(TILE_CODES, block, kRowBytes);
-    _tile_dpbsud(TILE_SUM, TILE_CODES, TILE_HALF_WEIGHTS);
-    _tile_stored(TILE_SUM, sums->whole, 64);
-    _tile_zero(TILE_REST_SUM);
-    _tile_loadd(TILE_FRACTIONS, block + kBlock, kRowBytes);
-    _tile_dpbsud(TILE_REST_SUM, TILE_FRACTIONS, TILE_HALF_WEIGHTS);
-    _tile_stored(TILE_REST_SUM, sums->rest, 64);
+    if (is_odd) {
+      MULTIPLY_HALVES(TILE_SUM_ODD, TILE_REST_ODD, TILE_HALF_ODD);
+    } else {
+      MULTIPLY_HALVES(TILE_SUM_EVEN, TILE_REST_EVEN, TILE_HALF_EVEN);
+    }
+  } else if (is_odd) {
+    MULTIPLY_WHOLE(TILE_SUM_ODD, TILE_ROWS_ODD, TILE_WEIGHTS_ODD);
   } else {
-    _tile_loadd(TILE_WEIGHTS, laid.codes, 64);
-    _tile_loadd(TILE_ROWS, block, kRowBytes);
-    _tile_dpbsud(TILE_SUM, TILE_ROWS, TILE_WEIGHTS);
-    _tile_stored(TILE_SUM, sums->whole, 64);
+    MULTIPLY_WHOLE(TILE_SUM_EVEN, TILE_ROWS_EVEN, TILE_WEIGHTS_EVEN);
+  }
+  asm volatile("" ::: "memory");
+}
+
+// Waits for it.
+template <int32_t kKind>
+inline void store_sums(bool is_odd, Sums* sums) {
+  if (is_odd) {
+    _tile_stored(TILE_SUM_ODD, sums->whole, 64);
+    if constexpr (kKind == kQ8_0) _tile_stored(TILE_REST_ODD, sums->rest, 64);
+  } else {
+    _tile_stored(TILE_SUM_EVEN, sums->whole, 64);
+    if constexpr (kKind == kQ8_0) _tile_stored(TILE_REST_EVEN, sums->rest, 64);
   }
   asm volatile("" ::: "memory");
 }
@@ -151,27 +185,31 @@ struct Part {
   bool adds;
 };
 
-// Block by block: the tile unit multiplies the next one while its sums of this
-// one are scaled.
+// Block by block: while the sums of one are scaled, those of the next one are stored
+// and the tile unit multiplies the one after.
 template <int32_t kKind, int kCount>
 void multiply_part(const Part& part) {
   const auto prepare = [&](int block) {
     if (!part.tile || block >= part.blocks) return;
     lay_out<kKind>(part.tile + block * tile_bytes(kKind), part.laid + block);
   };
-  const auto begin = [&](int block, Sums* sums) {
+  const auto panel = [&](int block) { return part.panel + block * panel_block_bytes(kCount); };
+  const auto begin = [&](int block) {
     prepare(block + kAhead);
-    multiply<kKind>(part.laid[block], part.panel + block * panel_block_bytes(kCount), sums);
+    if (block < part.blocks) multiply<kKind>(part.laid[block], panel(block), block % 2);
   };
   for (int block = 0; block < kAhead; ++block) prepare(block);
   __m512 out[kCount];
   for (int r = 0; r < kCount; ++r) out[r] = _mm512_setzero_ps();
   Sums sums[2];
-  begin(0, &sums[0]);
+  begin(0);
+  begin(1);
+  store_sums<kKind>(false, &sums[0]);
   for (int block = 0; block < part.blocks; ++block) {
-    if (block + 1 < part.blocks) begin(block + 1, &sums[(block + 1) % 2]);
-    add_scaled<kKind, kCount>(part.laid[block], part.panel + block * panel_block_bytes(kCount),
-                              sums[block % 2], out);
+    const int next = block + 1;
+    if (next < part.blocks) store_sums<kKind>(next % 2, &sums[next % 2]);
+    begin(block + 2);
+    add_scaled<kKind, kCount>(part.laid[block], panel(block), sums[block % 2], out);
   }
   for (int r = 0; r < kCount; ++r) {
     float* place = part.out + r * part.stride;
@@ -198,7 +236,7 @@ void multiply_tiles(const Product& task) {
     for (int row = 0; row < task.rows; row += kPanelRows) {
       const int rows = task.rows - row < kPanelRows ? task.rows - row : kPanelRows;
       if (shaped != rows) {
-        const Shapes shapes(shaped = rows);
+        const Shapes shapes(kKind, shaped = rows);
         asm volatile("" ::: "memory");
         _tile_loadconfig(&shapes);
       }
@@ -232,9 +270,10 @@ void attend_int8(const Attention& task, const Attended& result) {
 
 bool allows_amx() {
 #ifdef __linux__
-  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25, kBfloat16 = 1u << 22;
+  constexpr unsigned kAll = kTile | kInt8 | kBfloat16;
   unsigned a, b, c, d;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (kTile | kInt8)) != (kTile | kInt8)) {
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kAll) != kAll) {
     return false;
   }
   // Linux saves the tiles of a process only if it has asked for them
@@ -251,6 +290,8 @@ const Tier& tier_amx() {
     Tier own = tier_avx512();
     own.name = "avx512-amx";
     own.product = product;
+    own.prompt_product = amx_prompt_product;
+    own.to_bfloat16 = amx_to_bfloat16;
     own.attend[kInt8] = attend_int8;
     return own;
   }();

@@ -192,7 +192,17 @@ export interface ConverseResponse {
     | //
     /** end comes last. */
     { $case: "end"; value: ConversationEnd }
+    | //
+    /**
+     * heartbeat says that the turn lives, where nothing else was said for a
+     * while (10 seconds by default): proxies close what is silent.
+     */
+    { $case: "heartbeat"; value: Heartbeat }
     | undefined;
+}
+
+/** Heartbeat says nothing but that the turn goes on. */
+export interface Heartbeat {
 }
 
 /** ListModelsRequest asks for the models. */
@@ -1021,6 +1031,9 @@ export const ConverseResponse: MessageFns<ConverseResponse> = {
       case "end":
         ConversationEnd.encode(message.message.value, writer.uint32(66).fork()).join();
         break;
+      case "heartbeat":
+        Heartbeat.encode(message.message.value, writer.uint32(74).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1102,6 +1115,14 @@ export const ConverseResponse: MessageFns<ConverseResponse> = {
             message.message = { $case: "end", value: ConversationEnd.decode(reader, reader.uint32()) };
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.message = { $case: "heartbeat", value: Heartbeat.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1160,7 +1181,56 @@ export const ConverseResponse: MessageFns<ConverseResponse> = {
         }
         break;
       }
+      case "heartbeat": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "heartbeat", value: Heartbeat.fromPartial(object.message.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseHeartbeat(): Heartbeat {
+  return {};
+}
+
+export const Heartbeat: MessageFns<Heartbeat> = {
+  encode(_: Heartbeat, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Heartbeat {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHeartbeat();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Heartbeat>): Heartbeat {
+    return Heartbeat.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<Heartbeat>): Heartbeat {
+    const message = createBaseHeartbeat();
     return message;
   },
 };

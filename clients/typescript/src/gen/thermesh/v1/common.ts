@@ -94,6 +94,8 @@ export enum ProgramKind {
   PROGRAM_KIND_EDT = 2,
   /** PROGRAM_KIND_DYNATEMP - PROGRAM_KIND_DYNATEMP: DynatempProgram. */
   PROGRAM_KIND_DYNATEMP = 3,
+  /** PROGRAM_KIND_RESIDUAL - PROGRAM_KIND_RESIDUAL: ResidualProgram. */
+  PROGRAM_KIND_RESIDUAL = 4,
   UNRECOGNIZED = -1,
 }
 
@@ -263,6 +265,30 @@ export interface DynatempProgram {
 }
 
 /**
+ * ResidualProgram corrects a temperature token by token: with H the entropy in
+ * nats of that token's untempered distribution,
+ * `1 / T = 1 / temperature + slope * (H - centre)` where H is above 0.2 nats,
+ * and T = temperature where it is not: a token that is sure needs no
+ * correction. T stays within temperature plus or minus range and within
+ * [0.1, 2.0], and is rounded to a float, so that the logged trace of
+ * temperatures repeats the draw exactly. No policy uses it by default, for it
+ * has not beaten the mean of its own temperatures (docs/control-study.md).
+ */
+export interface ResidualProgram {
+  /** temperature of a token of entropy centre, in [0.1, 2.0]. */
+  temperature: number;
+  /**
+   * slope is the change of 1 / T per nat, in [-10, 10]: above 0 cools tokens
+   * that are less sure than centre, below 0 warms them.
+   */
+  slope: number;
+  /** centre in nats, in [0, 20]. */
+  centre: number;
+  /** range is the largest correction either way, in [0, 2.0]; 0: no correction. */
+  range: number;
+}
+
+/**
  * TemperatureProgram says how each token's temperature is found from that
  * token's own distribution. It is evaluated inside the sampler, without I/O.
  */
@@ -278,6 +304,9 @@ export interface TemperatureProgram {
     | //
     /** dynatemp spreads the temperature over a range by normalised entropy. */
     { $case: "dynatemp"; value: DynatempProgram }
+    | //
+    /** residual corrects one temperature by each token's entropy. */
+    { $case: "residual"; value: ResidualProgram }
     | undefined;
 }
 
@@ -430,6 +459,33 @@ export interface Capabilities {
   tellsEntropy: boolean;
 }
 
+/**
+ * Forecast is what a request was expected to cost before a token was decoded,
+ * for one request alone on the machine: no time in queues.
+ */
+export interface Forecast {
+  /** prefill_seconds until the first token; the prompt is not in the cache. */
+  prefillSeconds: number;
+  /** output_tokens is the median of the answer's length, tokens. */
+  outputTokens: number;
+  /** output_tokens_high is the length that nine answers in ten stay below. */
+  outputTokensHigh: number;
+  /** total_seconds from the start to the last token. */
+  totalSeconds: number;
+  /** latency_cost is what the reward is expected to lose for total_seconds. */
+  latencyCost: number;
+  /**
+   * misses_deadline is true where total_seconds end after the deadline of the
+   * request: a hint, nothing is refused for it.
+   */
+  missesDeadline: boolean;
+  /**
+   * bounds_budget is true where token_budget of the plan is lower than its
+   * scenario's because no answer so long is expected.
+   */
+  boundsBudget: boolean;
+}
+
 /** DecodingPlan is what the controller decided for one request. */
 export interface DecodingPlan {
   /**
@@ -480,6 +536,11 @@ export interface DecodingPlan {
    * or nothing was drawn (see explored).
    */
   propensity: number;
+  /**
+   * forecast is what the request was expected to cost when it was decided;
+   * absent where nothing forecasts, as in a fallback.
+   */
+  forecast: Forecast | undefined;
 }
 
 /** TokenCandidate is one of the most probable tokens at a position. */
@@ -638,6 +699,11 @@ export interface GenerationEnd {
   meanTemperature: number;
   /** mean_entropy in nats over the decoded tokens; 0 when there were none. */
   meanEntropy: number;
+  /**
+   * discarded_tokens were decoded ahead of a cancellation that did not keep
+   * them: not sent after it, and not counted in `usage`.
+   */
+  discardedTokens: number;
 }
 
 /**
@@ -1177,6 +1243,97 @@ export const DynatempProgram: MessageFns<DynatempProgram> = {
   },
 };
 
+function createBaseResidualProgram(): ResidualProgram {
+  return { temperature: 0, slope: 0, centre: 0, range: 0 };
+}
+
+export const ResidualProgram: MessageFns<ResidualProgram> = {
+  encode(message: ResidualProgram, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.temperature !== 0) {
+      writer.uint32(9).double(message.temperature);
+    }
+    if (message.slope !== 0) {
+      writer.uint32(17).double(message.slope);
+    }
+    if (message.centre !== 0) {
+      writer.uint32(25).double(message.centre);
+    }
+    if (message.range !== 0) {
+      writer.uint32(33).double(message.range);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResidualProgram {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResidualProgram();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.temperature = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.slope = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.centre = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.range = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ResidualProgram>): ResidualProgram {
+    return ResidualProgram.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResidualProgram>): ResidualProgram {
+    const message = createBaseResidualProgram();
+    message.temperature = object.temperature ?? 0;
+    message.slope = object.slope ?? 0;
+    message.centre = object.centre ?? 0;
+    message.range = object.range ?? 0;
+    return message;
+  },
+};
+
 function createBaseTemperatureProgram(): TemperatureProgram {
   return { kind: undefined };
 }
@@ -1192,6 +1349,9 @@ export const TemperatureProgram: MessageFns<TemperatureProgram> = {
         break;
       case "dynatemp":
         DynatempProgram.encode(message.kind.value, writer.uint32(26).fork()).join();
+        break;
+      case "residual":
+        ResidualProgram.encode(message.kind.value, writer.uint32(34).fork()).join();
         break;
     }
     return writer;
@@ -1234,6 +1394,14 @@ export const TemperatureProgram: MessageFns<TemperatureProgram> = {
             message.kind = { $case: "dynatemp", value: DynatempProgram.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.kind = { $case: "residual", value: ResidualProgram.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1267,6 +1435,12 @@ export const TemperatureProgram: MessageFns<TemperatureProgram> = {
       case "dynatemp": {
         if (object.kind?.value !== undefined && object.kind?.value !== null) {
           message.kind = { $case: "dynatemp", value: DynatempProgram.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "residual": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "residual", value: ResidualProgram.fromPartial(object.kind.value) };
         }
         break;
       }
@@ -1993,6 +2167,141 @@ export const Capabilities: MessageFns<Capabilities> = {
   },
 };
 
+function createBaseForecast(): Forecast {
+  return {
+    prefillSeconds: 0,
+    outputTokens: 0,
+    outputTokensHigh: 0,
+    totalSeconds: 0,
+    latencyCost: 0,
+    missesDeadline: false,
+    boundsBudget: false,
+  };
+}
+
+export const Forecast: MessageFns<Forecast> = {
+  encode(message: Forecast, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.prefillSeconds !== 0) {
+      writer.uint32(9).double(message.prefillSeconds);
+    }
+    if (message.outputTokens !== 0) {
+      writer.uint32(16).uint32(message.outputTokens);
+    }
+    if (message.outputTokensHigh !== 0) {
+      writer.uint32(24).uint32(message.outputTokensHigh);
+    }
+    if (message.totalSeconds !== 0) {
+      writer.uint32(33).double(message.totalSeconds);
+    }
+    if (message.latencyCost !== 0) {
+      writer.uint32(41).double(message.latencyCost);
+    }
+    if (message.missesDeadline !== false) {
+      writer.uint32(48).bool(message.missesDeadline);
+    }
+    if (message.boundsBudget !== false) {
+      writer.uint32(56).bool(message.boundsBudget);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Forecast {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseForecast();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.prefillSeconds = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.outputTokens = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.outputTokensHigh = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.totalSeconds = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.latencyCost = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.missesDeadline = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.boundsBudget = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Forecast>): Forecast {
+    return Forecast.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Forecast>): Forecast {
+    const message = createBaseForecast();
+    message.prefillSeconds = object.prefillSeconds ?? 0;
+    message.outputTokens = object.outputTokens ?? 0;
+    message.outputTokensHigh = object.outputTokensHigh ?? 0;
+    message.totalSeconds = object.totalSeconds ?? 0;
+    message.latencyCost = object.latencyCost ?? 0;
+    message.missesDeadline = object.missesDeadline ?? false;
+    message.boundsBudget = object.boundsBudget ?? false;
+    return message;
+  },
+};
+
 function createBaseDecodingPlan(): DecodingPlan {
   return {
     decisionId: "",
@@ -2008,6 +2317,7 @@ function createBaseDecodingPlan(): DecodingPlan {
     seed: 0n,
     policyTemperature: 0,
     propensity: 0,
+    forecast: undefined,
   };
 }
 
@@ -2057,6 +2367,9 @@ export const DecodingPlan: MessageFns<DecodingPlan> = {
     }
     if (message.propensity !== 0) {
       writer.uint32(105).double(message.propensity);
+    }
+    if (message.forecast !== undefined) {
+      Forecast.encode(message.forecast, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -2178,6 +2491,14 @@ export const DecodingPlan: MessageFns<DecodingPlan> = {
             message.propensity = reader.double();
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.forecast = Forecast.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2212,6 +2533,9 @@ export const DecodingPlan: MessageFns<DecodingPlan> = {
     message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : 0n;
     message.policyTemperature = object.policyTemperature ?? 0;
     message.propensity = object.propensity ?? 0;
+    message.forecast = (object.forecast !== undefined && object.forecast !== null)
+      ? Forecast.fromPartial(object.forecast)
+      : undefined;
     return message;
   },
 };
@@ -2962,7 +3286,7 @@ export const Usage: MessageFns<Usage> = {
 };
 
 function createBaseGenerationEnd(): GenerationEnd {
-  return { finishReason: 0, usage: undefined, meanTemperature: 0, meanEntropy: 0 };
+  return { finishReason: 0, usage: undefined, meanTemperature: 0, meanEntropy: 0, discardedTokens: 0 };
 }
 
 export const GenerationEnd: MessageFns<GenerationEnd> = {
@@ -2978,6 +3302,9 @@ export const GenerationEnd: MessageFns<GenerationEnd> = {
     }
     if (message.meanEntropy !== 0) {
       writer.uint32(33).double(message.meanEntropy);
+    }
+    if (message.discardedTokens !== 0) {
+      writer.uint32(40).uint32(message.discardedTokens);
     }
     return writer;
   },
@@ -3027,6 +3354,14 @@ export const GenerationEnd: MessageFns<GenerationEnd> = {
             message.meanEntropy = reader.double();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.discardedTokens = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3048,6 +3383,7 @@ export const GenerationEnd: MessageFns<GenerationEnd> = {
     message.usage = (object.usage !== undefined && object.usage !== null) ? Usage.fromPartial(object.usage) : undefined;
     message.meanTemperature = object.meanTemperature ?? 0;
     message.meanEntropy = object.meanEntropy ?? 0;
+    message.discardedTokens = object.discardedTokens ?? 0;
     return message;
   },
 };

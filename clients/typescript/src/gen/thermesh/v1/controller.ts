@@ -97,7 +97,8 @@ export interface Constraints {
   /**
    * scenario names the envelope; empty: derived from the task. Known names:
    * dialogue, translation, recommendation, classification, code,
-   * question_answering, arithmetic, generation.
+   * question_answering, arithmetic, generation, and recommendation_new_user
+   * and recommendation_valued_user, which explore more and less.
    */
   scenario: string;
   /** temperature_range narrows the envelope for this request. */

@@ -52,7 +52,15 @@ export interface ExtractRequest {
   /** waited_ms is how long the user has waited already. */
   waitedMs: number;
   /** voice is set when the text was spoken. */
-  voice: VoiceSignal | undefined;
+  voice:
+    | VoiceSignal
+    | undefined;
+  /**
+   * encoder_wait_us is how long the answer may wait for the encoder, in
+   * microseconds; absent: as long as the service's own budget allows. Longer
+   * than that budget, or than the deadline, is never waited.
+   */
+  encoderWaitUs?: number | undefined;
 }
 
 /** FeatureVector is what the controller decides on. */
@@ -239,7 +247,7 @@ export const VoiceSignal: MessageFns<VoiceSignal> = {
 };
 
 function createBaseExtractRequest(): ExtractRequest {
-  return { context: undefined, text: "", turnCount: 0, waitedMs: 0, voice: undefined };
+  return { context: undefined, text: "", turnCount: 0, waitedMs: 0, voice: undefined, encoderWaitUs: undefined };
 }
 
 export const ExtractRequest: MessageFns<ExtractRequest> = {
@@ -258,6 +266,9 @@ export const ExtractRequest: MessageFns<ExtractRequest> = {
     }
     if (message.voice !== undefined) {
       VoiceSignal.encode(message.voice, writer.uint32(42).fork()).join();
+    }
+    if (message.encoderWaitUs !== undefined) {
+      writer.uint32(48).uint32(message.encoderWaitUs);
     }
     return writer;
   },
@@ -315,6 +326,14 @@ export const ExtractRequest: MessageFns<ExtractRequest> = {
             message.voice = VoiceSignal.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.encoderWaitUs = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -341,6 +360,7 @@ export const ExtractRequest: MessageFns<ExtractRequest> = {
     message.voice = (object.voice !== undefined && object.voice !== null)
       ? VoiceSignal.fromPartial(object.voice)
       : undefined;
+    message.encoderWaitUs = object.encoderWaitUs ?? undefined;
     return message;
   },
 };

@@ -1,0 +1,122 @@
+"""What the two control loops pay: a forecast in each decision, a program in each token.
+
+Interleaved in this process, medians of rounds. A decision is `Decider.decide` with the
+packaged policy, with forecasts and without. A token is drawn by the sampler from logits of
+the packaged model's vocabulary behind top-n-sigma, under each program; its share is of what
+the engine takes for a token, alone on one thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.features.decodes import MODEL, engine, submit
+from benchmarks.features.requests import TRAIN, Asked
+from benchmarks.spread import interleaved, summary
+from services.controller.config import Config
+from services.controller.decision import Constraints, Observation
+from services.controller.forecast import shipped
+from services.controller.memory_store import MemoryStore
+from services.controller.policy import NEUTRAL
+from services.controller.records import Context
+from services.controller.room import Room, furnish
+from services.inference.events import Ended
+from services.inference.limits import Limits
+from services.inference.models import LoadedModel, load
+from services.inference.sampler import Row, sample
+from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Program, Residual, Sampling
+from thermesh import models
+from thermesh.clock import SystemClock
+
+ROUNDS, WARM_UP = 30, 3
+DECISIONS, DRAWS, TOKENS = 300, 20, 96
+PROGRAMS: dict[str, Program] = {
+    "fixed": Fixed(0.7),
+    "EDT": Edt(0.7, 0.5),
+    "dynatemp": Dynatemp(0.7, 0.3, 1.0),
+    "residual": Residual(0.7, 0.3, 1.0, 0.2),
+}
+_ASKED = Asked("loops", TRAIN, "Tell me about the history of lighthouses.", "chat")
+
+
+def measured() -> dict[str, Any]:
+    """Return microseconds of a decision and of a token, by way."""
+    model = load(models.locate(MODEL.name), MODEL.name)
+    tokens = _microseconds({name: _drawing(model, each) for name, each in PROGRAMS.items()})
+    step_us = _token_us(model)
+    added = {name: each["median"] - tokens["fixed"]["median"] for name, each in tokens.items()}
+    return {
+        "decision_us": decisions(),
+        "draw_us": tokens,
+        "token_us": step_us,
+        "added_us": added,
+        "added_share": {name: each / step_us for name, each in added.items()},
+    }
+
+
+def decisions() -> dict[str, dict[str, float]]:
+    """Return microseconds of a decision with and without a forecast."""
+    shipped()  # read once, as a controller does at its start
+    return _microseconds(
+        {
+            "with forecast": _deciding(Config()),
+            "without": _deciding(dataclasses.replace(Config(), forecasts=False)),
+        }
+    )
+
+
+def _microseconds(ways: dict[str, Callable[[], int]]) -> dict[str, dict[str, float]]:
+    """Return the summary of each way's microseconds; a way returns how often it worked."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for name in interleaved(list(ways), WARM_UP + ROUNDS):
+        began = time.perf_counter()
+        count = ways[name]()
+        taken[name].append((time.perf_counter() - began) / count * 1e6)
+    return {name: vars(summary(each[WARM_UP:])) for name, each in taken.items()}
+
+
+def _deciding(config: Config) -> Callable[[], int]:
+    room = furnish(config, MemoryStore(), SystemClock(), lambda _: None, np.random.default_rng(1))
+    return lambda: _decide(room)
+
+
+def _decide(room: Room) -> int:
+    seen, context = Observation(NEUTRAL, "chat"), Context(session_id="s")
+    for _ in range(DECISIONS):
+        room.decider.decide(seen, Constraints(), context, MODEL.name, "/")
+    return DECISIONS
+
+
+def _drawing(model: LoadedModel, program: Program) -> Callable[[], int]:
+    generator = torch.Generator().manual_seed(3)
+    logits = 3.0 * torch.randn(1, model.config.vocabulary_size, generator=generator)
+    sampling = Sampling(program, Guard(top_n_sigma=1.0))
+
+    def draw() -> int:
+        with torch.inference_mode():
+            for index in range(DRAWS):
+                sample(logits, [Row(sampling, 1, index)])
+        return DRAWS
+
+    return draw
+
+
+def _token_us(model: LoadedModel) -> float:
+    """Return the median over ROUNDS // 6 answers of what the engine takes for a token."""
+    decoder = engine(model, Limits(prefix_cache=False, speculation=False))
+    found = []
+    with torch.inference_mode():
+        for _ in range(ROUNDS // 6):
+            submit(decoder, model, _ASKED, {}, TOKENS)
+            ended = None
+            while ended is None:
+                events = [event for _, event in decoder.step().events]
+                ended = next((each for each in events if isinstance(each, Ended)), None)
+            found.append(ended.usage.decode_time_us / ended.usage.completion_tokens)
+    return float(np.median(found))

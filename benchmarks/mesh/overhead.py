@@ -1,0 +1,146 @@
+"""What deciding adds to the time to first token: the same engine with and without a controller.
+
+    python -m benchmarks.mesh.overhead              # beside the mesh of `make up`
+
+A second gateway is started in front of the same engine, with nobody behind its addresses of
+feature and controller, so that it decodes by its default and waits for no one. Both gateways
+and the engine itself are asked once a round, in a new order each round, for a new text each
+time; what is added is paired by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+from benchmarks import machine
+from benchmarks.mesh import doors, report
+from benchmarks.spread import added, interleaved, median_interval, summary
+from thermesh import rpc
+from thermesh.testing import eventually, free_port
+
+RESULT = report.RESULTS / "first-token-overhead.json"
+PAGE_BEGIN, PAGE_END = "<!-- overhead: begin -->\n", "<!-- overhead: end -->\n"
+BAR_MS = 2.0
+TOKENS = 4
+ENGINE, WITHOUT, WITH = "engine", "without", "with"
+
+
+@contextlib.contextmanager
+def undecided_gateway(inference: str) -> Iterator[str]:
+    """Run a gateway without feature and controller; yield its gRPC address."""
+    port = free_port()
+    environment = {
+        "THERMESH_GATEWAY_GRPC_PORT": str(port),
+        "THERMESH_GATEWAY_HTTP_PORT": str(free_port()),
+        "THERMESH_INFERENCE_TARGET": inference,
+        "THERMESH_FEATURE_TARGET": f"127.0.0.1:{free_port()}",
+        "THERMESH_CONTROLLER_TARGET": f"127.0.0.1:{free_port()}",
+    }
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.gateway"],
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+async def measure(options: argparse.Namespace) -> dict[str, object]:
+    """Return the times to first token of every round, seconds."""
+    seconds: dict[str, list[float]] = {ENGINE: [], WITHOUT: [], WITH: []}
+    with undecided_gateway(options.inference) as undecided:
+        async with AsyncExitStack() as stack:
+            targets = {ENGINE: options.inference, WITHOUT: undecided, WITH: options.gateway}
+            channels = {
+                name: await stack.enter_async_context(rpc.connect(target))
+                for name, target in targets.items()
+            }
+            await eventually(lambda: rpc.is_serving(channels[WITHOUT]), 60, "a second gateway")
+            before = machine.describe()
+            names = interleaved(list(channels), options.rounds + options.warm_up)
+            for number, name in enumerate(names):
+                ask = doors.generate if name == ENGINE else doors.converse
+                stream = await ask(channels[name], number, TOKENS)
+                if number >= options.warm_up * len(channels):
+                    seconds[name].append(stream.first_token_seconds)
+    return {"machine": before, "rounds": options.rounds, "first_token_seconds": seconds}
+
+
+def table(result: dict[str, object]) -> str:
+    """Return what was found beside the bar, as Markdown."""
+    samples = result["first_token_seconds"]
+    assert isinstance(samples, dict)
+    lines = [
+        "| time to first token, ms | median | quartiles | p95 | n |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    names = {
+        ENGINE: "engine alone",
+        WITHOUT: "gateway, no controller",
+        WITH: "gateway, feature and controller",
+    }
+    for name, label in names.items():
+        figures = summary([1000 * each for each in samples[name]])
+        lines.append(
+            f"| {label} | {figures.median:.1f} | {figures.low:.1f} to {figures.high:.1f}"
+            f" | {figures.p95:.1f} | {figures.count} |"
+        )
+    lines.append("")
+    for over, what in ((WITHOUT, "deciding"), (ENGINE, "gateway and deciding")):
+        more = [1000 * each for each in added(samples[over], samples[WITH])]
+        low, high = median_interval(more)
+        met = "met" if summary(more).median <= BAR_MS else "**not met**"
+        bar = f"; at most {BAR_MS:g} ms: {met}" if over == WITHOUT else ""
+        lines.append(
+            f"Added by {what}: {summary(more).median:+.1f} ms, 95 % interval of the median"
+            f" {low:+.1f} to {high:+.1f}{bar}.\n"
+        )
+    about = result["machine"]
+    assert isinstance(about, dict)
+    lines.append(f"{about['processor']}, {about['cores']} cores, commit `{about['commit']}`.")
+    return "\n".join(lines) + "\n"
+
+
+def publish(result: dict[str, object]) -> None:
+    """Write the samples, and the table between the markers of docs/benchmarks.md."""
+    RESULT.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    before, _, rest = report.PAGE.read_text().partition(PAGE_BEGIN)
+    _, _, after = rest.partition(PAGE_END)
+    report.PAGE.write_text(f"{before}{PAGE_BEGIN}\n{table(result)}\n{PAGE_END}{after}")
+
+
+def main() -> None:
+    """Measure and print; with --publish write the page too."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.mesh.overhead",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--gateway", default="127.0.0.1:50050", help="gRPC door of the gateway")
+    made.add_argument("--inference", default="127.0.0.1:50053")
+    made.add_argument("--rounds", type=int, default=40, help="times each is asked")
+    made.add_argument("--publish", action="store_true", help="write docs/benchmarks.md too")
+    made.add_argument("--warm-up", type=int, default=4, help="rounds that are not counted")
+    options = made.parse_args()
+    result = asyncio.run(measure(options))
+    print(table(result))
+    if options.publish:
+        publish(result)
+
+
+if __name__ == "__main__":
+    main()

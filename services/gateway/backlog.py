@@ -1,0 +1,63 @@
+"""What waits between inference and a client: in order, bounded, and no more messages than needed.
+
+Tokens that wait together leave together. Nothing is held back for that: a client
+that keeps up gets each token by itself, and one that does not gets fewer, larger
+messages, which cost it and the gateway less. Knows nothing of tasks or calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import replace
+
+from services.gateway.events import Event, Tokens
+from thermesh.errors import MeshError
+
+MOST_EVENTS = 64
+"""Events held for a slow client; behind them HTTP/2 flow control and credits stop the engine."""
+
+MOST_TOGETHER = 16
+"""Tokens of one merged event, so that all that wait are at most 1024, the engine's own bound."""
+
+Happening = Event | MeshError
+
+
+class Backlog:
+    """A queue of at most `most_events`."""
+
+    def __init__(self, most_events: int = MOST_EVENTS) -> None:
+        self._most_events = most_events
+        self._waiting: deque[Happening] = deque()
+        self._came, self._room = asyncio.Event(), asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def put(self, event: Happening) -> None:
+        """Add an event; wait while there is no room."""
+        if self._merged(event):
+            return
+        while len(self._waiting) >= self._most_events:
+            self._room.clear()
+            await self._room.wait()
+        self._waiting.append(event)
+        self._came.set()
+
+    async def get(self) -> Happening:
+        """Take the oldest event; wait while there is none."""
+        while not self._waiting:
+            self._came.clear()
+            await self._came.wait()
+        self._room.set()
+        return self._waiting.popleft()
+
+    def _merged(self, event: Happening) -> bool:
+        """Add tokens to those that wait last, if any do; tell whether that was done."""
+        last = self._waiting[-1] if self._waiting else None
+        if not isinstance(event, Tokens) or not isinstance(last, Tokens):
+            return False
+        if len(last.tokens) + len(event.tokens) > MOST_TOGETHER:
+            return False
+        self._waiting[-1] = replace(last, tokens=(*last.tokens, *event.tokens))
+        return True

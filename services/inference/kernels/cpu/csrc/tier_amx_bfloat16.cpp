@@ -1,0 +1,258 @@
+// Products of prompts with Advanced Matrix Extensions: activations and weights as
+// bfloat16, sums in float.
+//
+// The sums of a product of integers must leave the tile unit after each block of 32
+// columns, which has its own scale; moving and scaling them takes several times as
+// long as the product. Weights that are dequantised before need that once for all
+// columns. It pays for many rows, among which the dequantising is divided.
+//
+// A sum has one order whatever the number of rows: each instruction adds 16 pairs of
+// columns to it, and blocks come in order.
+#include <immintrin.h>
+
+#include "tier.h"
+
+namespace thermesh {
+namespace {
+
+// Tile registers of two panels times two rows of tiles. Macros, as GCC's intrinsics
+// paste them into assembly.
+#define TILE_SUM_00 0
+#define TILE_SUM_01 1
+#define TILE_SUM_10 2
+#define TILE_SUM_11 3
+#define TILE_ROWS_0 4
+#define TILE_ROWS_1 5
+#define TILE_WEIGHTS_0 6
+#define TILE_WEIGHTS_1 7
+
+// Blocks whose weights are dequantised at once: those of two rows of tiles, 36 kB, stay
+// in the first level cache while the panels pass by. Longer rows are added piece by
+// piece.
+constexpr int kPiece = 18;
+
+// The operand of `ldtilecfg`: eight whole registers. Rows of a panel beyond the last
+// are multiplied too, and left.
+struct alignas(64) Shapes {
+  uint8_t palette = 1, start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+inline __m512 load_half(const uint8_t* x) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+}
+
+// Two vectors of floats as pairs of bfloat16, rounded to the nearest.
+inline __m512i paired(__m512 first, __m512 second) {
+  const __m512i half = _mm512_set1_epi32(0x8000);
+  const __m512i low = _mm512_add_epi32(_mm512_castps_si512(first), half);
+  const __m512i high = _mm512_add_epi32(_mm512_castps_si512(second), half);
+  return _mm512_mask_blend_epi16(0xAAAAAAAA, _mm512_srli_epi32(low, 16), high);
+}
+
+// Two vectors of floats as bfloat16, one after the other.
+inline __m512i in_turn(__m512 first, __m512 second) {
+  const __m512i half = _mm512_set1_epi32(0x8000);
+  const auto narrow = [&](__m512 x) {
+    const __m512i rounded = _mm512_add_epi32(_mm512_castps_si512(x), half);
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+  };
+  return _mm512_inserti64x4(_mm512_castsi256_si512(narrow(first)), narrow(second), 1);
+}
+
+// The code at bit `kShift` of every lane as 1 + code / 2^kBits.
+template <int kShift, int kBits>
+inline __m512 fraction_of(__m512i codes) {
+  constexpr int kPlace = 23 - kBits;
+  const __m512i mask = _mm512_set1_epi32(((1 << kBits) - 1) << kPlace);
+  const __m512i one = _mm512_set1_epi32(0x3F800000);
+  const __m512i moved = kShift < kPlace ? _mm512_slli_epi32(codes, (kPlace - kShift) & 31)
+                                        : _mm512_srli_epi32(codes, (kShift - kPlace) & 31);
+  return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(moved, mask, one, 0xEA));
+}
+
+template <int32_t kKind>
+inline void dequantise(const uint8_t* tile, uint8_t* out) {
+  constexpr int kBits = kKind == kQ8_0 ? 8 : 4;
+  constexpr float kCodes = 1 << kBits;
+  fetch_far(tile + kFetchFarAhead, tile_bytes(kKind));
+  const __m512 stored = load_half(tile);
+  const __m512 scale = _mm512_mul_ps(stored, _mm512_set1_ps(kCodes));
+  // Of code -2^kBits, which is what 0 stands for here.
+  const __m512 base =
+      kKind == kQ4_1 ? _mm512_sub_ps(load_half(tile + 32), scale)
+                     : _mm512_mul_ps(scale, _mm512_set1_ps(-1.5f));
+  const uint8_t* codes = tile + code_offset(kKind);
+  const auto store = [&](int row, __m512 first, __m512 second) {
+    first = _mm512_fmadd_ps(first, scale, base);
+    second = _mm512_fmadd_ps(second, scale, base);
+    _mm512_store_si512(out + 64 * row, paired(first, second));
+  };
+  for (int i = 0; i < code_bytes(kKind) / 64; ++i) {
+    const __m512i four = _mm512_loadu_si512(codes + 64 * i);
+    if constexpr (kKind == kQ8_0) {
+      store(2 * i, fraction_of<0, 8>(four), fraction_of<8, 8>(four));
+      store(2 * i + 1, fraction_of<16, 8>(four), fraction_of<24, 8>(four));
+    } else {
+      store(4 * i, fraction_of<0, 4>(four), fraction_of<8, 4>(four));
+      store(4 * i + 1, fraction_of<16, 4>(four), fraction_of<24, 4>(four));
+      store(4 * i + 2, fraction_of<4, 4>(four), fraction_of<12, 4>(four));
+      store(4 * i + 3, fraction_of<20, 4>(four), fraction_of<28, 4>(four));
+    }
+  }
+}
+
+// Sums blocks [0, blocks) of kPanels panels times kTiles rows of tiles. Panels come from
+// the second level cache and are told to leave the first one to the weights.
+template <int kPanels, int kTiles>
+inline void multiply(const uint8_t* rows, size_t panel_stride, const uint8_t* weights,
+                     size_t tile_stride, int blocks) {
+  asm volatile("" ::: "memory");
+  _tile_zero(TILE_SUM_00);
+  if constexpr (kTiles > 1) _tile_zero(TILE_SUM_01);
+  if constexpr (kPanels > 1) _tile_zero(TILE_SUM_10);
+  if constexpr (kPanels > 1 && kTiles > 1) _tile_zero(TILE_SUM_11);
+  for (int block = 0; block < blocks; ++block) {
+    _tile_loadd(TILE_WEIGHTS_0, weights, 64);
+    _tile_stream_loadd(TILE_ROWS_0, rows, 64);
+    if constexpr (kTiles > 1) _tile_loadd(TILE_WEIGHTS_1, weights + tile_stride, 64);
+    if constexpr (kPanels > 1) _tile_stream_loadd(TILE_ROWS_1, rows + panel_stride, 64);
+    _tile_dpbf16ps(TILE_SUM_00, TILE_ROWS_0, TILE_WEIGHTS_0);
+    if constexpr (kTiles > 1) _tile_dpbf16ps(TILE_SUM_01, TILE_ROWS_0, TILE_WEIGHTS_1);
+    if constexpr (kPanels > 1) _tile_dpbf16ps(TILE_SUM_10, TILE_ROWS_1, TILE_WEIGHTS_0);
+    if constexpr (kPanels > 1 && kTiles > 1) {
+      _tile_dpbf16ps(TILE_SUM_11, TILE_ROWS_1, TILE_WEIGHTS_1);
+    }
+    rows += kPromptBlockBytes;
+    weights += kPromptBlockBytes;
+  }
+  asm volatile("" ::: "memory");
+}
+
+// Where the sums of one panel and one row of tiles go.
+struct Place {
+  float* out;
+  size_t stride;
+  int rows;
+  bool adds;
+};
+
+inline void copy_out(const float* sums, const Place& place) {
+  for (int r = 0; r < place.rows; ++r) {
+    float* out = place.out + r * place.stride;
+    const __m512 own = _mm512_load_ps(sums + r * kLanes);
+    _mm512_storeu_ps(out, place.adds ? _mm512_add_ps(_mm512_loadu_ps(out), own) : own);
+  }
+}
+
+// A macro, as the number of a tile register is part of the instruction.
+#define STORE_SUM(TILE, place) \
+  store_sum(place, [](float* out, size_t stride) { _tile_stored(TILE, out, stride); })
+
+template <typename Store>
+inline void store_sum(const Place& place, const Store& store) {
+  if (!place.adds && place.rows == kPanelRows) {
+    store(place.out, place.stride * sizeof(float));
+    asm volatile("" ::: "memory");
+    return;
+  }
+  alignas(64) float sums[kPanelRows * kLanes];
+  store(sums, 64);
+  asm volatile("" ::: "memory");
+  copy_out(sums, place);
+}
+
+// Some blocks of a product, and their weights for up to two rows of tiles.
+struct Piece {
+  const Product& task;
+  int first, blocks;
+  uint8_t* weights;  // [tile row][block]
+
+  size_t panel_stride() const { return static_cast<size_t>(task.blocks) * kPromptBlockBytes; }
+  const uint8_t* rows(int row) const {
+    return task.panels + row / kPanelRows * panel_stride() + first * kPromptBlockBytes;
+  }
+};
+
+// Panels from `row` on, rows of tiles from `index` on.
+template <int kPanels, int kTiles>
+inline void multiply_part(const Piece& piece, int row, int index) {
+  const Product& task = piece.task;
+  multiply<kPanels, kTiles>(piece.rows(row), piece.panel_stride(), piece.weights,
+                            static_cast<size_t>(piece.blocks) * kPromptBlockBytes, piece.blocks);
+  const auto place = [&](int panel, int tile) {
+    const int first = row + panel * kPanelRows;
+    const int rows = task.rows - first < kPanelRows ? task.rows - first : kPanelRows;
+    return Place{task.out + first * task.stride + (index + tile) * kLanes, task.stride, rows,
+                 task.adds || piece.first > 0};
+  };
+  STORE_SUM(TILE_SUM_00, place(0, 0));
+  if constexpr (kTiles > 1) STORE_SUM(TILE_SUM_01, place(0, 1));
+  if constexpr (kPanels > 1) STORE_SUM(TILE_SUM_10, place(1, 0));
+  if constexpr (kPanels > 1 && kTiles > 1) STORE_SUM(TILE_SUM_11, place(1, 1));
+}
+
+template <int kTiles>
+void multiply_panels(const Piece& piece, int index) {
+  int row = 0;
+  for (; row + kPanelRows < piece.task.rows; row += 2 * kPanelRows) {
+    multiply_part<2, kTiles>(piece, row, index);
+  }
+  if (row < piece.task.rows) multiply_part<1, kTiles>(piece, row, index);
+}
+
+template <int32_t kKind, int kTiles>
+void multiply_tiles(const Piece& piece, int index) {
+  const Product& task = piece.task;
+  for (int tile = 0; tile < kTiles; ++tile) {
+    const size_t before = static_cast<size_t>(index + tile) * task.blocks + piece.first;
+    const uint8_t* packed = task.tiles + before * tile_bytes(kKind);
+    uint8_t* weights = piece.weights + tile * piece.blocks * kPromptBlockBytes;
+    for (int block = 0; block < piece.blocks; ++block) {
+      dequantise<kKind>(packed + block * tile_bytes(kKind), weights + block * kPromptBlockBytes);
+    }
+  }
+  multiply_panels<kTiles>(piece, index);
+}
+
+template <int32_t kKind>
+void multiply_all(const Product& task) {
+  alignas(64) uint8_t weights[kTilesTogether * kPiece * kPromptBlockBytes];
+  const Shapes shapes;
+  asm volatile("" ::: "memory");
+  _tile_loadconfig(&shapes);
+  for (int index = 0; index < task.tile_rows; index += kTilesTogether) {
+    for (int first = 0; first < task.blocks; first += kPiece) {
+      const int blocks = task.blocks - first < kPiece ? task.blocks - first : kPiece;
+      const Piece piece{task, first, blocks, weights};
+      if (index + 1 < task.tile_rows) {
+        multiply_tiles<kKind, 2>(piece, index);
+      } else {
+        multiply_tiles<kKind, 1>(piece, index);
+      }
+    }
+  }
+  // Without it every switch of threads would save 8 kB of tiles.
+  _tile_release();
+}
+
+}  // namespace
+
+void amx_to_bfloat16(const float* x, int blocks, uint8_t* panel, int row) {
+  panel += row * kRowBytes;
+  for (int block = 0; block < blocks; ++block, x += kBlock, panel += kPromptBlockBytes) {
+    _mm512_store_si512(panel, in_turn(_mm512_loadu_ps(x), _mm512_loadu_ps(x + kLanes)));
+  }
+}
+
+void amx_prompt_product(const Product& task) {
+  switch (task.kind) {
+    case kQ4_0: return multiply_all<kQ4_0>(task);
+    case kQ4_1: return multiply_all<kQ4_1>(task);
+    default: return multiply_all<kQ8_0>(task);
+  }
+}
+
+}  // namespace thermesh

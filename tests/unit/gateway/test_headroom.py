@@ -1,0 +1,51 @@
+"""How long features may wait, by what prefill took lately."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.events import Usage
+from services.gateway.headroom import WAITING_SHARE, Headroom
+
+
+def seen(*prefills_us):
+    """What is known after some requests."""
+    headroom = Headroom()
+    for prefill_us in prefills_us:
+        headroom.saw(Usage(queue_time_us=0, prefill_time_us=prefill_us))
+    return headroom
+
+
+def test_nothing_is_known_before_the_first_end():
+    """And an engine that does not tell its times leaves it so."""
+    assert seen().seconds is None
+    assert seen(0).seconds is None
+
+
+def test_what_prefill_hides_may_be_waited_for():
+    """Less the time that deciding takes afterwards."""
+    assert seen(30_000, 30_000).seconds == pytest.approx(0.015)
+
+
+def test_queueing_counts_as_well():
+    """Who waits for a place has more time to decide."""
+    headroom = Headroom()
+    headroom.saw(Usage(queue_time_us=40_000, prefill_time_us=10_000))
+    assert headroom.seconds == pytest.approx(0.025)
+
+
+def test_it_goes_down_quickly_and_up_slowly():
+    """One short prefill counts for more than one long one."""
+    down = seen(40_000, 20_000).seconds
+    up = seen(20_000, 40_000).seconds
+    assert down == pytest.approx(0.015)
+    assert up == pytest.approx(0.011)
+
+
+@given(st.lists(st.integers(10_000, 1_000_000), min_size=1))
+def test_it_stays_within_what_was_seen(prefills_us):
+    """Between the shortest and the longest."""
+    hidden_us = seen(*prefills_us).seconds / WAITING_SHARE * 1e6
+    assert min(prefills_us) - 1 <= hidden_us <= max(prefills_us) + 1
