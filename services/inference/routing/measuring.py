@@ -46,7 +46,7 @@ class Text:
         first = len(self._ids) - self._last
         sparsity = None
         if windows is not None:
-            sparsity = Sparsity(first, budget_tokens=1 << 30, head_windows=windows)
+            sparsity = Sparsity(first, 0, 1 << 30, head_windows=windows)
         logits = self._step(first, len(self._ids), self._last, sparsity)
         return logits.log_softmax(-1)
 
