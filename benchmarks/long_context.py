@@ -34,11 +34,14 @@ from services.inference.models import LoadedModel, load
 from thermesh import models
 
 DENSE = "f16 dense"
-CONTENDERS: dict[str, tuple[str, Sparsity | None]] = {
+LIGHT_PATH = "light"
+"""What the network itself offers for the light path."""
+CONTENDERS: dict[str, tuple[str, Sparsity | str | None]] = {
     DENSE: ("f16", None),
     "int8 dense": ("int8", None),
-    "int8 light": ("int8", Sparsity()),
-    "int8 light, 1024": ("int8", Sparsity(budget_tokens=1024, dense_below=1536)),
+    "int8 light": ("int8", LIGHT_PATH),
+    "int8 pages, 2048": ("int8", Sparsity()),
+    "int8 pages, 1024": ("int8", Sparsity(budget_tokens=1024, dense_below=1536)),
 }
 CHUNK = 512
 DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -111,11 +114,13 @@ def compared(expected: torch.Tensor, actual: torch.Tensor) -> dict[str, float]:
     }
 
 
-def found_passkeys(model: LoadedModel, context: Context, text: str, length: int) -> float:
-    """Return the share of depths from which the number hidden in a text is repeated."""
+def found_passkeys(
+    model: LoadedModel, context: Context, text: str, length: int, keys: int = 1
+) -> float:
+    """Return the share of numbers that are repeated, hidden at each depth of a text in turn."""
     found = 0
     filler = model.tokenizer.encode(text)
-    for index, depth in enumerate(DEPTHS):
+    for index, depth in enumerate(DEPTHS * keys):
         key = str(71_839 + 4_321 * index)
         needle = model.tokenizer.encode(f"\n\nThe secret passkey is number {key}.\n\n")
         question = model.tokenizer.encode(QUESTION)
@@ -129,7 +134,7 @@ def found_passkeys(model: LoadedModel, context: Context, text: str, length: int)
             answer.append(int(logits.argmax()))
         said = b"".join(model.tokenizer.token_bytes(token) for token in answer[1:])
         found += key in said.decode("utf-8", errors="replace")
-    return found / len(DEPTHS)
+    return found / (len(DEPTHS) * keys)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -143,10 +148,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     length = arguments.context
     contexts: dict[str, Context] = {}
     for name in arguments.contenders:
-        kind, sparsity = CONTENDERS[name]
+        kind, choice = CONTENDERS[name]
         network = loaded[kind].network
         assert isinstance(network, CpuNetwork)
-        contexts[name] = Context(network, length, sparsity)
+        sparsity = choice if isinstance(choice, Sparsity) else network.light
+        contexts[name] = Context(network, length, sparsity if choice else None)
     text = manual()
     ids = torch.tensor(loaded["f16"].tokenizer.encode(text))
     result: dict[str, Any] = {"machine": machine.describe(), "context": length}
@@ -156,7 +162,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         result["against_dense"] = qualities(contexts, ids, arguments)
     if "passkey" in arguments.figures:
         result["passkeys_found"] = {
-            name: found_passkeys(loaded["f16"], context, text, length)
+            name: found_passkeys(loaded["f16"], context, text, length, arguments.keys)
             for name, context in contexts.items()
         }
         print(result["passkeys_found"], file=sys.stderr)
@@ -215,6 +221,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=1, help="samples of prefill")
     parser.add_argument("--steps", type=int, default=16, help="steps of a decoding sample")
     parser.add_argument("--texts", type=int, default=3, help="texts to compare on")
+    parser.add_argument("--keys", type=int, default=1, help="passkeys at each depth")
     parser.add_argument("--last", type=int, default=512, help="last tokens to compare")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a step")
     parser.add_argument("--json", type=pathlib.Path, help="file to write everything to")

@@ -231,8 +231,7 @@ class ForwardingChannel(grpc.aio.Channel):
     """A channel whose calls carry on deadline and trace of the call that is being served.
 
     No interceptor of grpc.aio: one wraps each call in another call, with a task to begin
-    it and a generator between every message and its reader, which made half of what a
-    token cost in the gateway.
+    it and a generator between every message and its reader.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:

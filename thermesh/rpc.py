@@ -177,8 +177,8 @@ def room_door() -> tls.Door | None:
 
 async def until_signal() -> None:
     """Return when the process is asked to end by SIGTERM or SIGINT."""
-    # What start-up made stays until the end: walking over it again and again would stop
-    # every stream for some 50 ms, whenever the collector turns to its oldest generation.
+    # What start-up made stays until the end: whenever the collector turns to its oldest
+    # generation, walking over all of it would stop every stream.
     gc.collect()
     gc.freeze()
     asked = asyncio.Event()

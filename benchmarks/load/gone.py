@@ -21,13 +21,14 @@ from typing import Any
 from benchmarks.load import house, ways
 from benchmarks.load.figures import Figure, Json, Rounds
 from benchmarks.spread import quantile
+from thermesh.cli import mesh as source
 from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
 HOWS = ("SSE abort", "gRPC cancel", "kill -9, SSE", "kill -9, gRPC")
 PHASES = ("queue", "prefill", "decode")
 ENGINE_SETTINGS = {"THERMESH_MAX_RUNNING": "1", "THERMESH_PREFIX_CACHE": "false"}
 SHORT_WORDS, LONG_WORDS = 20, 900
-REPEATS = 3
+REPEATS = 2
 """Of each way in each phase a round."""
 
 ROUNDS = 5
@@ -89,7 +90,8 @@ class Bench:
             door = "rest" if how.endswith("SSE") else "grpc"
             ports = (str(self._mesh.ports["http"]), self._mesh.target("gateway"))
             command = (sys.executable, "-P", "-m", "benchmarks.load.victim", door, *ports)
-            process = await asyncio.create_subprocess_exec(*command, str(words))
+            environ = source.with_source_tree(os.environ)
+            process = await asyncio.create_subprocess_exec(*command, str(words), env=environ)
             stack.push_async_callback(process.wait)
             return lambda: os.kill(process.pid, signal.SIGKILL)
         question = long_question(words)
@@ -98,7 +100,11 @@ class Bench:
             return writer.transport.abort
         task = asyncio.ensure_future(ways.converse(self._doors.gateway, question))
         stack.push_async_callback(asyncio.wait, [task])
-        return lambda: task.cancel() and None
+
+        def cancel() -> None:
+            task.cancel()
+
+        return cancel
 
     @asynccontextmanager
     async def _blocking(self) -> AsyncIterator[None]:
@@ -118,13 +124,16 @@ class Bench:
         return load
 
     async def _load(self) -> common_pb2.LoadReport:
-        return (await self._stub.GetLoad(inference_pb2.GetLoadRequest(), timeout=5)).load
+        answer = await self._stub.GetLoad(inference_pb2.GetLoadRequest(), timeout=5)
+        load: common_pb2.LoadReport = answer.load
+        return load
 
 
 def long_question(words: int) -> ways.Question:
     """Return a question of about so many words, whose answer would be long."""
     text = " ".join(str(random.randrange(10, 99)) for _ in range(words))
-    return ways.Question(4_000, padding=f" Continue these numbers without end: {text}")
+    padding = f" Continue these numbers without end: {text}"
+    return ways.Question(4_000, padding=padding, model=house.REAL_MODEL)
 
 
 @asynccontextmanager

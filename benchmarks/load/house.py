@@ -23,6 +23,9 @@ from thermesh.testing import RedisServer, eventually, free_port
 
 ROOMS = ("feature", "controller", "gateway")
 START_SECONDS = 90.0
+REAL_MODEL = "smollm2-135m-instruct"
+"""What the real engine serves by default."""
+
 WATCH_FILE = "alive.json"
 """Where a gateway that is watched tells what lives in it; see `watched`."""
 

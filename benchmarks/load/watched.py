@@ -6,7 +6,6 @@ THERMESH_WATCH_FILE=alive.json python -m benchmarks.load.watched
 from __future__ import annotations
 
 import asyncio
-import collections
 import gc
 import json
 import os
@@ -25,13 +24,18 @@ WATCHED = (Turn, OpenGeneration, Span)
 
 
 def alive() -> dict[str, int]:
-    """Return how many tasks, turns, calls and spans live in this process."""
+    """Return how many tasks, turns, calls and open spans live in this process."""
     gc.collect()
-    found = collections.Counter(type(each) for each in gc.get_objects())
-    counts = {
-        kind.__name__: sum(found[t] for t in found if issubclass(t, kind)) for kind in WATCHED
-    }
-    return {"tasks": len(asyncio.all_tasks()), **counts}
+    counts = {"tasks": len(asyncio.all_tasks()), **{kind.__name__: 0 for kind in WATCHED}}
+    for each in gc.get_objects():
+        for kind in WATCHED:
+            counts[kind.__name__] += isinstance(each, kind) and _is_open(each)
+    return counts
+
+
+def _is_open(each: object) -> bool:
+    """Whether it is not over; an ended span may be the context of a connection that is kept."""
+    return not isinstance(each, Span) or each.is_recording()
 
 
 def _tell() -> None:

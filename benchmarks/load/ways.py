@@ -80,6 +80,7 @@ class Question:
     priority: str = "interactive"
     key: str = ""
     padding: str = ""
+    model: str = "stub"
 
     def text(self) -> str:
         """Return a question of usual length that was not asked before."""
@@ -150,7 +151,8 @@ class Rest:
 
     async def close(self) -> None:
         """Close the connections."""
-        for _, writer in self._idle:
+        while self._idle:
+            _, writer = self._idle.pop()
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -196,7 +198,7 @@ def request_bytes(question: Question) -> bytes:
     """Return a request for a streamed chat completion as it goes over the wire."""
     body = json.dumps(
         {
-            "model": "stub",
+            "model": question.model,
             "messages": [{"role": "user", "content": question.text()}],
             "max_tokens": question.max_tokens,
             "stream": True,
@@ -264,7 +266,7 @@ def _context(question: Question) -> common_pb2.RequestContext:
     return common_pb2.RequestContext(
         request_id=f"bench-{next(_numbers)}-{time.monotonic_ns():x}",
         tenant=question.tenant,
-        priority=common_pb2.Priority.Value(f"PRIORITY_{question.priority.upper()}"),
+        priority=f"PRIORITY_{question.priority.upper()}",
     )
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -234,12 +234,8 @@ def updated(
     arrays["surprise"][context] = max(0.0, gathered)
     if arrays["surprise"][context] > parameters.statics.alarm:
         _doubt(arrays, context)
-    return Parameters(
-        parameters.actions,
-        **arrays,
-        shape_weight=parameters.shape_weight,
-        statics=parameters.statics,
-    )
+    changed: dict[str, Any] = dict(arrays)
+    return replace(parameters, **changed)
 
 
 def _doubt(arrays: dict[str, NDArray[np.float64]], context: int) -> None:

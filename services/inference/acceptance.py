@@ -11,8 +11,9 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 
-_MATCHES = (3, 4, 6, 9)
-"""Where classes of match lengths begin, after the shortest: 2, 3, 4-5, 6-8, 9 and more."""
+_MATCHES = (2, 3, 4, 6, 9)
+"""Where classes of match lengths begin, after the first: 1 (guessed by the light path),
+2, 3, 4-5, 6-8, 9 and more."""
 
 _TEMPERATURE_STEP = 0.25
 _SEQUENCE_DECAY = 0.9

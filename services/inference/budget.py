@@ -11,12 +11,13 @@ from services.inference.sequence import Sequence
 @dataclass(frozen=True)
 class Work:
     """`count` tokens of `sequence`, from its `computed_count` on, and then those
-    of a `draft`.
+    of a `draft`, or of one that the light network makes of up to `foreseen` tokens.
     """
 
     sequence: Sequence
     count: int
     draft: Draft | None = None
+    foreseen: int = 0
 
     @property
     def guesses(self) -> tuple[int, ...]:
@@ -32,6 +33,7 @@ class StepBudget:
         self._prefill_chunk = prefill_chunk
         self._counts: dict[Sequence, int] = {}
         self._drafts: dict[Sequence, Draft] = {}
+        self._foreseen: dict[Sequence, int] = {}
 
     @property
     def left(self) -> int:
@@ -49,7 +51,8 @@ class StepBudget:
 
     def share(self, sequence: Sequence) -> int:
         """Return how many known tokens of `sequence` may be computed."""
-        return min(sequence.remaining_count, self._prefill_chunk, self._left)
+        most = min(sequence.remaining_count, self._prefill_chunk, self._left)
+        return sequence.attending.alike(sequence.computed_count, most)
 
     def take(self, sequence: Sequence, count: int) -> None:
         """Give `sequence` a share of `count` tokens."""
@@ -60,6 +63,10 @@ class StepBudget:
         """Add guesses to the share of `sequence`."""
         self._drafts[sequence] = draft
 
+    def foresee(self, sequence: Sequence, count: int) -> None:
+        """Let the light network add up to `count` guesses to the share of `sequence`."""
+        self._foreseen[sequence] = count
+
     def drop(self, sequence: Sequence) -> None:
         """Take back the share of `sequence`, if it has one."""
         self._left += self._counts.pop(sequence, 0)
@@ -67,6 +74,6 @@ class StepBudget:
     def work(self) -> list[Work]:
         """Return the shares."""
         return [
-            Work(sequence, count, self._drafts.get(sequence))
+            Work(sequence, count, self._drafts.get(sequence), self._foreseen.get(sequence, 0))
             for sequence, count in self._counts.items()
         ]

@@ -63,6 +63,11 @@ class Config:
         True,
         doc="guess tokens from what was said before, where that saves time; outputs stay the same",
     )
+    self_speculation: bool = setting(
+        "THERMESH_SELF_SPECULATION",
+        False,
+        doc="let the light path of a model that has one guess for the whole; outputs stay the same",
+    )
     kv_pages: int = setting(
         "THERMESH_KV_PAGES",
         0,
@@ -110,6 +115,11 @@ class KernelsConfig:
         "f16",
         one_of("f16", "int8"),
         "keys and values: half precision, or 8 bits with a scale for each token and head",
+    )
+    precision_plan: str = setting(
+        "THERMESH_PRECISION_PLAN",
+        "",
+        doc="JSON plan of `thermesh quantize` for the products on a GPU; empty: the file's numbers",
     )
     device: str = setting(
         "THERMESH_DEVICE",

@@ -45,6 +45,10 @@ class StepCosts:
         """Tell whether too many steps had guesses to know what one without takes."""
         return sequences not in self._plain or self._age[sequences] >= _STALE_AFTER
 
+    def knows(self, sequences: int) -> bool:
+        """Tell whether steps of about so many sequences with guesses were measured."""
+        return _size(sequences) in self._curves
+
     def relative(self, sequences: int, guesses: int) -> float:
         """Return how many times as long as without guesses a step takes, at least 1."""
         curve = self._curves.get(_size(sequences))

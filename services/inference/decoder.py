@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 import torch
 
-from services.inference.batching import batch_of
 from services.inference.budget import Work
 from services.inference.drawing import draw
 from services.inference.events import Event, FinishReason, Load, Reader, StepResult
 from services.inference.kernels import Sparsity, StepBatch
 from services.inference.limits import Limits
 from services.inference.pages import PageAllocator
+from services.inference.paths import Paths
 from services.inference.request import Plan, Update
 from services.inference.sampler import Drawn, Row
 from services.inference.scheduler import Scheduler
@@ -79,6 +79,8 @@ class Decoder:
         self.scheduler = Scheduler(limits, pages)
         self.report_every_tokens = DEFAULT_REPORT_EVERY_TOKENS
         self._network = network
+        self._paths = Paths(network)
+        self._goes_ahead = not limits.self_speculation
         self._tokenizer = tokenizer
         self._cache = network.new_cache(kv_pages)
         self._clock = clock
@@ -107,8 +109,7 @@ class Decoder:
         sequence = self._by_reader.get(reader)
         if sequence is not None:
             self._emit(sequence, sequence.parameters.apply_plan(plan, sequence.output_count))
-            computed = sequence.computed_count
-            sequence.attending.follow(plan.compute_path, self._network.light, computed)
+            self._paths.follow(sequence, plan.compute_path)
             sequence.stop_waiting_for_plan()
 
     def forgo_plan(self, reader: Reader) -> None:
@@ -149,7 +150,7 @@ class Decoder:
         """Compute one step; return it with what the commands before brought."""
         started = self._clock.monotonic()
         self._expire(started)
-        work = self.scheduler.schedule(started)
+        work = self._paths.foreseen(self.scheduler.schedule(started), self._cache)
         if work:
             self._compute(work, started)
         drawn_count = self._draw(started)
@@ -211,19 +212,16 @@ class Decoder:
         try:
             for source, target in self.scheduler.take_copies():
                 self._cache.copy_page(source, target)
-            logits = self._network.step(batch_of(work), self._cache)
+            computed = self._paths.computed(work, self._cache)
         except Exception:
             log.exception("a step of %d sequences failed", len(work))
             for item in work:
                 self._end(item.sequence, FinishReason.ERROR, _internal())
             return
-        row = 0
-        for item in work:
-            rows = 1 + len(item.guesses)
+        for item, logits in computed:
             self.scheduler.complete(item)
             if item.sequence.remaining_count == 0:
-                item.sequence.accept_logits(logits[row : row + rows], item.draft, now)
-            row += rows
+                item.sequence.accept_logits(logits, item.draft, now)
 
     def _sample(self, drawable: list[Sequence]) -> list[tuple[Sequence, Drawn | None]]:
         ready: list[Sequence] = []
@@ -237,7 +235,8 @@ class Decoder:
         if not ready:
             return []
         logits = torch.stack([sequence.logits for sequence in ready])
-        drawn = draw(self._network, self._cache, logits, rows, ready)
+        following = ready if self._goes_ahead else ()
+        drawn = draw(self._network, self._cache, logits, rows, following)
         return list(zip(ready, drawn, strict=True))
 
     def _record(self, sequence: Sequence, drawn: Drawn | None) -> None:

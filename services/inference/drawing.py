@@ -27,9 +27,12 @@ class DrawingNetwork(Protocol):
 
 
 def draw(
-    network: object, cache: Any, logits: torch.Tensor, rows: list[Row], ready: list[Sequence]
+    network: object, cache: Any, logits: torch.Tensor, rows: list[Row], ready: Several[Sequence]
 ) -> list[Drawn | None]:
-    """Draw a token for each row of `logits`, which are those of `ready`."""
+    """Draw a token for each row of `logits`, which are those of `ready`.
+
+    Where nobody is `ready`, no network may go on with the tokens.
+    """
     if not isinstance(network, DrawingNetwork):
         return sample(logits, rows)
     ends = [(sequence.computed_count, sequence.pages) for sequence in ready]

@@ -19,6 +19,7 @@ class Limits:
     `burst_seconds` how long for a short prompt that joins as a whole;
     `prefix_share` how much of the KV cache may hold pages that nobody uses. A
     network that looks ahead gets room for one token more, where there is some.
+    With `self_speculation` the light path of a network guesses for the whole.
     `reuses_output` is whether pages of generated tokens may begin another
     prompt: not where a network computes the tokens of prompts otherwise.
     """
@@ -34,6 +35,7 @@ class Limits:
     prefix_cache: bool = True
     speculation: bool = True
     looks_ahead: bool = False
+    self_speculation: bool = False
     reuses_output: bool = True
 
     @property
@@ -42,8 +44,17 @@ class Limits:
         return self.max_running + self.max_waiting
 
 
-def limits_of(config: Config, *, looks_ahead: bool = False, reuses_output: bool = True) -> Limits:
+def limits_of(
+    config: Config,
+    *,
+    looks_ahead: bool = False,
+    reuses_output: bool = True,
+    has_light_network: bool = False,
+) -> Limits:
     """Return the bounds that the settings say, for a network of these properties."""
+    self_speculation = config.self_speculation and has_light_network
+    # The tokens that a device would go on with are not known before guesses are judged.
+    looks_ahead = looks_ahead and not self_speculation
     return Limits(
         max_running=config.max_running,
         max_waiting=config.max_waiting,
@@ -57,6 +68,7 @@ def limits_of(config: Config, *, looks_ahead: bool = False, reuses_output: bool 
         # A network that looks ahead already computes the next token unasked.
         speculation=config.speculation and not looks_ahead,
         looks_ahead=looks_ahead,
+        self_speculation=self_speculation,
         reuses_output=reuses_output,
     )
 

@@ -5,9 +5,7 @@ it; each prompt token makes it longer. Both are learned from the steps
 themselves: the median of recent decode steps of about that many sequences, and
 the median of the latest costs of a prompt token. The allowance of a step is
 what keeps it within `stretch` times the decode step. The cost follows the
-length of the context and the company on the cores within a few steps. A few steps
-that were faster than the usual one make a prompt token look free, so an allowance
-is at most half as large again as those before.
+length of the context and the company on the cores within a few steps.
 
 A short prompt is let in as a whole where that takes a step of at most
 `burst_seconds`: cut into pieces its first token would come late, to spare the
@@ -18,7 +16,6 @@ paid it back: in the long run steps are stretched no more than without bursts.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import deque
 
@@ -33,8 +30,6 @@ _STALE_AFTER = 16
 computed the contexts of the others grow, and what a decode step takes with them."""
 
 _PROMPT_STEPS = 5
-_GROWTH = 1.5
-"""Of an allowance, over the most tokens of the latest steps with prompts."""
 
 
 class Pace:
@@ -47,7 +42,6 @@ class Pace:
         self._since_plain = 0
         self._decode_seconds: dict[int, deque[float]] = {}
         self._prompt_seconds: deque[float] = deque(maxlen=_PROMPT_STEPS)
-        self._prompt_tokens: deque[int] = deque(maxlen=_PROMPT_STEPS)
 
     def observe(self, seconds: float, decoding: int, prompt_tokens: int) -> None:
         """Learn from a step of `decoding` sequences and `prompt_tokens`."""
@@ -61,7 +55,6 @@ class Pace:
         elif (base := self._decode_step(decoding)) is not None:
             # Not less than nothing: a step may be faster than the median one.
             self._prompt_seconds.append(max(0.0, seconds - base) / prompt_tokens)
-            self._prompt_tokens.append(prompt_tokens)
 
     def allowance(self, decoding: int, most: int) -> int:
         """Return how many of at most `most` prompt tokens may join a step in
@@ -78,8 +71,7 @@ class Pace:
         spare = (self._stretch - 1) * base
         cost = statistics.median(self._prompt_seconds)
         affordable = most if cost * most <= spare else int(spare / cost)
-        reachable = math.ceil(_GROWTH * max(self._prompt_tokens))
-        return min(max(FEWEST_TOKENS, min(affordable, reachable)), most)
+        return min(max(FEWEST_TOKENS, affordable), most)
 
     def can_burst(self, decoding: int, prompt_tokens: int) -> bool:
         """Tell whether a whole prompt of so many tokens may join a step in which

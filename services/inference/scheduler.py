@@ -51,7 +51,9 @@ class Scheduler:
             reuses_output=limits.reuses_output,
         )
         self.pace = Pace(limits.stretch, limits.burst_seconds)
-        self.speculation = Speculation(is_enabled=limits.speculation)
+        self.speculation = Speculation(
+            is_enabled=limits.speculation, has_light_path=limits.self_speculation
+        )
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.preempted_count = 0
@@ -89,7 +91,8 @@ class Scheduler:
         prompt_tokens = sum(item.count for item in work) - decoding
         guesses = sum(len(item.guesses) for item in work)
         if work and not prompt_tokens:
-            self.speculation.costs.observe(decoding, guesses, seconds)
+            is_foreseen = any(item.foreseen for item in work)
+            self.speculation.observe(decoding, guesses, seconds, is_foreseen=is_foreseen)
         if work and not guesses:
             self.pace.observe(seconds, decoding, prompt_tokens)
 
@@ -160,12 +163,20 @@ class Scheduler:
 
     def _guess(self, decoding: list[Sequence], step: StepBudget) -> None:
         """Let sequences compute guesses too; nobody gives way for a guess."""
-        for sequence, draft in self.speculation.drafts(decoding, step.left).items():
-            known = len(sequence.token_ids)
-            self._grow_if_free(sequence, known + len(draft.token_ids))
-            room = len(sequence.pages) * self.limits.page_size - known
+        drafts = self.speculation.drafts(decoding, step.left)
+        for sequence, draft in drafts.items():
+            room = self._room(sequence, len(draft.token_ids))
             if room > 0:
                 step.append(sequence, Draft(draft.token_ids[:room], draft.match))
+        if not drafts:
+            for sequence, count in self.speculation.foreseen(decoding, step.left).items():
+                step.foresee(sequence, self._room(sequence, count))
+
+    def _room(self, sequence: Sequence, guesses: int) -> int:
+        """Return how many of so many guesses there are places for in the KV cache."""
+        known = len(sequence.token_ids)
+        self._grow_if_free(sequence, known + guesses)
+        return max(0, min(guesses, len(sequence.pages) * self.limits.page_size - known))
 
     def _take_prompts(self, step: StepBudget) -> None:
         """Prefill and admit in order: passing over a large request because it

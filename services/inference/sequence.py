@@ -118,6 +118,14 @@ class Sequence:
         return self._verified.guess
 
     @property
+    def may_be_foreseen(self) -> bool:
+        """Tell whether the light path may guess for the sequence: it is not on that path
+        itself, and no constraint must be asked about tokens that may never come.
+        """
+        is_light = self.attending.light_from is not None
+        return self.request.constraint is None and not is_light and self.room > 1
+
+    @property
     def remaining_count(self) -> int:
         """Known tokens that are not in the KV cache yet."""
         return len(self.token_ids) - self.computed_count

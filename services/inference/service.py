@@ -59,6 +59,7 @@ class Service:
             config,
             looks_ahead=isinstance(network, DrawingNetwork),
             reuses_output=not tells_prompts,
+            has_light_network=getattr(network, "light_network", None) is not None,
         )
         kv_pages = config.kv_pages or model.network.fitting_pages(config.step_tokens)
         vocabulary_size = model.config.vocabulary_size

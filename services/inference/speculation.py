@@ -30,6 +30,8 @@ MOST_GUESSES = 15
 _SHORTEST_PATIENCE = 16
 _LONGEST_PATIENCE = 512
 _TRIAL_GUESSES = 3
+_FORESEEN = 8
+"""Most guesses of the light path: each takes a step of its own."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,14 @@ class Offer:
 class Speculation:
     """Drafts for the sequences of a step, and what became of them."""
 
-    def __init__(self, *, is_enabled: bool) -> None:
+    def __init__(self, *, is_enabled: bool, has_light_path: bool = False) -> None:
         self.acceptances = Acceptances()
         self.costs = StepCosts()
+        self.light_costs = StepCosts()
         self._is_enabled = is_enabled
+        self._has_light_path = has_light_path
         self._rehearsal: list[int] = []
-        self._refused = 0
-        self._patience = _SHORTEST_PATIENCE
+        self._trials, self._light_trials = Trials(), Trials()
 
     def rehearse(self, lengths: Iterable[int]) -> None:
         """Guess so many tokens in the coming steps, right or wrong, for their cost."""
@@ -91,24 +94,62 @@ class Speculation:
             lambda guesses: self.costs.relative(sequences, guesses),
             most,
         )
-        if any(counts):
-            self._refused, self._patience = 0, _SHORTEST_PATIENCE
-        else:
-            counts = self._trial(offers)
+        if self._trials.are_due(is_refused=not any(counts)):
+            best = max(offers, key=lambda offer: offer.chance)
+            counts = [_TRIAL_GUESSES if offer is best else 0 for offer in offers]
         return {
             offer.sequence: Draft(offer.draft.token_ids[:count], offer.draft.match)
             for offer, count in zip(offers, counts, strict=True)
             if count
         }
 
-    def _trial(self, offers: list[Offer]) -> list[int]:
-        """Let the best offer be tried where others were refused for long."""
+    def foreseen(self, sequences: Items[Sequence], most: int) -> dict[Sequence, int]:
+        """Return how many tokens the light path should guess for which of the `sequences`,
+        which all decode in the next step and have no drafts.
+        """
+        able = [one for one in sequences if one.may_be_foreseen] if self._has_light_path else []
+        if not able or self.light_costs.wants_plain(len(sequences)):
+            return {}
+        offers = [(self._light_chance(one), min(_FORESEEN, one.room - 1, most)) for one in able]
+        counts = lengths(
+            offers,
+            len(sequences),
+            lambda guesses: self.light_costs.relative(len(sequences), guesses),
+            most,
+        )
+        is_known = self.light_costs.knows(len(sequences))
+        if self._light_trials.are_due(is_refused=not any(counts)) or not is_known:
+            counts = [min(_TRIAL_GUESSES, count) for _, count in offers]
+        return {one: count for one, count in zip(able, counts, strict=True) if count > 0}
+
+    def _light_chance(self, sequence: Sequence) -> float:
+        temperature = sequence.account.temperature
+        return self.acceptances.chance(sequence.acceptance, 1, temperature)
+
+    def observe(self, sequences: int, guesses: int, seconds: float, *, is_foreseen: bool) -> None:
+        """Learn from a decode step; guesses are the light path's where `is_foreseen`."""
+        for costs, is_own in ((self.costs, not is_foreseen), (self.light_costs, is_foreseen)):
+            if is_own or not guesses:
+                costs.observe(sequences, guesses, seconds)
+
+
+class Trials:
+    """When to try again what does not seem to pay: ever more rarely."""
+
+    def __init__(self) -> None:
+        self._refused = 0
+        self._patience = _SHORTEST_PATIENCE
+
+    def are_due(self, *, is_refused: bool) -> bool:
+        """Take note of one choice; tell whether a trial should be made against it."""
+        if not is_refused:
+            self._refused, self._patience = 0, _SHORTEST_PATIENCE
+            return False
         self._refused += 1
         if self._refused < self._patience:
-            return [0] * len(offers)
+            return False
         self._refused, self._patience = 0, min(2 * self._patience, _LONGEST_PATIENCE)
-        best = max(offers, key=lambda offer: offer.chance)
-        return [_TRIAL_GUESSES if offer is best else 0 for offer in offers]
+        return True
 
 
 def lengths(

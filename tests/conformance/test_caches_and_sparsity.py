@@ -22,8 +22,11 @@ IMPLEMENTATIONS = [
     *(STATUS.tiers or [pytest.param("cpu", marks=pytest.mark.skip(reason=STATUS.reason))]),
 ]
 CONFIG = dataclasses.replace(SMALL, layers=3, head_size=32)
+WIDE = dataclasses.replace(CONFIG, head_size=64)
 TENSORS = QuantisedTensors(CONFIG)
 TIGHT = Sparsity(dense_below=0, budget_tokens=160, window_tokens=64, dense_layers=1)
+WINDOWS = ((64, 0), (0, 128), (200, 64))
+ROUTED = Sparsity(dense_below=0, budget_tokens=1 << 30, head_windows=WINDOWS)
 PROPERTY = settings(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -131,6 +134,56 @@ def test_chosen_pages_are_the_reference_s(network, kv_cache):
     assert deviation(actual[-5:], everything[-5:]) > 0.1
 
 
+@pytest.mark.parametrize("sparsity", [ROUTED, dataclasses.replace(TIGHT, head_windows=WINDOWS)])
+def test_heads_with_a_window_read_what_the_reference_s_do(network, kv_cache, sparsity):
+    """Each head reads its window, the others everything or what they choose."""
+    ids, chunks = tokens(900), [64] * 13 + [60, 7, 1]
+
+    actual = run(network, ids, sparsity, chunks)
+
+    expected = run(reference(kv_cache), ids, sparsity, chunks)
+    everything = run(network, ids, None, chunks)
+    assert deviation(actual[-5:], expected[-5:]) < (0.06 if sparsity is not ROUTED else 1e-2)
+    assert deviation(actual[-5:], everything[-5:]) > 0.03
+
+
+@PROPERTY
+@given(
+    length=st.integers(600, 1300),
+    cuts=st.lists(st.integers(1, 300), max_size=6),
+    windows=st.lists(st.sampled_from([0, 64, 100, 128, 500]), min_size=6, max_size=6),
+    sparse_from=st.integers(0, 700),
+    count=st.integers(1, 3),
+)
+def test_windows_of_heads_end_with_the_query(network, *, length, cuts, windows, sparse_from, count):
+    """Any chunks, windows and threads give what one token after another gives."""
+    table = tuple(tuple(windows[index : index + 2]) for index in (0, 2, 4))
+    sparsity = dataclasses.replace(ROUTED, head_windows=table, first_position=sparse_from)
+    ids, chunks, left = tokens(length), [], length - 2
+    for cut in cuts:
+        chunks.append(min(cut, left - 1))
+        left -= chunks[-1]
+        if left <= 1:
+            break
+
+    expected = run(network, ids, sparsity, [length - 2, 1, 1])[-2:]
+    torch.set_num_threads(count)
+    actual = run(network, ids, sparsity, [*chunks, left, 1, 1])[-2:]
+
+    same(network, actual, expected)
+
+
+@pytest.mark.parametrize("sparsity", [None, ROUTED, TIGHT])
+def test_the_tile_unit_gives_the_bits_of_the_vectors(sparsity):
+    """Attention over codes is the same on every tier that has their vectors."""
+    tiers = [tier for tier in ("avx512-amx", "avx512-vnni") if tier in STATUS.tiers]
+    tensors = QuantisedTensors(WIDE)
+    networks = [CpuNetwork(WIDE, tensors, tier, kv_cache="int8") for tier in tiers]
+    for chunks in ([1, 500, 197, 1, 1], [3, 20, 600, 40, 35, 1, 1]):
+        rows = [run(network, tokens(700), sparsity, chunks)[-2:] for network in networks]
+        assert all(torch.equal(row, rows[0]) for row in rows)
+
+
 @PROPERTY
 @given(
     length=st.integers(200, 420),
@@ -225,9 +278,8 @@ def test_eight_bits_take_48_percent_less_than_sixteen(implementation):
         cache = Network(CONFIG, TENSORS.reference()._weights, kv_cache="int8").new_cache(4)
         assert cache.bytes_per_token == 2 * 3 * 2 * (32 + 2)
         return
-    config = dataclasses.replace(CONFIG, head_size=64)
     sizes = [
-        CpuNetwork(config, QuantisedTensors(config), implementation, kv_cache=kind)
+        CpuNetwork(WIDE, QuantisedTensors(WIDE), implementation, kv_cache=kind)
         .new_cache(4)
         .bytes_per_token
         for kind in ("f16", "int8")
@@ -268,7 +320,7 @@ def test_the_pages_read_are_those_that_means_attend_to_most(seed, count):
     query = torch.randn(1, 6, 8, generator=random)
     sparsity = Sparsity(0, 0, 96, 0.0, 64, 0)
     found = reading(sparsity, count - 1)
-    read = pages_read(sparsity, query, keys, range(count - 1, count))[0]
+    read = pages_read(sparsity, query, keys, range(count - 1, count), 0)[0]
     if found is None:
         assert read.all()
         return
@@ -292,6 +344,7 @@ def test_the_pages_read_are_those_that_means_attend_to_most(seed, count):
         ("share", 1.5),
         ("window_tokens", FINAL_TOKENS - 1),
         ("dense_layers", -1),
+        ("head_windows", ((0, FINAL_TOKENS - 1),)),
     ],
 )
 def test_a_sparsity_out_of_range_names_its_field(field, value):

@@ -21,6 +21,7 @@ END_ID = 256
 _ROLE_IDS = {"system": 257, "user": 258, "assistant": 259}
 VOCABULARY_SIZE = 260
 _MODULUS = 2**31 - 1
+_LIGHT_MARK = 1 << 20
 
 
 class FakeCache:
@@ -53,6 +54,7 @@ class FakeNetwork:
         self._end_logit = end_logit
 
     kernels_name = "fake"
+    light_network: FakeLightNetwork | None = None
     light: Sparsity | None = Sparsity(dense_below=48)
 
     def use_threads(self, count: int) -> None:
@@ -105,6 +107,38 @@ class FakeNetwork:
         logits[list(_ROLE_IDS.values())] = -20.0
         logits[END_ID] = self._end_logit
         return logits
+
+
+class FakeLightNetwork:
+    """The light path of a fake network: mostly right, and what it writes differs.
+
+    Whatever it wrote must be written again by the whole network before that reads it.
+    """
+
+    def __init__(self, whole: FakeNetwork, noise: float = 2.0) -> None:
+        self._whole = whole
+        self._noise = noise
+        self.steps = 0
+
+    def step(self, batch: StepBatch, cache: FakeCache) -> torch.Tensor:
+        """See `FakeNetwork.step`."""
+        self.steps += 1
+        rows = []
+        for span in batch.spans:
+            new = slice(span.start, span.start + span.count)
+            pages = torch.tensor(span.page_table)[batch.positions[new] // PAGE_SIZE]
+            written = batch.token_ids[new] + _LIGHT_MARK
+            cache.token_ids[pages, batch.positions[new] % PAGE_SIZE] = written
+            content = cache.token_ids[list(span.page_table)].flatten() % _LIGHT_MARK
+            for row in span.output_rows:
+                end = span.context_length - span.count + row - span.start + 1
+                rows.append(self._logits(content[:end].tolist()))
+        return torch.stack(rows)
+
+    def _logits(self, context: list[int]) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(sum(context))
+        noise = torch.randn(VOCABULARY_SIZE, generator=generator)
+        return self._whole._logits(context) + self._noise * noise
 
 
 def _chosen(span: Span, positions: torch.Tensor) -> torch.Tensor:

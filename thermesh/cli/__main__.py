@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 
 from thermesh import __version__
-from thermesh.cli import bench, chat, console, doctor, keys, models, policy, quantize, up
+from thermesh.cli import bench, chat, console, distil, doctor, keys, models, policy, quantize, up
 from thermesh.errors import MeshError
 from thermesh.settings import BadSetting
 
@@ -15,6 +15,7 @@ COMMANDS: dict[str, ModuleType] = {
     "up": up,
     "bench": bench,
     "chat": chat,
+    "distil": distil,
     "doctor": doctor,
     "keys": keys,
     "models": models,

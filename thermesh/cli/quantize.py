@@ -24,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Become the module: signals and the exit status are its own."""
+    return become(MODULE, arguments.arguments)
+
+
+def become(module: str, arguments: list[str]) -> int:
+    """Run a module of the engine in place of this process; never returns."""
     if importlib.util.find_spec("services.inference") is None:
         raise FailedPrecondition("the engine is not installed: pip install 'thermesh[inference]'")
-    command = [sys.executable, "-P", "-m", MODULE, *arguments.arguments]
+    command = [sys.executable, "-P", "-m", module, *arguments]
     os.execve(sys.executable, command, mesh.with_source_tree(os.environ))  # noqa: S606

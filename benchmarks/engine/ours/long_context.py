@@ -80,8 +80,10 @@ def _filled(contender: Thermesh, kind: str, length: int) -> Context:
 
 @functools.cache
 def _context(contender: Thermesh, kind: str, length: int) -> Context:
-    cache, sparsity = CONTENDERS[kind]
-    return Context(_network(contender, cache), length + ROOM, sparsity)
+    cache, choice = CONTENDERS[kind]
+    network = _network(contender, cache)
+    sparsity = choice if isinstance(choice, Sparsity) else network.light
+    return Context(network, length + ROOM, sparsity if choice else None)
 
 
 def _network(contender: Thermesh, cache: str) -> CpuNetwork:

@@ -31,7 +31,7 @@ from services.inference.kernels import reference
 from services.inference.kernels.cpu.native import NotAvailable, status
 from services.inference.kernels.cpu.network import CpuNetwork
 from services.inference.kernels.cpu.packing import Blocks, Tensors, Unsuitable
-from services.inference.kernels.sparsity import FINAL_TOKENS, LIGHT, Sparsity
+from services.inference.kernels.sparsity import FINAL_TOKENS, LIGHT, HeadWindows, Sparsity
 from services.inference.kernels.triton import status as device_status
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.settings import from_env
@@ -47,6 +47,7 @@ __all__ = [
     "PAGE_SIZE",
     "Blocks",
     "CpuNetwork",
+    "HeadWindows",
     "Kernels",
     "PagedCache",
     "Span",

@@ -142,10 +142,10 @@ def _mask(
 ) -> torch.Tensor | None:
     """Return the group's mask, with what its queries chose not to read."""
     span = group.choosing
-    if span is None or span.sparsity is None or layer < span.sparsity.dense_layers:
+    if span is None or span.sparsity is None:
         return group.mask
     positions = range(span.context_length - span.count, span.context_length)
-    read = pages_read(span.sparsity, queries, keys[0].transpose(0, 1), positions)
+    read = pages_read(span.sparsity, queries, keys[0].transpose(0, 1), positions, layer)
     tokens = read.repeat_interleave(_PAGE_SIZE, dim=2)[:, :, : span.context_length]
     per_head = queries.shape[1] // keys.shape[1]
     unread = _additive(~tokens.transpose(0, 1).repeat_interleave(per_head, dim=1))[None]

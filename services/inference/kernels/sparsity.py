@@ -29,7 +29,11 @@ FINAL_TOKENS = 64
 """Newest tokens of a context that a step may write again, as drafts that were
 refused are; fewer than that many are ever drafted. Their pages have no means."""
 
+HeadWindows = tuple[tuple[int, ...], ...]
+"""[layers][kv_heads]: how many newest tokens a head reads; 0: it has no window."""
+
 _PAGE_SIZE = 16
+_SEGMENT = 128
 _MOST_TOKENS = 1 << 30
 _CODES = 127.0
 
@@ -49,7 +53,10 @@ class Sparsity:
     window_tokens: int = 128
     """Newest tokens that every query reads, from `FINAL_TOKENS`."""
     dense_layers: int = 2
-    """First layers, in which every query reads everything."""
+    """First layers, in which no query chooses."""
+    head_windows: HeadWindows | None = None
+    """What heads read that have a window of their own, in any layer, instead of choosing:
+    the first page and, up to a multiple of 128, that many newest tokens."""
 
     def __post_init__(self) -> None:
         lowest = {
@@ -62,6 +69,10 @@ class Sparsity:
         for field, low in lowest.items():
             if not low <= getattr(self, field) <= _MOST_TOKENS:
                 raise InvalidArgument(f"{field} must be in [{low}, 2^30]", field=field)
+        windows = {window for layer in self.head_windows or () for window in layer} - {0}
+        if windows and not FINAL_TOKENS <= min(windows) <= max(windows) <= _MOST_TOKENS:
+            message = f"head_windows must be 0 or in [{FINAL_TOKENS}, 2^30]"
+            raise InvalidArgument(message, field="head_windows")
         if not 0 <= self.share <= 1:
             raise InvalidArgument("share must be in [0, 1]", field="share")
 
@@ -77,7 +88,15 @@ class Sparsity:
 
 
 LIGHT = Sparsity()
-"""What a sequence on the light path reads."""
+"""What a sequence on the light path reads where nobody has measured the heads."""
+
+
+def routed(head_windows: HeadWindows) -> Sparsity:
+    """Return what a sequence on the light path reads where somebody has.
+
+    Heads without a window, which retrieve, read everything.
+    """
+    return Sparsity(budget_tokens=_MOST_TOKENS, dense_below=1024, head_windows=head_windows)
 
 
 @dataclass(frozen=True)
@@ -100,17 +119,46 @@ def reading(sparsity: Sparsity, position: int) -> Reading | None:
     return Reading(candidates, chosen)
 
 
+def window_start(window: int, position: int) -> int:
+    """Return the first token of a head's window, 0 where it reaches the first ones.
+
+    Windows begin where the sums of attention are cut, so that queries beside each
+    other read the same, and in the same order.
+    """
+    return max(position + 1 - window, 0) // _SEGMENT * _SEGMENT
+
+
 def pages_read(
-    sparsity: Sparsity, queries: torch.Tensor, keys: torch.Tensor, positions: range
+    sparsity: Sparsity, queries: torch.Tensor, keys: torch.Tensor, positions: range, layer: int
 ) -> torch.Tensor:
-    """Return which pages each query reads: [queries, kv_heads, pages] bool.
+    """Return which pages each query reads in a layer: [queries, kv_heads, pages] bool.
 
     `queries` is [queries, heads, head_size], one for each of `positions`,
     `keys` the whole context, [tokens, kv_heads, head_size].
     """
     kv_heads = keys.shape[1]
-    means, scales = _means(keys)
     read = torch.ones(len(queries), kv_heads, _pages(keys.shape[0]), dtype=torch.bool)
+    if layer >= sparsity.dense_layers:
+        _choose(sparsity, queries, keys, positions, read)
+    for head, window in enumerate(sparsity.head_windows[layer] if sparsity.head_windows else ()):
+        if window:
+            read[:, head] = True
+            for index, position in enumerate(positions):
+                if position >= sparsity.sparse_from:
+                    start = window_start(window, position) // _PAGE_SIZE
+                    read[index, head, 1 : max(start, 1)] = False
+    return read
+
+
+def _choose(
+    sparsity: Sparsity,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    positions: range,
+    read: torch.Tensor,
+) -> None:
+    """Clear those of `pages_read` that queries which choose do not read."""
+    means, scales = _means(keys)
     for index, position in enumerate(positions):
         found = reading(sparsity, position)
         if found is not None:
@@ -119,7 +167,6 @@ def pages_read(
             # Stable, so that of equal pages the earlier are read.
             order = shares.sort(dim=0, descending=True, stable=True).indices[found.chosen :] + 1
             read[index].scatter_(1, order.T, value=False)
-    return read
 
 
 def _means(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

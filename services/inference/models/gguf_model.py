@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import math
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
 import torch
 
 from services.inference.kernels import CpuNetwork, on_device, whole_network
-from services.inference.models import gguf_mix
+from services.inference.kernels.cpu.packing import Tensors
+from services.inference.models import gguf_mix, nested
 from services.inference.models.config import ModelConfig, RopeScaling
 from services.inference.models.gguf_file import GgufFile
 from services.inference.models.gguf_tensors import FREQUENCY_FACTORS, GgufTensors
 from services.inference.models.gguf_tokenizer import read_tokenizer
+from services.inference.models.head_windows import measured
 from services.inference.models.loaded import LoadedModel
+from services.inference.models.nested import Prefix, PrefixTensors
 from services.inference.models.network import Network
 from services.inference.models.refusal import malformed, unsupported
 from services.inference.models.weights import Weights, expected_shapes, parameter_count
@@ -140,10 +143,48 @@ def check_shapes(file: GgufFile, config: ModelConfig) -> None:
 
 def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork | GpuNetwork:
     tensors = GgufTensors(file, config)
-    whole = on_device(config, tensors) or whole_network(config, tensors)
-    if whole is not None:
-        return whole
+    light = nested.read(file.path, file.metadata, config)
+    network: Network | CpuNetwork | GpuNetwork | None = _packed(config, tensors)
+    if isinstance(network, CpuNetwork):
+        last_norm = tensors.vector("output_norm.weight")
+        network.head_windows = None if last_norm is None else measured(config, last_norm)
+    if network is not None:
+        if light is not None and _is_alone(network):
+            _join(network, _packed(*_cut_blocks(tensors, config, light)))
+        return network
     weights = read_weights(tensors, config)
+    network = _plain(config, weights)
+    if light is not None and _is_alone(network):
+        _join(network, _plain(*_cut(weights, config, light)))
+    return network
+
+
+def _is_alone(network: object) -> bool:
+    """Tell whether one process has all of a network: several cannot follow two yet."""
+    share = getattr(network, "share", None)
+    return hasattr(network, "light_network") and (share is None or share.world == 1)
+
+
+def _join(network: object, light: object) -> None:
+    setattr(network, "light_network", light)  # noqa: B010  # of the same class as the whole
+
+
+def _cut(weights: Weights, config: ModelConfig, light: Prefix) -> tuple[ModelConfig, Weights]:
+    return light.config(config), nested.cut(weights, config, light)
+
+
+def _cut_blocks(
+    tensors: Tensors, config: ModelConfig, light: Prefix
+) -> tuple[ModelConfig, Tensors]:
+    return light.config(config), PrefixTensors(tensors, config, light)
+
+
+def _packed(config: ModelConfig, tensors: Tensors) -> Any:
+    """Return a network of blocks as they are, of whichever class; None where none fits."""
+    return on_device(config, tensors) or whole_network(config, tensors)
+
+
+def _plain(config: ModelConfig, weights: Weights) -> Any:
     return on_device(config, weights) or Network(config, weights)
 
 

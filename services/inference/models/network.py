@@ -57,6 +57,9 @@ class Network:
         """Name of the kernels in use, e.g. `reference`."""
         return self._kernels.name
 
+    light_network: Network | None = None
+    """The model's light path, on the same cache."""
+
     @property
     def light(self) -> Sparsity | None:
         """What a sequence on the light path reads; None where contexts are too short for it."""

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from services.inference.models.group_codes import GroupFormat
+from services.inference.quantise import devices, texts
 from services.inference.quantise import search as searching
-from services.inference.quantise import texts
 from services.inference.quantise.search import LAYOUT, Options, Search
 from services.inference.quantise.source import Source
 from services.inference.quantise.workplace import Workplace
@@ -24,7 +24,11 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     found = argparse.ArgumentParser("thermesh quantize", description=__doc__)
     found.add_argument("model", help="packaged name, or a GGUF file")
-    found.add_argument("output", type=pathlib.Path, help="the .gguf file to write")
+    found.add_argument(
+        "output",
+        type=pathlib.Path,
+        help="the .gguf file to write, or a .json precision plan for a GPU",
+    )
     found.add_argument("--bits", type=float, default=4.0, help="a weight, on average (default 4)")
     found.add_argument(
         "--curve", default="", metavar="BITS,...", help="measure these too, for the report"
@@ -53,7 +57,11 @@ def _run(arguments: argparse.Namespace) -> None:
     options = Options(**{name: getattr(arguments, name) for name in vars(Options())})
     source = Source(locate(arguments.model))
     workplace = _workplace(arguments.output, source, options)
-    search = Search(source, options, workplace, _show)
+    if arguments.output.suffix == ".json":
+        _plan(arguments, Search(source, options, workplace, show))
+        workplace.remove()
+        return
+    search = Search(source, options, workplace, show)
     checks = search.checks()
     curve = sorted({arguments.bits, *map(float, filter(None, arguments.curve.split(",")))})
     points = {bits: searching.point(search, workplace, bits) for bits in curve}
@@ -70,10 +78,22 @@ def _run(arguments: argparse.Namespace) -> None:
     _tell(arguments.output, report, chosen)
 
 
+def _plan(arguments: argparse.Namespace, search: Search) -> None:
+    """Write a precision plan, and tell what it should cost."""
+    source = search.source
+    found = devices.choices(source, search.curvature, lambda done, of: show("products", done, of))
+    weights = sum(rows * columns for rows, columns in source.matrices.values())
+    plan = devices.plan(source, found, int(weights * arguments.bits / 8))
+    arguments.output.write_text(plan.to_json() + "\n", encoding="utf-8")
+    sys.stdout.write(
+        f"{arguments.output}: {plan.bytes / 1e6:.1f} MB, expected KL {plan.expected_kl:.5f}\n"
+    )
+
+
 def _workplace(output: pathlib.Path, source: Source, options: Options) -> Workplace:
-    if output.suffix != ".gguf" or not output.absolute().parent.is_dir():
+    if output.suffix not in {".gguf", ".json"} or not output.absolute().parent.is_dir():
         raise InvalidArgument(
-            "output must be a .gguf file in a folder that is there", field="output"
+            "output must be a .gguf or .json file in a folder that is there", field="output"
         )
     state = source.path.stat()
     state_told = {"bytes": state.st_size, "written": state.st_mtime_ns}
@@ -97,7 +117,7 @@ def _report(
     }
 
 
-def _show(stage: str, done: int, of: int) -> None:
+def show(stage: str, done: int, of: int) -> None:
     """Show progress: one line that counts up in a terminal, every quarter elsewhere."""
     start, end = ("\r", "\033[K") if sys.stdout.isatty() else ("", "\n")
     if done == of:

@@ -24,7 +24,7 @@ _FEW_WEIGHTS = 1 << 19
 """Matrices of up to so many weights are tried whole."""
 
 
-def choices(matrix: torch.Tensor, curvature: Curvature) -> list[Choice]:
+def choices(matrix: torch.Tensor, curvature: Curvature) -> list[Choice[GroupFormat]]:
     """Return the ways to store `matrix` ([outputs, inputs] float32)."""
     outputs, inputs = matrix.shape
     # Of a matrix n times as large every sqrt(n)-th row is tried.

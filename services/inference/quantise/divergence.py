@@ -44,10 +44,15 @@ class Yardstick:
         self._original = [self._log_probabilities(original, text) for text in texts]
 
     @torch.inference_mode()
-    def measure(self, changed: Weights, count: int | None = None) -> Divergence:
-        """Compare `changed` with the original, on the first `count` texts or on all."""
+    def measure(
+        self, changed: Weights, count: int | None = None, config: ModelConfig | None = None
+    ) -> Divergence:
+        """Compare `changed` with the original, on the first `count` texts or on all.
+
+        `config` has the sizes of `changed` where they are others.
+        """
         kls, same = [], []
-        for original, found in self.pairs(changed, count):
+        for original, found in self.pairs(changed, count, config):
             same.append((found.argmax(-1) == original.argmax(-1)).float().mean())
             kls.append((original.exp() * found.neg_().add_(original)).sum(-1))
         by_text, by_place = torch.stack(kls).mean(-1), torch.cat(kls)
@@ -61,12 +66,15 @@ class Yardstick:
         )
 
     def pairs(
-        self, changed: Weights, count: int | None = None
+        self, changed: Weights, count: int | None = None, config: ModelConfig | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the original's log-probabilities of each text and those of `changed`."""
         for text, original in list(zip(self._texts, self._original, strict=True))[:count]:
-            yield original, self._log_probabilities(changed, text)
+            yield original, self._log_probabilities(changed, text, config)
 
     @torch.inference_mode()
-    def _log_probabilities(self, weights: Weights, text: torch.Tensor) -> torch.Tensor:
-        return torch.log_softmax(forward.logits(self._config, weights, text[None])[0], -1)
+    def _log_probabilities(
+        self, weights: Weights, text: torch.Tensor, config: ModelConfig | None = None
+    ) -> torch.Tensor:
+        logits = forward.logits(config or self._config, weights, text[None])[0]
+        return torch.log_softmax(logits, -1)

@@ -20,6 +20,15 @@ Observer = Callable[[tuple[str, ...], torch.Tensor, torch.Tensor], None]
 several matrices lie side by side."""
 
 
+Attended = Callable[[torch.Tensor, torch.Tensor], None]
+"""Told rotated queries [texts, heads, tokens, head_size] and keys (likewise, of the
+key-value heads) of each layer."""
+
+
+def _unattended(queries: torch.Tensor, keys: torch.Tensor) -> None:
+    pass
+
+
 def _unobserved(names: tuple[str, ...], given: torch.Tensor, made: torch.Tensor) -> None:
     pass
 
@@ -30,15 +39,19 @@ def embedded(weights: Weights, token_ids: torch.Tensor) -> torch.Tensor:
 
 
 def hidden(
-    config: ModelConfig, weights: Weights, start: torch.Tensor, observe: Observer = _unobserved
+    config: ModelConfig,
+    weights: Weights,
+    start: torch.Tensor,
+    observe: Observer = _unobserved,
+    attended: Attended = _unattended,
 ) -> torch.Tensor:
     """Return what the head reads, [texts, tokens, hidden], for embeddings `start`."""
-    positions = torch.arange(start.shape[1])
+    positions = torch.arange(start.shape[1], device=start.device)
     angles = positions[:, None].float() * weights.inverse_frequencies
     rotation = torch.polar(torch.ones_like(angles), angles)
     state = start
     for index, layer in enumerate(weights.layers):
-        run = _LayerRun(config, layer, f"blk.{index}.", observe)
+        run = _LayerRun(config, layer, f"blk.{index}.", observe, attended)
         state = state + run.attention(state, rotation)
         state = state + run.feed_forward(state)
     return _normed(state, weights.norm, config)
@@ -56,11 +69,19 @@ def _normed(vectors: torch.Tensor, weight: torch.Tensor, config: ModelConfig) ->
 class _LayerRun:
     """One layer in one pass."""
 
-    def __init__(self, config: ModelConfig, layer: Layer, prefix: str, observe: Observer) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        layer: Layer,
+        prefix: str,
+        observe: Observer,
+        attended: Attended,
+    ) -> None:
         self._config = config
         self._layer = layer
         self._prefix = prefix
         self._observe = observe
+        self._attended = attended
 
     def attention(self, state: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
         config, layer = self._config, self._layer
@@ -74,12 +95,10 @@ class _LayerRun:
         if layer.query_norm is not None and layer.key_norm is not None:
             queries = _normed(queries, layer.query_norm, config)
             keys = _normed(keys, layer.key_norm, config)
+        queries, keys = _rotated(queries, rotation), _rotated(keys, rotation)
+        self._attended(queries, keys)
         attended = F.scaled_dot_product_attention(
-            _rotated(queries, rotation),
-            _rotated(keys, rotation),
-            values,
-            is_causal=True,
-            enable_gqa=True,
+            queries, keys, values, is_causal=True, enable_gqa=True
         )
         merged = attended.transpose(1, 2).flatten(-2)
         output = self._product(("attn_output",), merged, layer.attention_output)
@@ -102,7 +121,8 @@ class _LayerRun:
 
 def _rotated(vectors: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
     """Turn member i with member i + half, as one complex number."""
-    turned = torch.complex(*vectors.chunk(2, -1)) * rotation
+    # Complex numbers have no 16-bit parts, which vectors have under autocast.
+    turned = torch.complex(*vectors.float().chunk(2, -1)) * rotation
     return torch.cat((turned.real, turned.imag), -1)
 
 

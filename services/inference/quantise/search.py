@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,23 @@ class Options:
     seed: int = 1
 
 
+def texts_of(source: Source, options: Options, workplace: Workplace, progress: Progress) -> Texts:
+    """Return the texts that the model is measured on."""
+    kept = workplace.arrays("texts")
+    if kept is None:
+        found = texts.gathered(
+            load(source.path, "original"),
+            fitted=options.fitted,
+            held_out=options.held_out,
+            length=options.length,
+            seed=options.seed,
+            progress=lambda done, of: progress("texts", done, of),
+        )
+        kept = {"fitted": found.fitted.numpy(), "held_out": found.held_out.numpy()}
+        workplace.keep_arrays("texts", kept)
+    return Texts(*(torch.from_numpy(kept[name]) for name in ("fitted", "held_out")))
+
+
 class Search:
     """Everything known about one model's matrices."""
 
@@ -54,27 +72,10 @@ class Search:
         self._options = options
         self._workplace = workplace
         self._progress = progress
-        self.texts = self._texts()
+        self.texts = texts_of(source, options, workplace, progress)
         self.curvature = self._curvature()
-        self.choices = self._choices()
         self._changed: Weights | None = None
         self._yardstick: Yardstick | None = None
-
-    def _texts(self) -> Texts:
-        kept = self._workplace.arrays("texts")
-        if kept is None:
-            options, model = self._options, load(self.source.path, "original")
-            found = texts.gathered(
-                model,
-                fitted=options.fitted,
-                held_out=options.held_out,
-                length=options.length,
-                seed=options.seed,
-                progress=lambda done, of: self._progress("texts", done, of),
-            )
-            kept = {"fitted": found.fitted.numpy(), "held_out": found.held_out.numpy()}
-            self._workplace.keep_arrays("texts", kept)
-        return Texts(*(torch.from_numpy(kept[name]) for name in ("fitted", "held_out")))
 
     def _curvature(self) -> dict[str, Curvature]:
         kept = self._workplace.arrays("curvature")
@@ -92,7 +93,9 @@ class Search:
         names = self.source.matrices
         return {n: Curvature(kept[f"{n}/rows"], kept[f"{n}/columns"]) for n in names}
 
-    def _choices(self) -> dict[str, list[Choice]]:
+    @functools.cached_property
+    def choices(self) -> dict[str, list[Choice[GroupFormat]]]:
+        """How each matrix could be stored, with what it should cost."""
         kept: dict[str, Any] = self._workplace.values("costs") or {}
         for count, name in enumerate(self.source.matrices, 1):
             if name not in kept:
@@ -152,7 +155,7 @@ class Search:
         return self._changed, self._yardstick
 
 
-def _choice(entry: dict[str, Any]) -> Choice:
+def _choice(entry: dict[str, Any]) -> Choice[GroupFormat]:
     return Choice(GroupFormat(**entry["form"]), entry["byte_count"], entry["cost"])
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gguf
 import numpy as np
 import torch
 
+from services.inference.kernels import Blocks
 from services.inference.models import gguf_mix, gguf_model, group_codes
 from services.inference.models.gguf_file import GgufFile
 from services.inference.models.gguf_tensors import GgufTensors
@@ -52,24 +53,37 @@ class Source:
         pieces = [np.asarray(rows) for _, rows in self._tensors.pieces(name)]
         return torch.from_numpy(np.concatenate(pieces))
 
+    def blocks(self, name: str) -> Blocks:
+        """Return one matrix as it is stored."""
+        return self._tensors.matrix(name)
+
+    def vector(self, name: str) -> torch.Tensor:
+        """Return one vector, float32."""
+        _, numbers = next(self._tensors.pieces(name))
+        return torch.from_numpy(np.array(numbers, dtype=np.float32))
+
     def write(
         self,
         target: pathlib.Path,
         mix: Mix,
         rows_of: Callable[[str], Rows],
         temperature_factor: float = 1.0,
+        *,
+        vector_of: Callable[[str], torch.Tensor] | None = None,
+        told: Mapping[str, str] | None = None,
     ) -> None:
         """Write the model with its matrices in `mix`; `rows_of` gives each one's codes.
 
+        Vectors are the source's, or those of `vector_of`; `told` is further metadata.
         Who loads it multiplies every temperature by `temperature_factor`. The file
         appears in one rename when it is whole.
         """
         partial = target.with_name(f".{target.name}.partial")
         writer = gguf.GGUFWriter(partial, self.config.architecture)
-        calibrated = {gguf_mix.TEMPERATURE_KEY: float(temperature_factor)}
-        for key, value in (self._metadata(mix) | calibrated).items():
+        further = {gguf_mix.TEMPERATURE_KEY: float(temperature_factor), **dict(told or {})}
+        for key, value in (self._metadata(mix) | further).items():
             _add(writer, key, value)
-        for name, content in self._contents(mix, rows_of):
+        for name, content in self._contents(mix, rows_of, vector_of or self.vector):
             writer.add_tensor(name, content)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -89,15 +103,18 @@ class Source:
         }
 
     def _contents(
-        self, mix: Mix, rows_of: Callable[[str], Rows]
+        self,
+        mix: Mix,
+        rows_of: Callable[[str], Rows],
+        vector_of: Callable[[str], torch.Tensor],
     ) -> Iterator[tuple[str, np.ndarray]]:
         for name in self.file.tensors:
             if name in mix:
                 stored = group_codes.stored(rows_of(name), mix[name])
                 yield name, np.ascontiguousarray(self._tensors.in_pairs(name, stored)).view(np.int8)
             else:
-                _, numbers = next(self.file.pieces(name))
-                yield name, np.array(numbers, dtype=np.float32)
+                numbers = vector_of(name).cpu().numpy()
+                yield name, np.ascontiguousarray(self._tensors.in_pairs(name, numbers))
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:

@@ -69,9 +69,9 @@ def calibrated(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], seed: int = 1
     [tokens, vocabulary], one pair for each text.
     """
     curves = [
-        _curves(*piece)
+        _curves(original[start : start + PIECE_TOKENS], changed[start : start + PIECE_TOKENS])
         for original, changed in pairs
-        for piece in zip(original.split(PIECE_TOKENS), changed.split(PIECE_TOKENS), strict=True)
+        for start in range(0, len(original), PIECE_TOKENS)
     ]
     entropy, divergence = (np.stack(part) for part in zip(*curves, strict=True))
     return Calibration(factor(entropy, seed), factor(divergence, seed))

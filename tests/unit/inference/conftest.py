@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
+from fake_model import VOCABULARY_SIZE, FakeLightNetwork, FakeNetwork, FakeTokenizer
 
 from services.inference.decoder import Decoder
 from services.inference.events import Ended, Token
@@ -38,16 +38,30 @@ class Bench:
     """A decoder on the fake model whose results are kept by reader."""
 
     def __init__(
-        self, clock: FakeClock, pages: int = 64, *, repeats: bool = False, **limits: int
+        self,
+        clock: FakeClock,
+        pages: int = 64,
+        *,
+        repeats: bool = False,
+        light_noise: float | None = None,
+        **limits: int,
     ) -> None:
         self.clock = clock
         self.network = FakeNetwork()
         self.network.repeats = repeats
+        if light_noise is not None:
+            self.network.light_network = FakeLightNetwork(self.network, light_noise)
         self.decoder = Decoder(self.network, FakeTokenizer(), Limits(**limits), pages, clock)
         self.outcomes: list[Any] = []
         self.telemetry: list[Any] = []
         self.events: dict[Any, list[Any]] = {}
         self.readers: list[Any] = []
+
+    @property
+    def light_steps(self) -> int:
+        """Steps of the light network."""
+        light = self.network.light_network
+        return 0 if light is None else light.steps
 
     def submit(self, prompt: str = "hello", **changes: Any) -> Any:
         """Submit a request, with a `reader` of the test's own or not; return its reader."""

@@ -51,14 +51,6 @@ def test_costs_that_change_are_followed() -> None:
     assert pace.allowance(1, most=512) == 30
 
 
-def test_a_few_fast_steps_let_no_large_chunk_in() -> None:
-    """Steps that took no longer than the usual decode step do not make prompts free."""
-    pace = taught(30, 0.5)
-    for _ in range(5):
-        pace.observe(29, 1, 60)
-    assert pace.allowance(1, most=512) == 90
-
-
 def test_the_step_of_many_is_not_that_of_one() -> None:
     """The median is that of steps of about as many sequences, or of the next fewer."""
     pace = taught(30, 0.5)
@@ -115,9 +107,8 @@ def test_the_bound_holds_wherever_the_costs_are_constant(
 ) -> None:
     """A step takes at most twice the decode step, unless for the fewest tokens."""
     count = taught(decode_ms, prompt_ms, decoding).allowance(decoding, most=256)
-    most = 96  # half as many again as it was taught with
-    assert FEWEST_TOKENS <= count <= most
+    assert FEWEST_TOKENS <= count <= 256
     if count > FEWEST_TOKENS:
         assert decode_ms + count * prompt_ms <= 2 * decode_ms * (1 + 1e-9)
-    if count < most:
+    if count < 256:
         assert decode_ms + (count + 1) * prompt_ms >= 2 * decode_ms * (1 - 1e-9)

@@ -44,6 +44,7 @@ _AVX512 = (
     *("-mfma", "-mf16c"),
 )
 _TIERS = {
+    "attention_amx.cpp": (*_AVX512, "-mamx-tile", "-mamx-int8"),
     "tier_amx.cpp": (*_AVX512, "-mamx-tile", "-mamx-int8"),
     "tier_amx_bfloat16.cpp": (*_AVX512, "-mamx-tile", "-mamx-bf16"),
     "tier_avx512.cpp": _AVX512,

@@ -14,13 +14,14 @@ KINDS = {"f16": 0, "int8": 1}
 """What keys and values are kept as, by their numbers in the library."""
 
 PAGE_TOKENS = 16
+_SLAB_PAGES = 16
 _VECTOR_BYTES = 64
 
 
 class CpuCache:
     """Keys, values and means of keys of all sequences, in pages of 16 tokens.
 
-    `content` is [pages, layers, kv_heads, bytes] uint8, `means` [layers, pages,
+    `content` is [slabs, layers, kv_heads, 16 pages, bytes] uint8, `means` [layers, pages,
     kv_heads, 2, head_size rounded up to 64] uint8, `mean_scales` [layers,
     pages, kv_heads] float32. Memory is taken as it is written to.
     """
@@ -31,7 +32,9 @@ class CpuCache:
         if pages < 1:
             raise InvalidArgument(f"a cache of {pages} pages, at least 1 is needed", field="pages")
         width = -(-head_size // _VECTOR_BYTES) * _VECTOR_BYTES
-        self.content = _zeros(pages, layers, kv_heads, _unit_bytes(kind, head_size))
+        slabs = -(-pages // _SLAB_PAGES)
+        unit_bytes = _unit_bytes(kind, head_size)
+        self.content = _zeros(slabs, layers, kv_heads, _SLAB_PAGES, unit_bytes)
         # All layers of the first page lie in as many huge pages: 24 MB for one token.
         self.means = _zeros(layers, pages, kv_heads, 2, width, in_huge_pages=False)
         self.mean_scales = torch.from_numpy(np.zeros((layers, pages, kv_heads), dtype=np.float32))
@@ -41,9 +44,12 @@ class CpuCache:
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy all layers of a page, and what is known of its keys."""
-        self.content[target] = self.content[source]
+        self._units(target).copy_(self._units(source))
         self.means[:, target] = self.means[:, source]
         self.mean_scales[:, target] = self.mean_scales[:, source]
+
+    def _units(self, page: int) -> torch.Tensor:
+        return self.content[page // _SLAB_PAGES, :, :, page % _SLAB_PAGES]
 
     @property
     def bytes_per_token(self) -> float:

@@ -83,12 +83,13 @@ class Span(ctypes.Structure):
         ("context_length", _i32),
         ("first_page", _i32),
         ("page_count", _i32),
+        ("prompt_end", _i32),
         ("sparse_from", _i32),
         ("dense_layers", _i32),
         ("budget", _i32),
         ("share", _i32),
         ("window", _i32),
-        ("prompt_end", _i32),
+        ("head_windows", _i32),
     ]
 
 
@@ -101,6 +102,7 @@ class Batch(ctypes.Structure):
         ("spans", _pointer),
         ("pages", _pointer),
         ("output_rows", _pointer),
+        ("head_windows", _pointer),
         ("logits", _pointer),
         ("cache", _pointer),
         ("means", _pointer),
@@ -112,7 +114,7 @@ class Batch(ctypes.Structure):
         ("cache_pages", _i32),
         ("threads", _i32),
         ("cache_kind", _i32),
-        ("reserved", _i32),
+        ("head_window_entries", _i32),
     ]
 
 

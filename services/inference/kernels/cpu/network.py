@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import math
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ import torch
 from services.inference.kernels.cpu import native
 from services.inference.kernels.cpu.cache import KINDS, PAGE_TOKENS, CpuCache
 from services.inference.kernels.cpu.packing import Packed, Tensors, Unsuitable
-from services.inference.kernels.sparsity import LIGHT, Sparsity
+from services.inference.kernels.sparsity import LIGHT, HeadWindows, Sparsity, routed
 from thermesh.errors import Internal, InvalidArgument
 
 if TYPE_CHECKING:
@@ -73,8 +74,12 @@ class CpuNetwork:
         self._kv_cache = kv_cache
         self._threads = 0
         self._context_length = config.context_length
+        self.head_windows: HeadWindows | None = None
         self.kernels_name = f"cpu-{self._engine.tier}"
         self.weight_bytes = self._packed.byte_count
+
+    light_network: CpuNetwork | None = None
+    """The model's light path, on the same cache."""
 
     @property
     def tells_prompts(self) -> bool:
@@ -84,7 +89,8 @@ class CpuNetwork:
     @property
     def light(self) -> Sparsity | None:
         """What a sequence on the light path reads; None where contexts are too short for it."""
-        return LIGHT if self._context_length > LIGHT.dense_below else None
+        light = LIGHT if self.head_windows is None else routed(self.head_windows)
+        return light if self._context_length > light.dense_below else None
 
     def use_threads(self, count: int) -> None:
         """Compute steps with `count` cores, and torch's own work here with one.
@@ -156,12 +162,14 @@ class CpuNetwork:
         if len(token_ids) != len(positions):
             raise InvalidArgument("as many positions as token_ids are needed", field="positions")
         spans, pages, output_rows = _flattened(batch, rows)
+        head_windows = _place_head_windows(batch, spans, math.prod(self._sizes[:2]))
         described = native.Batch(
             token_ids=token_ids.data_ptr(),
             positions=positions.data_ptr(),
             spans=spans.buffer_info()[0],
             pages=pages.buffer_info()[0],
             output_rows=output_rows.buffer_info()[0],
+            head_windows=head_windows.buffer_info()[0],
             logits=logits.data_ptr(),
             cache=cache.content.data_ptr(),
             means=cache.means.data_ptr(),
@@ -173,6 +181,7 @@ class CpuNetwork:
             outputs=len(rows),
             cache_pages=cache.pages,
             threads=self._threads_of(engine),
+            head_window_entries=len(head_windows),
         )
         self._call(engine, described)
 
@@ -206,7 +215,7 @@ def _flattened(
         for span in batch.spans:
             table = span.page_table
             spans.extend((span.start, span.count, span.context_length, len(pages), len(table)))
-            spans.extend((*_sparsity(span.sparsity), span.prompt_end))
+            spans.extend((span.prompt_end, *_sparsity(span.sparsity)))
             pages.extend(table)
         return spans, pages, array.array("i", rows)
     except (OverflowError, TypeError) as error:
@@ -214,11 +223,29 @@ def _flattened(
         raise InvalidArgument(message, field="batch") from error
 
 
-_DENSE = (2**31 - 1, 0, 1, 0, 1 << 16)
+def _place_head_windows(batch: StepBatch, spans: array.array[int], heads: int) -> array.array[int]:
+    """Return the windows of heads that the spans have, and tell `spans` where theirs are."""
+    windows, places = array.array("i"), dict[HeadWindows, int]()
+    members = len(spans) // len(batch.spans) if batch.spans else 0
+    for index, span in enumerate(batch.spans):
+        own = span.sparsity.head_windows if span.sparsity else None
+        if own is None:
+            continue
+        if own not in places:
+            places[own] = len(windows)
+            windows.extend(window for layer in own for window in layer)
+            if len(windows) - places[own] != heads:
+                message = "head_windows must have one window for each key-value head"
+                raise InvalidArgument(message, field="head_windows")
+        spans[(index + 1) * members - 1] = places[own]
+    return windows
 
 
-def _sparsity(sparsity: Sparsity | None) -> tuple[int, int, int, int, int]:
-    """Return what `ThermeshSpan` says of it."""
+_DENSE = (2**31 - 1, 0, 1, 0, 1 << 16, -1)
+
+
+def _sparsity(sparsity: Sparsity | None) -> tuple[int, int, int, int, int, int]:
+    """Return the last members of `ThermeshSpan`, without the place of head windows."""
     if sparsity is None:
         return _DENSE
     return (
@@ -227,4 +254,5 @@ def _sparsity(sparsity: Sparsity | None) -> tuple[int, int, int, int, int]:
         sparsity.budget_tokens,
         sparsity.share_in_65536ths,
         sparsity.window_tokens,
+        -1,
     )

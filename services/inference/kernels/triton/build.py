@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import TYPE_CHECKING, cast
 
 import torch
 
 from services.inference.kernels.cpu.packing import Tensors
+from services.inference.kernels.precision import read
 from services.inference.kernels.triton import operations
 from services.inference.kernels.triton.device import status
 from services.inference.kernels.triton.network import GpuNetwork
 from services.inference.kernels.triton.parallel import Leader, add_up, join
+from services.inference.kernels.triton.planned import from_plan
 from services.inference.kernels.triton.weights import from_tensors, from_weights
 
 if TYPE_CHECKING:
@@ -29,7 +32,11 @@ def network(
     device = torch.device(found.device, index) if index is not None else torch.device("cpu")
     half = torch.bfloat16 if found.device == "cuda" else torch.float16
     kv_dtype = torch.int8 if wanted.kv_cache == "int8" else half
-    if hasattr(source, "kinds"):
+    if wanted.precision_plan:
+        plan = read(pathlib.Path(wanted.precision_plan))
+        dtype = torch.bfloat16 if found.device == "cuda" else torch.float32
+        weights = from_plan(config, source, plan, device, share, dtype)
+    elif hasattr(source, "kinds"):
         weights = from_tensors(config, cast("Tensors", source), device, share)
     else:
         dtype = torch.bfloat16 if found.device == "cuda" else torch.float32

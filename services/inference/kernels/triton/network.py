@@ -85,6 +85,8 @@ class GpuNetwork:
 
     light = None
     """What the light path reads: nothing is left out on a device yet."""
+    light_network: GpuNetwork | None = None
+    """The model's light path, on the same cache."""
 
     def use_threads(self, count: int) -> None:  # noqa: ARG002  # the device computes
         """Leave the host's cores to others: a step needs one, to launch it."""
@@ -148,11 +150,14 @@ class GpuNetwork:
         """Draw a token for each row of `logits` and launch the step that follows.
 
         `ends` tells for each row where its token will stand, and the pages of
-        its sequence. None stands for a row whose logits are no distribution.
+        its sequence; without them nothing is launched. None stands for a row
+        whose logits are no distribution.
         """
         with self._lock:
             pending = drawing.launch(self._operations.sample, logits, rows)
-            may_follow = all(position // PAGE < len(pages) for position, pages in ends)
+            may_follow = bool(ends) and all(
+                position // PAGE < len(pages) for position, pages in ends
+            )
             if may_follow and all(drawing.is_plain(row) for row in rows):
                 following = [Next(0, position, pages) for position, pages in ends]
                 launched = self._launch(following, cache, pending.tokens)

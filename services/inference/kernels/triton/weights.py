@@ -101,9 +101,9 @@ def from_tensors(
         raise Unsuitable(f"weights are stored as {unknown[0]}; {', '.join(KINDS)} can be packed")
     pieces = Pieces(
         lambda *names: from_blocks([tensors.matrix(name) for name in names]),
-        lambda name: _vector(tensors.vector(name)),
+        lambda name: vector_of(tensors.vector(name)),
     )
-    return _built(config, pieces, torch.from_numpy(tensors.inverse_frequencies()), device, share)
+    return built(config, pieces, torch.from_numpy(tensors.inverse_frequencies()), device, share)
 
 
 def from_weights(
@@ -121,7 +121,7 @@ def from_weights(
         return joined([Matrix("dense", views[name].to(dtype).contiguous()) for name in names])
 
     pieces = Pieces(matrix, views.get)
-    return _built(config, pieces, weights.inverse_frequencies, device, share)
+    return built(config, pieces, weights.inverse_frequencies, device, share)
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,14 @@ class Pieces:
     vector: Callable[[str], Vector]
 
 
-def _built(
+def built(
     config: ModelConfig,
     pieces: Pieces,
     frequencies: torch.Tensor,
     device: torch.device,
     share: Share,
 ) -> DeviceWeights:
+    """Return this device's share of the tensors of a model."""
     embedding = pieces.matrix("token_embd.weight").to(device)
     head = embedding if config.tied_embeddings else pieces.matrix("output.weight").to(device)
     norm = pieces.vector("output_norm.weight")
@@ -210,7 +211,7 @@ def _bias(
     return torch.cat(cut).to(device)
 
 
-def _vector(numbers: Any) -> Vector:
+def vector_of(numbers: Any) -> Vector:
     """Copy a vector of a file, whose bytes need not be aligned; refuse what is not finite."""
     if numbers is None:
         return None

@@ -155,7 +155,7 @@ def test_the_tool_writes_what_the_engine_serves(write_gguf, tiny, tmp_path, caps
     ("name", "output", "words"),
     [
         ("absent.gguf", "small.gguf", "there is no model"),
-        ("tiny.gguf", "small.bin", "must be a .gguf file"),
+        ("tiny.gguf", "small.bin", "must be a .gguf or .json file"),
         ("tiny.gguf", "absent/small.gguf", "in a folder that is there"),
     ],
 )

@@ -122,15 +122,21 @@ void PagedAttention::attend_task(int layer, const Task& task, const Rows& rows) 
   alignas(64) float queries[kMaxTaskRows * kMaxHeadSize];
   int32_t limits[kMaxTaskRows];
   const int count = gather_queries(task, rows, queries, limits);
-  const Attention attention{queries, limits, count, network_.head_size,
-                            pages_.units(layer, task.kv_head), pages_.stride(),
-                            pages_.bytes_of_unit(), pages_of(task), task.begin, task.end};
+  Attention attention{queries, limits, count, network_.head_size,
+                      pages_.units(layer, task.kv_head), pages_.slab_stride(),
+                      pages_.bytes_of_unit(), pages_of(task), 0, 0, 0};
   if (task.partial >= 0) {
-    tier_.attend[batch_.cache_kind](attention, partial(task.partial));
+    for (int index = 0; index < task.pieces; ++index) {
+      attend_piece(attention, task, task.first_piece + index, partial(task.partial + index));
+    }
     return;
   }
-  Scratch all;
-  attend_ranges(attention, task.end, all.view());
+  Scratch all, part;
+  attend_piece(attention, task, 0, all.view());
+  for (int index = 1; index < task.pieces; ++index) {
+    attend_piece(attention, task, index, part.view());
+    tier_.merge(part.view(), count, network_.head_size, all.view());
+  }
   scatter(task, all.view(), rows);
 }
 
@@ -145,21 +151,21 @@ void PagedAttention::attend_lists(int layer, const Task& task, const Rows& rows)
     is_sparse(span, layer, span.context_length - span.count + one.first_query, &reading);
     one.list = task.list + query;
     one.end = reading.length;
+    one.pieces = one.all_pieces();
     attend_task(layer, one, rows);
   }
 }
 
-void PagedAttention::attend_ranges(Attention attention, int end, const Attended& all) {
-  const auto attend = tier_.attend[batch_.cache_kind];
-  attention.end = std::min(kRange, end);
-  attend(attention, all);
-  if (end <= kRange) return;
-  Scratch part;
-  for (attention.begin = kRange; attention.begin < end; attention.begin += kRange) {
-    attention.end = std::min(attention.begin + kRange, end);
-    attend(attention, part.view());
-    tier_.merge(part.view(), attention.rows, network_.head_size, all);
-  }
+void PagedAttention::attend_piece(Attention& attention, const Task& task, int index,
+                                  const Attended& result) {
+  const Piece piece = task.piece(index);
+  attention.begin = piece.begin;
+  attention.end = piece.end;
+  // Behind the first page a window begins elsewhere.
+  const bool is_last = index + 1 == task.first_piece + task.pieces;
+  attention.reach = is_last || (task.start && index == 0) ? piece.end : piece.end + kRange;
+  attention.reach = std::min(attention.reach, task.end);
+  tier_.attend[batch_.cache_kind](attention, result);
 }
 
 // The query heads that share the task's key-value head, query by query. In a
@@ -203,8 +209,7 @@ Attended PagedAttention::partial(int index) const {
 
 void PagedAttention::merge_partials(const Task& task, const Rows& rows) {
   const Attended all = partial(task.partial);
-  const int ranges = (task.end + kRange - 1) / kRange;
-  for (int index = 1; index < ranges; ++index) {
+  for (int index = 1; index < task.pieces; ++index) {
     tier_.merge(partial(task.partial + index), task.queries * group_, network_.head_size, all);
   }
   scatter(task, all, rows);

@@ -45,7 +45,8 @@ class PagedAttention {
   void choose_pages(int layer, const Task& task, int index, const Rows& rows);
   void attend_task(int layer, const Task& task, const Rows& rows);
   void attend_lists(int layer, const Task& task, const Rows& rows);
-  void attend_ranges(Attention attention, int end, const Attended& all);
+  void attend_piece(Attention& attention, const Task& task, int index,
+                    const Attended& result);
   const int32_t* pages_of(const Task& task) const;
   int32_t* list(int index) const;
   size_t scratch_size() const;

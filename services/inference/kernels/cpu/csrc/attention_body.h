@@ -1,36 +1,16 @@
 // Attention of a tier over pages of keys and values, in half precision or in
 // eight bits; included by body.h, whose rules hold here too.
 
-// Scores -> weights of one row: masks, keeps top and total, returns the factor
-// by which what was summed before must shrink. Milakov and Gimelshein, 2018,
-// https://arxiv.org/abs/1805.02867.
-inline float weigh(float* scores, int tokens, int seen, float* top, float* total) {
-  if (seen <= 0) {
-    for (int t = 0; t < tokens; t += kLanes) store(scores + t, set1(0.0f));
-    return 1.0f;
-  }
-  Lanes largest = set1(-INFINITY);
-  for (int t = 0; t < tokens; t += kLanes) {
-    const Lanes masked = keep_below(load(scores + t), seen - t, -INFINITY);
-    store(scores + t, masked);
-    largest = max(largest, masked);
-  }
-  const float before = *top;
-  const float after = fmaxf(before, reduce_max(largest));
-  Lanes sum = set1(0.0f);
-  for (int t = 0; t < tokens; t += kLanes) {
-    const Lanes weight = exponential(subtract(load(scores + t), set1(after)));
-    const Lanes kept = keep_below(weight, seen - t, 0.0f);
-    store(scores + t, kept);
-    sum = add(sum, kept);
-  }
-  const float factor = before == -INFINITY ? 0.0f : expf(before - after);
-  *total = *total * factor + reduce_add(sum);
-  *top = after;
-  return factor;
-}
+// Numbers as codes and 256ths of codes, of one scale.
+template <int kSize>
+struct Fine {
+  alignas(64) uint8_t codes[kSize], fractions[kSize];
+  FineScale all;
 
-// Pages lie apart, where the processor does not fetch ahead by itself. So with
+  void set(const float* x, int size) { all = to_fine(x, size, codes, fractions); }
+};
+
+// Pages may lie apart, where the processor does not fetch ahead by itself. So with
 // each line that is read the same line of a later page is fetched: of keys some
 // pages ahead, of values a segment ahead.
 constexpr int kPagesAhead = 4;
@@ -45,8 +25,7 @@ struct HalfPages {
   HalfPages(const Attention& task, const float* queries) : task(task), queries(queries) {}
 
   const uint16_t* values(int32_t page) const {
-    return reinterpret_cast<const uint16_t*>(task.units + page * task.page_stride) +
-           task.head_size * kPageTokens;
+    return reinterpret_cast<const uint16_t*>(task.unit_of(page)) + task.head_size * kPageTokens;
   }
 
   // Scores with the 16 tokens of a page. Four sums hide the latency of the
@@ -106,32 +85,6 @@ struct HalfPages {
   }
 };
 
-// The largest magnitude of `size` numbers.
-inline float largest_of(const float* x, int size) {
-  Lanes largest = set1(0.0f);
-  for (int i = 0; i < size; i += kLanes) largest = max(largest, absolute(load(x + i)));
-  return reduce_max(largest);
-}
-
-// Numbers as codes and 256ths of codes, of one scale.
-template <int kSize>
-struct Fine {
-  alignas(64) uint8_t codes[kSize], fractions[kSize];
-  float scale;  // of a 256th
-  int32_t sum;  // of all, in 256ths
-
-  void set(const float* x, int size) {
-    const float largest = largest_of(x, size);
-    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-    Lanes total = set1(0.0f);
-    for (int i = 0; i < size; i += kLanes) {
-      total = add(total, quantise_half<256>(load(x + i), inverse, true, codes + i, fractions + i));
-    }
-    scale = largest / (127.0f * 256.0f);
-    sum = static_cast<int32_t>(reduce_add(total));  // exact: below 2^24
-  }
-};
-
 // The work with pages in eight bits. Queries and weights have sixteen, so that
 // what is lost is lost by the cache alone; sums of integers are exact.
 template <int kRows>
@@ -143,7 +96,6 @@ struct Int8Pages {
     for (int r = 0; r < kRows; ++r) queries[r].set(vectors + r * kMaxHeadSize, task.head_size);
   }
 
-  const uint8_t* unit_of(int32_t page) const { return task.units + page * task.page_stride; }
   // The scales of a page's keys; those of its values follow.
   const uint16_t* scales(const uint8_t* unit) const {
     return reinterpret_cast<const uint16_t*>(unit + 2 * task.head_size * kPageTokens);
@@ -163,8 +115,8 @@ struct Int8Pages {
     fetch(scales(later), 64);
     const Lanes key_scales = load_half(scales(unit));
     for (int r = 0; r < kRows; ++r) {
-      const Lanes dots = in_256ths(whole[r], rest[r], queries[r].sum);
-      store(scores + r * kSegment, mul(dots, mul(key_scales, set1(queries[r].scale))));
+      const Lanes dots = in_256ths(whole[r], rest[r], queries[r].all.sum);
+      store(scores + r * kSegment, mul(dots, mul(key_scales, set1(queries[r].all.scale))));
     }
   }
 
@@ -175,7 +127,7 @@ struct Int8Pages {
     Fine<kSegment> shares[kRows];
     for (int r = 0; r < kRows; ++r) {
       for (int page = 0; page < whole_pages; ++page) {
-        const Lanes value_scales = load_half(scales(unit_of(pages[page])) + kPageTokens);
+        const Lanes value_scales = load_half(scales(task.unit_of(pages[page])) + kPageTokens);
         const int t = page * kPageTokens;
         store(scaled + t, mul(load(weights + r * kSegment + t), value_scales));
       }
@@ -199,8 +151,8 @@ struct Int8Pages {
     }
     for (int page = 0; page < whole_pages; ++page) {
       const size_t place = static_cast<size_t>(task.head_size + channel) * kPageTokens;
-      const uint8_t* values = unit_of(pages[page]) + place;
-      const uint8_t* next = unit_of(pages[page < later ? page + kSegmentPages : page]) + place;
+      const uint8_t* values = task.unit_of(pages[page]) + place;
+      const uint8_t* next = task.unit_of(pages[page < later ? page + kSegmentPages : page]) + place;
       for (int t = 0; t < kPageTokens; t += 4) {
         Codes codes[kBlocks];
         for (int b = 0; b < kBlocks; ++b) {
@@ -220,8 +172,8 @@ struct Int8Pages {
     for (int r = 0; r < kRows; ++r) {
       for (int b = 0; b < kBlocks; ++b) {
         float* place = out + r * kMaxHeadSize + channel + b * kLanes;
-        const Lanes sum = in_256ths(whole[r][b], rest[r][b], shares[r].sum);
-        store(place, fma(load(place), set1(factors[r]), mul(sum, set1(shares[r].scale))));
+        const Lanes sum = in_256ths(whole[r][b], rest[r][b], shares[r].all.sum);
+        store(place, fma(load(place), set1(factors[r]), mul(sum, set1(shares[r].all.scale))));
       }
     }
   }
@@ -250,9 +202,8 @@ void attend_rows(const Attention& task, int first, const Attended& result) {
     const int32_t* pages = task.pages + begin / kPageTokens;
     for (int t = 0; t < tokens; t += kPageTokens) {
       const int32_t* page = pages + t / kPageTokens;
-      const int ahead = begin + t + kPagesAhead * kPageTokens < limit ? kPagesAhead : 0;
-      work.score(task.units + page[0] * task.page_stride,
-                 task.units + page[ahead] * task.page_stride, scores + t);
+      const int ahead = begin + t + kPagesAhead * kPageTokens < task.reach ? kPagesAhead : 0;
+      work.score(task.unit_of(page[0]), task.unit_of(page[ahead]), scores + t);
     }
     for (int r = 0; r < kRows; ++r) {
       const int row = first + r;
@@ -260,16 +211,15 @@ void attend_rows(const Attention& task, int first, const Attended& result) {
       factors[r] = weigh(scores + r * kSegment, tokens, own, result.top + row, result.total + row);
     }
     // Weights beyond what a row sees are 0.
-    const int later = (limit - begin + kPageTokens - 1) / kPageTokens - kSegmentPages;
+    const int later = (task.reach - begin + kPageTokens - 1) / kPageTokens - kSegmentPages;
     work.add_values(scores, pages, seen, later, factors, out);
   }
 }
 
 template <template <int> class Pages>
 void attend(const Attention& task, const Attended& result) {
-  for (int i = 0; i < kSegmentPages && task.begin + i * kPageTokens < task.end; ++i) {
-    const uint8_t* unit =
-        task.units + task.pages[task.begin / kPageTokens + i] * task.page_stride;
+  for (int i = 0; i < kSegmentPages && task.begin + i * kPageTokens < task.reach; ++i) {
+    const uint8_t* unit = task.unit_of(task.pages[task.begin / kPageTokens + i]);
     const int key_bytes = task.unit_bytes / 2 / 64 * 64;
     fetch(i < kPagesAhead ? unit : unit + key_bytes, i < kPagesAhead ? task.unit_bytes : key_bytes);
   }

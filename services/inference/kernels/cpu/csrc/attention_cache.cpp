@@ -8,7 +8,7 @@ void CachePages::store(int layer, int32_t page, int slot, const float* keys,
                        const float* values) const {
   const int size = network_.head_size;
   for (int head = 0; head < network_.kv_heads; ++head) {
-    uint8_t* unit = units(layer, head) + page * stride();
+    uint8_t* unit = this->unit(layer, head, page);
     if (batch_.cache_kind == kInt8) {
       store_int8(unit, slot, keys + head * size, values + head * size);
     } else {
@@ -49,8 +49,7 @@ void CachePages::store_int8(uint8_t* unit, int slot, const float* keys,
 void CachePages::summarise(int layer, int head, int32_t page) const {
   alignas(64) float keys[kMaxHeadSize * kPageTokens];
   const size_t place = static_cast<size_t>(page) * network_.kv_heads;
-  tier_.unpack_keys[batch_.cache_kind](units(layer, head) + page * stride(), network_.head_size,
-                                       keys);
+  tier_.unpack_keys[batch_.cache_kind](unit(layer, head, page), network_.head_size, keys);
   mean_scales(layer, head)[place] =
       tier_.summarise(keys, network_.head_size,
                       means(layer, head) + place * 2 * mean_size(network_.head_size));

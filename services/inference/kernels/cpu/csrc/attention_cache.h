@@ -13,13 +13,17 @@ class CachePages {
         unit_bytes_(unit_bytes(batch.cache_kind, network.head_size)) {}
 
   int bytes_of_unit() const { return unit_bytes_; }
-  // Bytes from one page to the next.
-  size_t stride() const {
-    return static_cast<size_t>(unit_bytes_) * network_.kv_heads * network_.layers;
+  // Bytes from one slab to the next.
+  size_t slab_stride() const {
+    return static_cast<size_t>(unit_bytes_) * network_.kv_heads * network_.layers * kSlabPages;
   }
-  // Of page 0; page p's is p * stride() further.
+  // Those of page 0; `unit_offset` tells where another page's are.
   uint8_t* units(int layer, int head) const {
-    return batch_.cache + static_cast<size_t>(layer * network_.kv_heads + head) * unit_bytes_;
+    const size_t place = static_cast<size_t>(layer) * network_.kv_heads + head;
+    return batch_.cache + place * kSlabPages * unit_bytes_;
+  }
+  uint8_t* unit(int layer, int head, int32_t page) const {
+    return units(layer, head) + unit_offset(page, slab_stride(), unit_bytes_);
   }
 
   // Writes one row's keys and values, [kv_heads][head_size] each, as token `slot`.

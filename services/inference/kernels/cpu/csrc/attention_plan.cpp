@@ -33,10 +33,16 @@ bool is_sparse(const ThermeshSpan& span, int layer, int position, Reading* readi
   return true;
 }
 
+int window_start(int window, int position) {
+  const int start = (position + 1 - window) / kSegment * kSegment;
+  return start > 0 ? start : 0;
+}
+
 bool AttentionPlan::changes_at(const ThermeshBatch& batch, int layer) {
   if (layer == 0) return true;
   return std::any_of(batch.spans, batch.spans + batch.span_count, [&](const ThermeshSpan& span) {
-    return span.dense_layers == layer && span.sparse_from < span.context_length;
+    const bool differs = span.dense_layers == layer || span.head_windows >= 0;
+    return differs && span.sparse_from < span.context_length;
   });
 }
 
@@ -49,57 +55,93 @@ void AttentionPlan::make(const ThermeshNetwork& network, const ThermeshBatch& ba
   const int group = network.heads / network.kv_heads;
   const int most = std::max(1, kTaskRows / group);
   partial_rows = most * group;
-  // Where few tasks would leave threads idle, each range of a long context
-  // becomes a task of its own. The result is the same, bit for bit: a task over
-  // all ranges merges them in the same order.
-  const bool is_apart = threads > 1 && batch.tokens < 2 * threads;
+  // Where few tasks would leave threads idle, what is read is cut into parts. The
+  // result is the same, bit for bit: a task over all pieces merges them in the same
+  // order. Parts as long as that allows, as each begins with a wait for memory.
+  const int parts = threads > 1 && batch.tokens < 2 * threads ? 2 * threads : 1;
   for (int index = 0; index < batch.span_count; ++index) {
     const ThermeshSpan& span = batch.spans[index];
-    for (int first = 0, end; first < span.count; first = end) {
-      const bool chooses = query_chooses(span, layer, first);
-      end = first + 1;
-      while (end < span.count && query_chooses(span, layer, end) == chooses) ++end;
-      for (int head = 0; head < network.kv_heads; ++head) {
-        const Task run{index, head, first, end - first, 0, 0, -1, -1};
-        if (chooses) {
-          add_sparse(span, run, layer, most, is_apart);
-        } else {
-          add_dense(span, run, most, is_apart);
-        }
+    for (int head = 0; head < network.kv_heads; ++head) {
+      const Task all{index, head, 0, span.count, 0, 0, -1, -1, 0, 0};
+      const int place = span.head_windows + layer * network.kv_heads + head;
+      const int window = span.head_windows < 0 ? 0 : batch.head_windows[place];
+      if (window) {
+        add_windows(span, all, window, most, parts);
+      } else {
+        add_head(span, all, layer, most, parts);
       }
     }
   }
 }
 
-void AttentionPlan::add(Task task, bool is_apart) {
-  if (!is_apart || task.end <= kRange) {
+// Queries of a head that read a window each; those that follow read the same but for
+// themselves, mostly.
+void AttentionPlan::add_windows(const ThermeshSpan& span, Task task, int window, int most,
+                                int parts) {
+  const auto start_of = [&](int query) {
+    const int position = position_of(span, query);
+    return position < span.sparse_from ? 0 : window_start(window, position);
+  };
+  const int count = task.queries;
+  for (int first = 0, end; first < count; first = end) {
+    task.start = start_of(first);
+    end = first + 1;
+    while (end < count && start_of(end) == task.start) ++end;
+    task.first_query = first;
+    task.queries = end - first;
+    add_dense(span, task, most, parts);
+  }
+}
+
+void AttentionPlan::add_head(const ThermeshSpan& span, Task task, int layer, int most, int parts) {
+  const int count = task.queries;
+  for (int first = 0, end; first < count; first = end) {
+    const bool chooses = query_chooses(span, layer, first);
+    end = first + 1;
+    while (end < count && query_chooses(span, layer, end) == chooses) ++end;
+    task.first_query = first;
+    task.queries = end - first;
+    if (chooses) {
+      add_sparse(span, task, layer, most, parts);
+    } else {
+      add_dense(span, task, most, parts);
+    }
+  }
+}
+
+void AttentionPlan::add(Task task, int parts) {
+  const int count = task.all_pieces();
+  if (parts == 1 || count == 1) {
+    task.pieces = count;
     tasks.push_back(task);
     return;
   }
   task.partial = partials;
+  task.pieces = count;
   merges.push_back(task);
-  const int end = task.end;
-  for (task.begin = 0; task.begin < end; task.begin += kRange) {
-    task.end = std::min(task.begin + kRange, end);
-    task.partial = partials++;
+  const int step = std::max(1, count / parts);
+  for (task.first_piece = 0; task.first_piece < count; task.first_piece += step) {
+    task.partial = partials + task.first_piece;
+    task.pieces = std::min(step, count - task.first_piece);
     tasks.push_back(task);
   }
+  partials += count;
 }
 
-void AttentionPlan::add_dense(const ThermeshSpan& span, Task task, int most, bool is_apart) {
+void AttentionPlan::add_dense(const ThermeshSpan& span, Task task, int most, int parts) {
   const int end = task.first_query + task.queries;
   for (; task.first_query < end; task.first_query += most) {
     task.queries = std::min(most, end - task.first_query);
     task.end = position_of(span, task.first_query + task.queries);
-    add(task, is_apart);
+    add(task, parts);
   }
 }
 
 // Each query reads a list of pages of its own.
 void AttentionPlan::add_sparse(const ThermeshSpan& span, Task task, int layer, int most,
-                               bool is_apart) {
+                               int parts) {
   const int end = task.first_query + task.queries;
-  const int together = is_apart ? 1 : most;
+  const int together = parts > 1 ? 1 : most;
   for (; task.first_query < end; task.first_query += together) {
     task.queries = std::min(together, end - task.first_query);
     Reading reading{};
@@ -112,7 +154,7 @@ void AttentionPlan::add_sparse(const ThermeshSpan& span, Task task, int layer, i
     task.end = reading.length;  // of the last query; several attend one by one
     lists += task.queries;
     choices.push_back(task);
-    add(task, is_apart);
+    add(task, parts);
   }
 }
 

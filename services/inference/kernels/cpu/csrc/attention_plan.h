@@ -4,20 +4,41 @@
 #include <vector>
 
 #include "buffer.h"
+#include "layout.h"
 #include "network.h"
 
 namespace thermesh {
 
+// Tokens that are attended to at once. What is read is always cut in the same way:
+// where every range of kRange tokens begins, whoever computes it.
+struct Piece {
+  int begin, end;
+};
+
 // A part of one layer's attention: some queries of one sequence and one
-// key-value head, over one range of tokens or over all ranges in turn.
+// key-value head, over some pieces of what they read.
 struct Task {
   int span;
   int kv_head;
   int first_query;  // within the span
   int queries;
-  int begin, end;  // tokens, of those that are read
-  int partial;     // index of the partial result of a range, or -1: over all
-  int list;        // index of the first query's own list of pages, or -1: all pages
+  int start;    // the first page is read, and tokens from `start` on
+  int end;      // tokens, of those that are read
+  int partial;  // index of the first piece's partial result, or -1: over all
+  int list;     // index of the first query's own list of pages, or -1: all pages
+  int first_piece, pieces;
+
+  // Pieces of all that is read.
+  int all_pieces() const {
+    const int ranges = (end + kRange - 1) / kRange;
+    return start ? 1 + ranges - start / kRange : ranges;
+  }
+  Piece piece(int index) const {
+    if (start && index == 0) return {0, kPageTokens};
+    const int range = start ? start / kRange + index - 1 : index;
+    const int begin = range * kRange, after = begin + kRange;
+    return {begin > start ? begin : start, after < end ? after : end};
+  }
 };
 
 // What one query reads of its context: the first page, `chosen` of the pages
@@ -28,6 +49,10 @@ struct Reading {
   int pages;   // read in all
   int length;  // tokens in them, up to the query's own
 };
+
+// The first token but for those of the first page that a head with a window reads, or
+// 0: all are read. It depends on the position alone.
+int window_start(int window, int position);
 
 // Whether the query at `position` chooses pages in a layer, and what it reads then.
 // It depends on the position alone.
@@ -47,9 +72,11 @@ struct AttentionPlan {
   static bool changes_at(const ThermeshBatch& batch, int layer);
 
  private:
-  void add(Task task, bool is_apart);
-  void add_dense(const ThermeshSpan& span, Task task, int most, bool is_apart);
-  void add_sparse(const ThermeshSpan& span, Task task, int layer, int most, bool is_apart);
+  void add_head(const ThermeshSpan& span, Task task, int layer, int most, int parts);
+  void add_windows(const ThermeshSpan& span, Task task, int window, int most, int parts);
+  void add(Task task, int parts);
+  void add_dense(const ThermeshSpan& span, Task task, int most, int parts);
+  void add_sparse(const ThermeshSpan& span, Task task, int layer, int most, int parts);
 };
 
 }  // namespace thermesh

@@ -6,21 +6,7 @@
 // does not depend on its neighbours. Nothing here may come from a header's inline
 // functions, hence `expf` and not `std::exp`.
 
-// Cephes' expf (Moshier): 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2].
-inline Lanes exponential(Lanes x) {
-  x = min(max(x, set1(-87.0f)), set1(88.0f));
-  const Lanes n = round(mul(x, set1(1.44269504f)));
-  Lanes f = fma(n, set1(-0.693359375f), x);
-  f = fma(n, set1(2.12194440e-4f), f);
-  Lanes p = set1(1.9875691500e-4f);
-  p = fma(p, f, set1(1.3981999507e-3f));
-  p = fma(p, f, set1(8.3334519073e-3f));
-  p = fma(p, f, set1(4.1665795894e-2f));
-  p = fma(p, f, set1(1.6666665459e-1f));
-  p = fma(p, f, set1(5.0000001201e-1f));
-  p = fma(p, mul(f, f), add(f, set1(1.0f)));
-  return times_power_of_two(p, n);
-}
+#include "numbers_body.h"
 
 inline float sum_of_squares(const float* x, int size) {
   Lanes squares = set1(0.0f);
@@ -29,27 +15,6 @@ inline float sum_of_squares(const float* x, int size) {
     squares = fma(value, value, squares);
   }
   return reduce_add(squares);
-}
-
-// Half a block: stores codes and fractions, each fraction one of `kParts` of a
-// code, and returns both together in that unit.
-template <int kParts>
-inline Lanes quantise_half(Lanes x, float inverse, bool is_wide, uint8_t* codes,
-                           uint8_t* fractions) {
-  constexpr float parts = kParts;
-  const Lanes narrow = round(mul(x, set1(inverse)));
-  if (!is_wide) {
-    store_int8(codes, narrow);
-    store_int8(fractions, set1(0.0f));
-    return mul(narrow, set1(parts));
-  }
-  const Lanes fine = round(mul(x, set1(inverse * parts)));
-  const Lanes code = round(mul(fine, set1(1.0f / parts)));
-  // Of 256 parts half of them is one more than a byte holds.
-  const Lanes fraction = min(max(fma(code, set1(-parts), fine), set1(-127.0f)), set1(127.0f));
-  store_int8(codes, code);
-  store_int8(fractions, fraction);
-  return fma(code, set1(parts), fraction);
 }
 
 void quantise(const float* x, int blocks, float outlier, uint8_t* panel, int rows, int row) {

@@ -27,18 +27,32 @@ const char* problem_of(const ThermeshNetwork& network, const ThermeshLayer& laye
   return nullptr;
 }
 
-const char* problem_of(const ThermeshBatch& batch, const ThermeshSpan& span, int64_t next) {
+const char* problem_of(const ThermeshNetwork& network, const ThermeshBatch& batch,
+                       const ThermeshSpan& span, int64_t next) {
   if (span.start != next || span.count < 1) return "spans must lie end to end";
   if (span.context_length < span.count) return "a context is shorter than its new tokens";
   if (span.first_page < 0 || span.page_count < 0 ||
       static_cast<int64_t>(span.first_page) + span.page_count > batch.page_entries) {
     return "a page table lies outside the pages";
   }
+  if (span.prompt_end < 0) return "the end of a prompt is negative";
   if (span.sparse_from < 0 || span.dense_layers < 0 || span.budget < 1 ||
       span.budget > 1 << 30 || span.share < 0 || span.share > 1 << 16 || span.window < kFinalTokens) {
     return "the sparsity of a span is impossible";
   }
-  if (span.prompt_end < 0) return "the end of a prompt is negative";
+  if (span.head_windows >= 0) {
+    const int64_t heads = static_cast<int64_t>(network.layers) * network.kv_heads;
+    const int64_t end = span.head_windows + heads;
+    if (!batch.head_windows || end > batch.head_window_entries) {
+      return "windows of heads are missing";
+    }
+    for (int64_t i = span.head_windows; i < end; ++i) {
+      const int32_t window = batch.head_windows[i];
+      if (window && (window < kFinalTokens || window > 1 << 30)) {
+        return "the window of a head is impossible";
+      }
+    }
+  }
   const int64_t needed = (static_cast<int64_t>(span.context_length) + kPageTokens - 1) / kPageTokens;
   if (needed > span.page_count) return "a page table is too short for its context";
   for (int64_t i = 0; i < needed; ++i) {
@@ -99,7 +113,7 @@ const char* problem_of(const ThermeshNetwork& network, const ThermeshBatch& batc
   }
   int64_t next = 0;
   for (int i = 0; i < batch.span_count; ++i) {
-    if (const char* problem = problem_of(batch, batch.spans[i], next)) return problem;
+    if (const char* problem = problem_of(network, batch, batch.spans[i], next)) return problem;
     next += batch.spans[i].count;
     if (next > batch.tokens) return "spans have more tokens than the batch";
   }

@@ -31,8 +31,9 @@
 // of kind kInt8, codes plus 128 as the products of four bytes want them,
 //   keys as [head_size / 4][16 tokens][4], values as [head_size / 16][4][16][4 tokens],
 //   then a scale of each token's keys and of each token's values, 32 halves.
-// A page is the units of all layers and heads, [layers][kv_heads], so that a cache
-// becomes resident as it fills, huge page by huge page.
+// A slab is 16 pages of all layers and heads, [layers][kv_heads][16 pages], so that a
+// cache becomes resident as it fills, some huge pages at a time, and pages that follow
+// each other are read as one stream.
 //
 // Means of keys, for the choice of pages: [layers][pages][kv_heads] records of the
 // mean key of the first and of the last 8 tokens as codes plus 128, each padded to
@@ -64,6 +65,7 @@ constexpr int kPromptRowsAtOnce = 512;
 // Tile rows of a matrix that such a product wants together.
 constexpr int kTilesTogether = 2;
 constexpr int kPageTokens = 16;
+constexpr int kSlabPages = 16;
 constexpr int kMaxHeadSize = 256;
 // How far ahead of the sums weights are fetched: the processor's own prefetching
 // reached 16 GB/s on one core where this reaches 28, all there is.
@@ -103,6 +105,11 @@ static inline void fetch_far(const void* start, int bytes) {
 
 static constexpr int unit_bytes(int32_t kind, int head_size) {
   return head_size * kPageTokens * (kind == kInt8 ? 2 : 4) + (kind == kInt8 ? 64 : 0);
+}
+// From the unit of page 0 of a layer and head to that of another page.
+static inline size_t unit_offset(int32_t page, size_t slab_stride, int bytes) {
+  const size_t index = static_cast<uint32_t>(page);
+  return index / kSlabPages * slab_stride + index % kSlabPages * bytes;
 }
 // Bytes of the mean of half a page's keys.
 static constexpr int mean_size(int head_size) { return (head_size + 63) / 64 * 64; }

@@ -48,11 +48,14 @@ struct ThermeshNetwork {
 struct ThermeshSpan {
   int32_t start, count, context_length;
   int32_t first_page, page_count;  // its page table within `pages`
+  int32_t prompt_end;  // tokens at positions below are only read; see layout.h
   // Queries from position `sparse_from` on choose pages in layers from
   // `dense_layers` on: `budget` tokens or `share` / 65536 of what they see are
-  // read, whichever is more, the last `window` tokens among them.
-  int32_t sparse_from, dense_layers, budget, share, window;
-  int32_t prompt_end;  // rows at positions below are a prompt's; see layout.h
+  // read, whichever is more, the last `window` tokens among them. Of heads that have
+  // a window of their own, in any layer, they read that instead: `head_windows` is the
+  // index in the batch's `head_windows` of [layers][kv_heads] of them, where 0 stands
+  // for none, or -1 where no head has any.
+  int32_t sparse_from, dense_layers, budget, share, window, head_windows;
 };
 
 struct ThermeshBatch {
@@ -61,11 +64,13 @@ struct ThermeshBatch {
   const ThermeshSpan* spans;
   const int32_t* pages;
   const int32_t* output_rows;
+  const int32_t* head_windows;
   float* logits;  // [outputs][vocabulary_size]
-  uint8_t* cache;   // [cache_pages][layers][kv_heads] units; see layout.h
+  uint8_t* cache;  // units of `cache_pages` pages, up to a whole slab; see layout.h
   uint8_t* means;  // [layers][cache_pages][kv_heads] records
   float* mean_scales;
-  int32_t tokens, span_count, page_entries, outputs, cache_pages, threads, cache_kind, reserved;
+  int32_t tokens, span_count, page_entries, outputs, cache_pages, threads, cache_kind;
+  int32_t head_window_entries;
 };
 
 }  // extern "C"

@@ -8,17 +8,22 @@ namespace thermesh {
 
 // Query rows [rows][kMaxHeadSize], already scaled, that attend to tokens
 // [begin, end) of one key-value head; row r sees tokens below limits[r].
-// `end - begin` is at most kRange and `begin` a multiple of it.
+// `end - begin` is at most kRange and `begin` a multiple of kSegment.
 struct Attention {
   const float* queries;
   const int32_t* limits;
   int rows;
   int head_size;
-  const uint8_t* units;  // of page p: units + p * page_stride; see layout.h
-  size_t page_stride;
+  const uint8_t* units;  // of page 0; see layout.h
+  size_t slab_stride;
   int unit_bytes;
   const int32_t* pages;
   int begin, end;
+  int reach;  // tokens whose pages may be fetched: what is read next may be beyond `end`
+
+  const uint8_t* unit_of(int32_t page) const {
+    return units + unit_offset(page, slab_stride, unit_bytes);
+  }
 };
 
 // Sums not yet divided: out[rows][kMaxHeadSize], with the greatest score and the

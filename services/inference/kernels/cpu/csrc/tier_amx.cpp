@@ -12,6 +12,7 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
+#include "attention_amx.h"
 #include "tier.h"
 
 #ifdef __linux__
@@ -260,6 +261,11 @@ void product(const Product& task) {
   }
 }
 
+void attend_int8(const Attention& task, const Attended& result) {
+  const bool fits = fits_tiles(task.head_size);
+  (fits ? attend_tiles : tier_avx512().attend[kInt8])(task, result);
+}
+
 }  // namespace
 
 bool allows_amx() {
@@ -286,6 +292,7 @@ const Tier& tier_amx() {
     own.product = product;
     own.prompt_product = amx_prompt_product;
     own.to_bfloat16 = amx_to_bfloat16;
+    own.attend[kInt8] = attend_int8;
     return own;
   }();
   return tier;
