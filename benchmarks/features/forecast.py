@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.features.decodes import CAP, FOLDER, MODEL, as_decoded, records
 from benchmarks.features.requests import HELD_OUT, TRAIN, Asked
-from services.controller.forecast import FILE, KNOWN_SHARE, OUTPUTS, bound
+from services.controller.forecast import FILE, KNOWN_SHARE, OUTPUTS, bound, known_high
 from services.controller.trees import Forest
 from services.feature import lexical
 from services.feature.encoder import Encoder
@@ -44,14 +44,15 @@ DEPTH, TREES, RATE, LEAF = 3, 60, 0.1, 15
 
 @dataclass(frozen=True)
 class Data:
-    """Requests: `x` [requests, features] with the encoder, `late` without; `y` of each output
-    [requests], NaN where it was not measured; `is_train` [requests].
+    """Requests: `x` [requests, features] with the encoder, `late` without; `y` of each output,
+    `is_train` and `is_timed` [requests].
     """
 
     x: Floats
     late: Floats
     y: dict[str, Floats]
     is_train: Floats
+    is_timed: Floats
 
 
 def measured(encoder: Encoder, folder: pathlib.Path = FOLDER) -> dict[str, Any]:
@@ -60,8 +61,8 @@ def measured(encoder: Encoder, folder: pathlib.Path = FOLDER) -> dict[str, Any]:
     models = {name: fitted(data, name, INPUTS) for name in OUTPUTS}
     write(models)
     return {
-        "requests": _sizes(data, data.y["output_tokens"]),
-        "timed": _sizes(data, data.y["prefill_seconds"]),
+        "requests": _sizes(data, np.ones_like(data.is_train)),
+        "timed": _sizes(data, data.is_timed),
         "model": MODEL.name,
         "longest": CAP,
         "at_longest": float((data.y["output_tokens"] >= CAP).mean()),
@@ -70,8 +71,7 @@ def measured(encoder: Encoder, folder: pathlib.Path = FOLDER) -> dict[str, Any]:
     }
 
 
-def _sizes(data: Data, y: Floats) -> dict[str, int]:
-    known = ~np.isnan(y)
+def _sizes(data: Data, known: Floats) -> dict[str, int]:
     return {
         TRAIN: int((known & data.is_train).sum()),
         HELD_OUT: int((known & ~data.is_train).sum()),
@@ -86,7 +86,9 @@ def collected(encoder: Encoder, folder: pathlib.Path) -> Data:
     step = _seconds_a_token(decoded, timed)
     tokens = np.array([decoded[each.key]["output_tokens"] for each in asked], float)
     prompt = np.array([decoded[each.key]["prompt_tokens"] for each in asked], float)
-    prefill = np.array([timed.get(each.key, {}).get("prefill_us", np.nan) for each in asked]) / 1e6
+    found = np.array([timed.get(each.key, {}).get("prefill_us", np.nan) for each in asked]) / 1e6
+    is_timed = ~np.isnan(found)
+    prefill = np.where(is_timed, found, _by_length(prompt, found))
     decode = tokens * (step[0] + step[1] * (prompt + tokens / 2))
     named, late = classifier(encoder), TaskClassifier()
     return Data(
@@ -99,7 +101,15 @@ def collected(encoder: Encoder, folder: pathlib.Path) -> Data:
             "total_seconds": prefill + decode,
         },
         np.array([each.part == TRAIN for each in asked]),
+        is_timed,
     )
+
+
+def _by_length(prompt: Floats, seconds: Floats) -> Floats:
+    """Return prefill seconds by a parabola over the prompt's tokens, fitted to those timed."""
+    known = ~np.isnan(seconds)
+    fitted_seconds = np.polyval(np.polyfit(prompt[known], seconds[known], 2), prompt)
+    return np.maximum(fitted_seconds, seconds[known].min())
 
 
 def _seconds_a_token(decoded: dict[str, Any], timed: dict[str, Any]) -> tuple[float, float]:
@@ -131,7 +141,7 @@ def fitted(data: Data, name: str, inputs: tuple[str, ...]) -> Any:
     """Return scikit-learn's model of ln(output) over `inputs` of the training part."""
     from sklearn.ensemble import GradientBoostingRegressor  # noqa: PLC0415  # an extra
 
-    rows = data.is_train & ~np.isnan(data.y[name])
+    rows = data.is_train
     places = columns(inputs)
     x = np.concatenate([data.x[rows], data.late[rows]])[:, places]
     y = np.log(np.concatenate([data.y[name][rows]] * 2))
@@ -197,18 +207,21 @@ def write(models: dict[str, Any], path: pathlib.Path = FILE) -> None:
 
 def _component(data: Data, name: str, model: Any) -> dict[str, Any]:
     """Return the error of one output: shipped inputs, the twelve alone, late, and a constant."""
-    known = ~np.isnan(data.y[name])
-    kept, train = known & ~data.is_train, known & data.is_train
+    in_seconds = name.endswith("_seconds")
+    # seconds are judged by what was measured alone
+    kept = ~data.is_train & (data.is_timed if in_seconds else True)
     quantile = QUANTILES.get(name, 0.5)
     actual = data.y[name][kept]
     twelve = fitted(data, name, COMPLEXITY)
-    constant = np.quantile(data.y[name][train], quantile)
+    constant = np.quantile(data.y[name][data.is_train], quantile)
     ways = {
         "trees": np.exp(model.predict(data.x[kept][:, columns(INPUTS)])),
         "trees, encoder late": np.exp(model.predict(data.late[kept][:, columns(INPUTS)])),
         "trees, the twelve alone": np.exp(twelve.predict(data.x[kept][:, columns(COMPLEXITY)])),
         "constant": np.full(len(actual), constant),
     }
+    if name == "output_tokens_high":
+        ways = {way: np.vectorize(known_high)(each, CAP) for way, each in ways.items()}
     return {way: errors(actual, each, quantile) for way, each in ways.items()}
 
 
