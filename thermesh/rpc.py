@@ -96,6 +96,10 @@ async def is_serving(channel: grpc.aio.Channel, service: str = "", timeout: floa
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
+STOPPING_SECONDS = 3.0
+"""How long after its grace a server may take to stop."""
+
+
 class Server:
     """A gRPC server with health, reflection, the interceptor and a graceful end.
 
@@ -159,9 +163,17 @@ class Server:
             await self._health.set(service, status)
 
     async def drain(self) -> None:
-        """Refuse new calls, let open ones end within the grace, then stop."""
-        await self._health.enter_graceful_shutdown()
-        await self._server.stop(self.grace_seconds)
+        """Refuse new calls, let open ones end within the grace, then stop.
+
+        Returns soon after the grace whatever becomes of the server below: what supervises
+        a process counts on its end.
+        """
+        try:
+            async with asyncio.timeout(self.grace_seconds + STOPPING_SECONDS):
+                await self._health.enter_graceful_shutdown()
+                await self._server.stop(self.grace_seconds)
+        except TimeoutError:
+            log.warning("%s: the gRPC server did not stop in time and is left", self.name)
 
     async def run_until_signal(self) -> None:
         """Wait for SIGTERM or SIGINT, then drain."""

@@ -60,7 +60,8 @@ class Room:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # One that was just connecting may lose its cancellation; the loop's end repeats it.
+            await asyncio.wait(tasks, timeout=_LAST_WRITE_SECONDS)
             await self.recorder.close(_LAST_WRITE_SECONDS)
             await self.store.close()
 

@@ -6,10 +6,14 @@ import asyncio
 import contextlib
 import json
 
+import numpy as np
 import pytest
 
+from services.controller import room as rooms
+from services.controller.config import Config
 from services.controller.learner import drain
 from thermesh import errors, rpc
+from thermesh.clock import SystemClock
 from thermesh.testing import eventually
 from thermesh.v1 import common_pb2, controller_pb2, feedback_pb2
 
@@ -238,3 +242,23 @@ async def read_all(call):
     with rpc.translated():
         while await call.read():
             pass
+
+
+async def test_the_end_waits_for_no_loop_that_lost_its_cancellation(store, monkeypatch):
+    """A library may take a cancellation for its own; the room closes all the same."""
+    monkeypatch.setattr(rooms, "_LAST_WRITE_SECONDS", 0.05)
+    room = rooms.furnish(Config(port=0), store, SystemClock(), print, np.random.default_rng(3))
+    began, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def deaf():
+        began.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        cancelled.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(room.hints, "run", deaf)
+    async with room.running():
+        await began.wait()
+
+    assert cancelled.is_set()

@@ -236,3 +236,18 @@ def test_status_codes_map_to_grpc_and_http_without_gaps():
     """Every code has a gRPC status and an HTTP status."""
     assert {code.name for code in errors.Code} <= {code.name for code in grpc.StatusCode}
     assert all(400 <= code.http_status < 600 for code in errors.Code)
+
+
+async def test_a_server_that_does_not_stop_is_left(monkeypatch):
+    """The end of a process does not depend on what is below."""
+    server = rpc.Server("test", "127.0.0.1", 0, grace_seconds=0.0)
+    await server.start()
+    stop = server._server.stop
+
+    async def never(grace):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(server._server, "stop", never)
+    monkeypatch.setattr(rpc, "STOPPING_SECONDS", 0.05)
+    await server.drain()
+    await stop(0)
