@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from services.controller import bandit, gaussian
@@ -69,10 +69,27 @@ def test_importance_weights_average_one(maker):
     assert abs(np.mean(weights) - 1.0) < 3 * error
 
 
+@settings(max_examples=60, deadline=None)
+@given(ends=st.tuples(st.floats(0.1, 1.3), st.floats(0.1, 1.3)), seed=st.integers(0, 2**32))
+def test_a_draw_is_the_inverse_of_the_running_sums(ends, seed):
+    """The action whose share of the sum holds the random number, with its own probability."""
+    parameters, (lower, upper) = learned(), sorted(ends)
+    allowed = bandit.allowed_within(parameters.actions, lower, upper)
+    assume(any(allowed))
+    chances = bandit.probabilities(parameters, CHAT, allowed)
+    edge = np.random.default_rng(seed).random() * chances.sum()
+    index = int(np.searchsorted(np.cumsum(chances), edge, side="right"))
+    drawn = PolicySnapshot(1, parameters, 0).draw(
+        np.zeros(0), "chat", lower, upper, np.random.default_rng(seed)
+    )
+
+    assert (drawn.action, drawn.propensity) == (parameters.actions[index], chances[index])
+
+
 def test_every_action_of_a_range_is_possible_and_no_other():
     """The floor keeps logs usable; the envelope is never left."""
     parameters = learned()
-    allowed = bandit.allowed_within(parameters.actions, 0.25, 0.8)
+    allowed = np.array(bandit.allowed_within(parameters.actions, 0.25, 0.8))
     chances = bandit.probabilities(parameters, CHAT, allowed)
 
     assert (chances[allowed] > 0.0).all()
