@@ -157,7 +157,10 @@ class PolicySnapshot:
         """Draw for one request; `lower < upper`, `paths` are those the engine has."""
         if isinstance(self.parameters, bandit.Parameters):
             table = self._table(self.parameters, task, lower, upper, paths)
-            return self._drawn_from_grid(table, 0.5 * (lower + upper), generator)
+            if not table.total:
+                return Draw(_middle(lower, upper), propensity=1.0)
+            index = table.index(float(generator.random()))
+            return Draw(self.parameters.actions[index], propensity=table.chances[index])
         density = gaussian.distribution(
             self.parameters, self.feedback_count, features, lower, upper
         )
@@ -171,11 +174,9 @@ class PolicySnapshot:
         0 where it could not: another grid, or a density against a grid.
         """
         if isinstance(self.parameters, bandit.Parameters):
-            table = self._table(self.parameters, drawn.task, drawn.lower, drawn.upper, drawn.paths)
-            if drawn.propensity <= 0.0 or drawn.action not in self.parameters.actions:
+            if drawn.propensity <= 0.0:
                 return 0.0
-            index = self.parameters.actions.index(drawn.action)
-            return table.chances[index] / drawn.propensity
+            return self._chance(self.parameters, drawn) / drawn.propensity
         if drawn.propensity > 0.0:
             return 0.0
         density = gaussian.distribution(
@@ -187,15 +188,13 @@ class PolicySnapshot:
         )
         return math.exp(density.log_density(drawn.action.temperature) - drawn.log_density)
 
-    def _drawn_from_grid(
-        self, table: _Table, middle: float, generator: np.random.Generator
-    ) -> Draw:
-        assert isinstance(self.parameters, bandit.Parameters)
+    def _chance(self, parameters: bandit.Parameters, drawn: Drawn) -> float:
+        table = self._table(parameters, drawn.task, drawn.lower, drawn.upper, drawn.paths)
         if not table.total:
-            # a range between two levels: its middle is the only action there is
-            return Draw(bandit.Action(middle), propensity=1.0)
-        index = table.index(float(generator.random()))
-        return Draw(self.parameters.actions[index], propensity=table.chances[index])
+            return float(drawn.action == _middle(drawn.lower, drawn.upper))
+        if drawn.action not in parameters.actions:
+            return 0.0
+        return table.chances[parameters.actions.index(drawn.action)]
 
     def _table(
         self,
@@ -213,3 +212,8 @@ class PolicySnapshot:
                 chances = bandit.probabilities(parameters, key[0], allowed)
             self._tables[key] = _Table.of(chances)
         return self._tables[key]
+
+
+def _middle(lower: float, upper: float) -> bandit.Action:
+    """Return the only action there is in a range between two levels of a grid."""
+    return bandit.Action(0.5 * (lower + upper))

@@ -12,10 +12,15 @@ from hypothesis import strategies as st
 from services.controller import bandit, gaussian
 from services.controller.bandit import Action
 from services.controller.capabilities import PATHS, Capabilities
-from services.controller.decision import Constraints, Mode, decide
+from services.controller.decision import Constraints, Mode, Observation, decide
 from services.controller.envelope import envelope_of
 from services.controller.policy import PolicySnapshot, parameters_of, prior
-from services.controller.records import PolicyVersion
+from services.controller.records import (
+    Context,
+    DecisionRecord,
+    LoggedDecision,
+    PolicyVersion,
+)
 from services.controller.warmstart import warm_started
 from thermesh.features import TASKS
 
@@ -84,6 +89,18 @@ def test_a_draw_is_the_inverse_of_the_running_sums(ends, seed):
     )
 
     assert (drawn.action, drawn.propensity) == (parameters.actions[index], chances[index])
+
+
+def test_a_range_between_two_levels_weighs_one():
+    """Its middle is all that any version can draw there, so that no version is preferred."""
+    first, second = PolicySnapshot(1, bandit.prior(), 0), PolicySnapshot(2, learned(), 200)
+    constraints = Constraints(temperature_range=(0.45, 0.55))
+    observed, generator = Observation(task="chat"), np.random.default_rng(0)
+    decision = decide(first, observed, constraints, Mode.APPLY, generator)
+    logged = LoggedDecision.from_json(DecisionRecord(decision, Context(), "m", "/", 0).to_json())
+
+    assert (logged.policy_temperature, logged.propensity) == (0.5, 1.0)
+    assert second.importance(logged) == 1.0
 
 
 def test_every_action_of_a_range_is_possible_and_no_other():
