@@ -216,6 +216,7 @@ def test_steps_and_scores_of_several_threads_do_not_mix():
 
 
 @built
+@pytest.mark.slow
 def test_a_forked_process_computes_too():
     """A fork has none of the threads, and does with new ones."""
     script = """
