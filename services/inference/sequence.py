@@ -117,6 +117,11 @@ class Sequence:
         """The token that a draft foresees next, whose logits are here; None: none."""
         return self._verified.guess
 
+    def forced(self, most: int) -> tuple[int, ...]:
+        """Return up to `most` next tokens about which the constraint leaves no choice."""
+        constraint = self.request.constraint
+        return () if constraint is None else constraint.forced()[:most]
+
     @property
     def may_be_foreseen(self) -> bool:
         """Tell whether the light path may guess for the sequence: it is not on that path
