@@ -27,8 +27,8 @@ from services.inference.events import (
     Usage,
 )
 from services.inference.kernels import PAGE_SIZE
+from services.inference.page_keys import PageKeys
 from services.inference.parameters import Parameters
-from services.inference.prefix import PageKeys
 from services.inference.request import Request
 from services.inference.sampler import Drawn, Row
 from services.inference.text import Detokenizer
