@@ -22,6 +22,7 @@ from thermesh import errors, tls
 from thermesh.interceptors import (
     ForwardingChannel,
     ServerInterceptor,
+    left_to_end,
     remaining_seconds,
     translated,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "connect",
     "connect_with",
     "is_serving",
+    "left_to_end",
     "remaining_seconds",
     "room_door",
     "translated",
