@@ -128,7 +128,12 @@ class InferenceClient:
 
 
 class OpenGeneration:
-    """One open call of Generate."""
+    """One open call of Generate.
+
+    What follows the start waits until inference has said something. grpc.aio loses
+    the status of a server that refuses while its client writes
+    (https://github.com/grpc/grpc/issues/36066): a full engine would look broken.
+    """
 
     def __init__(
         self,
@@ -140,17 +145,19 @@ class OpenGeneration:
         self._peer = peer
         self._outbox: Outbox[inference_pb2.GenerateRequest] = Outbox()
         self._outbox.send(start)
-        self._call = stub.Generate(self._outbox.messages(), timeout=timeout_seconds)
+        self._has_begun, self._is_heard = asyncio.Event(), asyncio.Event()
+        self._call = stub.Generate(self._spoken(), timeout=timeout_seconds)
 
     async def begun(self) -> None:
         """Return once the start is written; never where the call fails before."""
-        await self._outbox.has_sent.wait()
+        await self._has_begun.wait()
 
     async def events(self) -> AsyncIterator[Event]:
         """Yield what inference says; raise MeshError where the call fails."""
         try:
             with translated():
                 async for response in self._call:
+                    self._is_heard.set()
                     event = events.event(response)
                     if event is not None:
                         yield event
@@ -184,7 +191,14 @@ class OpenGeneration:
     def close(self) -> None:
         """Cancel the call; harmless when it is over."""
         self._outbox.close()
+        self._is_heard.set()
         self._call.cancel()
+
+    async def _spoken(self) -> AsyncIterator[inference_pb2.GenerateRequest]:
+        async for message in self._outbox.messages():
+            yield message
+            self._has_begun.set()
+            await self._is_heard.wait()
 
 
 def _name_as_written(error: MeshError) -> None:

@@ -24,8 +24,6 @@ class Outbox(Generic[Message]):
     def __init__(self) -> None:
         self._waiting: asyncio.Queue[Message | None] = asyncio.Queue()
         self._is_closed = False
-        self.has_sent = asyncio.Event()
-        """Set once the first message is written."""
 
     def send(self, message: Message) -> None:
         """Queue a message; raise ResourceExhausted where the neighbour does not read.
@@ -55,4 +53,3 @@ class Outbox(Generic[Message]):
         """Yield the messages until the outbox is closed."""
         while (message := await self._waiting.get()) is not None:
             yield message
-            self.has_sent.set()

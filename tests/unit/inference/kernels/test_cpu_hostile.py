@@ -68,6 +68,7 @@ def test_a_batch_that_lies_is_refused_or_computed(network, batch):
         assert torch.isfinite(logits).all()
 
 
+@pytest.mark.slow
 def test_a_process_may_fork_while_a_step_runs():
     """A child that was forked in the middle of steps computes what its parent does."""
     script = """

@@ -62,6 +62,19 @@ struct PageChoice {
   int count, chosen;
 };
 
+// A row of logits.
+struct Extent {
+  float highest;
+  double sum;
+  bool is_finite;
+};
+
+// Sums over a row of exp(d), of exp(d) * d with d = logit - highest, and of the squared
+// distances to the mean.
+struct Moments {
+  double total, moment, squares;
+};
+
 struct Tier {
   const char* name;
   void (*product)(const Product& task);
@@ -91,6 +104,12 @@ struct Tier {
   // Writes the `chosen` pages of greatest share in the order of the sequence, of
   // equal ones the earlier. `scratch` has room for 3 * choice_width(choice.count).
   void (*choose)(const PageChoice& choice, float* scratch, int32_t* chosen);
+  void (*extent)(const float* logits, int size, Extent* found);
+  void (*moments)(const float* logits, int size, float highest, float mean, Moments* found);
+  // out = exp((logit - highest) / temperature).
+  void (*weights)(const float* logits, int size, float highest, float temperature, float* out);
+  // Writes the logits that are `floor` or more and where they are; returns how many.
+  int (*collect)(const float* logits, int size, float floor, int32_t* ids, float* found);
 };
 
 const Tier& tier_generic();
