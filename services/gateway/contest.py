@@ -19,6 +19,10 @@ HALF_LIFE_SECONDS = 10.0
 FORGOTTEN = 0.5
 """Who wants less than this wants nothing any more."""
 
+SPARE = 8
+"""One place in so many is for bursts, while several tenants want some: who floods does not get it,
+so that who asks for less than its part is served at once though chance lets it ask for more."""
+
 BURST = 0.5
 """How much of its part a tenant may hold beyond it, of what it saved."""
 
@@ -84,10 +88,11 @@ class Contest:
         rivals = [wanted for wanted in rivals if wanted]
         if not rivals:
             return math.inf
-        part = math.ceil(self.places / (len(rivals) + 1))
+        shared = self.places - self.places // SPARE
+        part = math.ceil(shared / (len(rivals) + 1))
         known = self._tenants.get(tenant)
         burst = min(BURST * part, known.saved / self.mean_seconds) if known else 0.0
-        left = self.places - sum(math.ceil(min(each, part)) for each in rivals)
+        left = shared - sum(math.ceil(min(each, part)) for each in rivals)
         return max(part + math.floor(burst), left)
 
     def _aged(self, tenant: str, now: float) -> _Tenant:
