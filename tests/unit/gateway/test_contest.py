@@ -80,8 +80,29 @@ def test_tenants_that_want_nothing_are_forgotten():
         one.want(f"t{number}", 0.0)
     assert len(one._tenants) <= 4096
 
-    one.want("last", 3600.0)
+    for _ in range(4096):
+        one.want("last", 3600.0)
     assert list(one._tenants) == ["last"]
+
+
+def test_a_tenant_that_stays_keeps_nobody_remembered():
+    """Else names that come once would pile up behind one long answer."""
+    one = contest()
+    holding(one, "long", 2)
+    for number in range(10_000):
+        one.want(f"t{number}", float(number))
+    assert len(one._tenants) < 200
+    assert one.held("long") == 2
+
+
+def test_who_has_less_than_an_equal_part_is_always_admitted():
+    """Where there are more tenants than places, each may have one."""
+    one = contest()
+    for number in range(20):
+        one.want(f"t{number}", 0.0)
+    assert one.admits("t0", 0.0)
+    one.enter("t0", 0.0)
+    assert not one.admits("t0", 0.0)
 
 
 @pytest.mark.slow
