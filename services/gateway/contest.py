@@ -106,7 +106,7 @@ class Contest:
 
     def _aged(self, tenant: str, now: float) -> _Tenant:
         known = self._tenants.setdefault(tenant, _Tenant(now))
-        part = self.places / len(self._tenants)
+        part = self._shared / len(self._tenants)
         known.age(now, part, BURST * part * self.mean_seconds)
         return known
 
