@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import functools
 import inspect
 import logging
 import time
@@ -30,6 +29,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 
 from thermesh import errors, semconv
+from thermesh.endings import reading
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         inner = getattr(handler, kind)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(
-            wrap(_reading(inner) if handler.request_streaming else inner, method),
+            wrap(reading(inner) if handler.request_streaming else inner, method),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -208,41 +208,6 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                     span.set_status(trace.StatusCode.ERROR, failure.reason)
         if failure is not None:
             await abort(context, failure)
-
-
-_END = object()
-
-
-def _reading(inner: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the handler with its requests read so that no read is cancelled."""
-
-    @functools.wraps(inner)
-    def serve(requests: Any, context: Any) -> Any:
-        return inner(_messages(requests), context)
-
-    return serve
-
-
-async def _messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    while (message := await left_to_end(anext(requests, _END))) is not _END:
-        yield message
-
-
-def left_to_end(work: Awaitable[Any]) -> asyncio.Future[Any]:
-    """Return what waits for `work` and, when cancelled, leaves it to end by itself, unheard.
-
-    For what gRPC does: a call or a read that is cancelled under way leaves what was
-    allocated for it (grpc/grpc#43360). Either must have an end of its own: that of its call, or a
-    timeout.
-    """
-    task = asyncio.ensure_future(work)
-    task.add_done_callback(_hear)
-    return asyncio.shield(task)
-
-
-def _hear(task: asyncio.Future[Any]) -> None:
-    if not task.cancelled():
-        task.exception()  # else asyncio tells that nobody took it
 
 
 async def abort(context: Any, error: errors.MeshError) -> None:

@@ -19,10 +19,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from thermesh import errors, tls
+from thermesh.endings import left_to_end
 from thermesh.interceptors import (
     ForwardingChannel,
     ServerInterceptor,
-    left_to_end,
     remaining_seconds,
     translated,
 )

@@ -96,8 +96,9 @@ class Bench:
             return lambda: os.kill(process.pid, signal.SIGKILL)
         question = long_question(words)
         if how == "SSE abort":
-            _, writer = await self._doors.rest.open(question)
-            return writer.transport.abort
+            # Both ends are kept: a connection whose reader is collected is aborted.
+            stream = await self._doors.rest.open(question)
+            return lambda: stream[1].transport.abort()
         task = asyncio.ensure_future(ways.converse(self._doors.gateway, question))
         stack.push_async_callback(asyncio.wait, [task])
 
