@@ -21,12 +21,13 @@ import sys
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.kept import Kept
 from benchmarks.policy import exports, figures, live, prior, report, residual, tune
 from benchmarks.policy.arms import ARMS
 from benchmarks.policy.collect import MODEL, cells, collect, records
 from benchmarks.policy.families import FAMILIES
 from benchmarks.policy.matrix import Judge, Matrix, packed, stock_of
-from benchmarks.policy.study import Kept, Study
+from benchmarks.policy.study import Study
 from services.inference.models import load
 from thermesh import __version__, models
 

@@ -167,10 +167,10 @@ def _live(found: dict[str, Any]) -> str:
         "seen as",
     )
     return (
-        f"### Live\n\n{live['prompts']} held-out prompts, each asked twice through the mesh with"
+        f"### Live\n\n{live['prompts']:,} held-out prompts, each asked twice through the mesh with"
         f" the learner on: adaptive {live['adaptive']:.4f}, static {live['static']:.4f},"
-        f" difference {gap(live['against_static'])}; {live['decided']} decided in time, by"
-        f" policy versions {live['first_version']} to {live['last_version']}.\n\n"
+        f" difference {gap(live['against_static'])}; {live['decided']:,} decided in time, by"
+        f" policy versions {live['first_version']} to {live['last_version']:,}.\n\n"
         + _table(heads, rows)
     )
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import pathlib
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -12,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.kept import Kept, Steps, computed
 from benchmarks.policy import judging, newborn, off_policy, shocks
 from benchmarks.policy.families import FAMILIES
 from benchmarks.policy.grids import TASKS, Floats, Grid, Grids, grid
@@ -29,30 +27,6 @@ _STORIES = [family.name for family in FAMILIES].index("stories")
 assert _STORIES == TASKS - 1
 
 
-class Kept:
-    """Steps of a replay that are done, in a file; `key` names what they were computed from."""
-
-    def __init__(self, path: pathlib.Path, key: str) -> None:
-        self._path = path
-        stored = json.loads(path.read_text()) if path.exists() else {}
-        self._steps = stored if stored.get("key") == key else {"key": key, "seconds": 0.0}
-
-    @property
-    def seconds(self) -> float:
-        """How long all steps took."""
-        return float(self._steps["seconds"])
-
-    def computed(self, name: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return a step's result, computed now where it is not there yet."""
-        if name not in self._steps:
-            began = time.monotonic()
-            self._steps[name] = step()
-            self._steps["seconds"] += time.monotonic() - began
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(json.dumps(self._steps))
-        return dict(self._steps[name])
-
-
 class Study:
     """One matrix and its grids; every method is a part of the result."""
 
@@ -63,7 +37,7 @@ class Study:
     def run(self, kept: Kept) -> dict[str, Any]:
         """Compute every row that `kept` does not hold yet, telling of progress."""
         plain = self.grids.temperatures
-        steps: dict[str, Callable[[], dict[str, Any]]] = {
+        steps: Steps = {
             "coverage": self.coverage,
             "statics": self.statics,
             **{f"learned/{of.name}": partial(self.learned, of) for of in self.grids},
@@ -76,15 +50,7 @@ class Study:
             "off_policy": lambda: off_policy.rows(plain),
             "newborn": self.newborn,
         }
-        found: dict[str, Any] = {"learned": {}}
-        for number, (name, step) in enumerate(steps.items(), 1):
-            group, _, member = name.partition("/")
-            result = kept.computed(name, step)
-            if member:
-                found[group][member] = result
-            else:
-                found[name] = result
-            self.tell(f"[{number}/{len(steps)}] {name}: {kept.seconds:.0f} s")
+        found = computed(steps, kept, self.tell)
         return {**found, "seconds": round(kept.seconds, 1)}
 
     def coverage(self) -> dict[str, Any]:

@@ -8,9 +8,12 @@ end whose mean lies more than 0.02 below it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from benchmarks.kept import Steps
 from benchmarks.trust.users import lived, newborn
 from services.controller.learning import LearnerState
 
@@ -50,7 +53,7 @@ ATTACKS: Mapping[str, Flipped] = {
 }
 
 
-def run(flipped: Flipped, seed: int, count: int = 3500) -> dict[str, object]:
+def run(flipped: Flipped, seed: int, count: int = 3500) -> dict[str, Any]:
     """Return what one run of `count` requests earned against the best static action."""
     generator, state = np.random.default_rng(seed), LearnerState(newborn())
     gains, alarms = np.zeros(count), []
@@ -70,14 +73,15 @@ def run(flipped: Flipped, seed: int, count: int = 3500) -> dict[str, object]:
     }
 
 
-def measured(seeds: range) -> dict[str, object]:
-    """Run every attack over all seeds."""
-    return {name: _summary([run(flipped, s) for s in seeds]) for name, flipped in ATTACKS.items()}
+def steps(seeds: range) -> Steps:
+    """Return every attack over all seeds, as steps."""
+    return {name: partial(_ends, flipped, seeds) for name, flipped in ATTACKS.items()}
 
 
-def _summary(runs: list[dict[str, object]]) -> dict[str, object]:
+def _ends(flipped: Flipped, seeds: range) -> dict[str, Any]:
+    runs = [run(flipped, seed) for seed in seeds]
     worst = np.array([each["worst"] for each in runs])
-    early = [a for each in runs for a in each["alarms"] if a < LEARNING]  # type: ignore[attr-defined]
+    early = [a for each in runs for a in each["alarms"] if a < LEARNING]
     return {
         "runs": len(runs),
         "held": int((worst >= BAR).sum()),

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.kept import Steps
 from benchmarks.policy.families import FAMILIES
 from benchmarks.policy.matrix import Matrix, parts
-from benchmarks.trust.users import MEANS, RESULTS, TEMPERATURES, drawn
+from benchmarks.trust.users import MATRIX, MEANS, TEMPERATURES, drawn
 from services.controller.promotion import Verdict
 from services.controller.rollout import Rollout, Stage
 
@@ -43,7 +46,7 @@ def simulated() -> Traffic:
 
 def recorded() -> Traffic:
     """Return what held-out prompts earned at the best temperature of their family."""
-    matrix = Matrix.load(RESULTS / "policy-matrix.npz")
+    matrix = Matrix.load(MATRIX)
     arms = [matrix.arms.index(f"top_n_sigma {each}") for each in TEMPERATURES]
     _, held_out = parts(matrix.reward[..., arms, 0])
     centred = [_centred(each.reshape(-1, len(arms))) for each in held_out]
@@ -70,17 +73,17 @@ def run(traffic: Traffic, drops: Sequence[float], seed: int) -> Rollout:
     return rollout
 
 
-def measured(runs: int) -> dict[str, object]:
-    """Return how trials end, by traffic: without change, and with a mean drop of 0.05.
+def steps(runs: int) -> Steps:
+    """Return how trials end, as steps: by traffic, without change and with a mean drop of 0.05.
 
     A drop in one task alone is tried a third as often: there is one for each task.
     """
     return {
-        name: {
-            drop: _ends(traffic, drops, runs // 3 if drop.startswith("only") else runs)
-            for drop, drops in _drops(traffic).items()
-        }
+        f"{name}/{drop}": partial(
+            _ends, traffic, drops, runs // 3 if drop.startswith("only") else runs
+        )
         for name, traffic in (("simulated", simulated()), ("recorded", recorded()))
+        for drop, drops in _drops(traffic).items()
     }
 
 
@@ -92,7 +95,7 @@ def _drops(traffic: Traffic) -> Mapping[str, Sequence[float]]:
     return found
 
 
-def _ends(traffic: Traffic, drops: Sequence[float], runs: int) -> dict[str, object]:
+def _ends(traffic: Traffic, drops: Sequence[float], runs: int) -> dict[str, Any]:
     trials = [run(traffic, drops, seed) for seed in range(runs)]
     ends = [each.stage for each in trials]
     return {

@@ -159,6 +159,17 @@ def delivery(result: dict[str, Any]) -> Rows:
     ]
 
 
+def soak(result: dict[str, Any]) -> Rows:
+    """Row 18."""
+    share = result["at_next_boundary"] / result["applied"]
+    taken = f"{share:.2%} of {result['applied']:,} applied"
+    none = f"0 after {result['sent']:,} changes"  # else the soak fails, and tells nothing
+    return [
+        ("a change takes hold at the next token boundary", "at least 99 %", taken, share >= 0.99),
+        ("tokens under a wrong revision", "0", none, True),
+    ]
+
+
 def costs(result: dict[str, Any]) -> Rows:
     """Rows 10 and 11."""
     fresh = result["freshness"]
@@ -188,4 +199,5 @@ TABLES = {
     "propensities": propensities,
     "delivery": delivery,
     "replay": replay,
+    "soak": soak,
 }

@@ -26,7 +26,7 @@ from services.controller.policy import PolicySnapshot
 from services.controller.records import LoggedDecision
 from thermesh.features import INDEX, TASKS
 
-RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
+MATRIX = pathlib.Path(__file__).resolve().parents[1] / "results" / "policy-matrix.npz"
 FAMILY_OF = {"question_answering": "facts", "chat": "lists", "generation": "stories"}
 ACTS_AS = tuple(FAMILY_OF)
 TEMPERATURES = (0.1, 0.25, 0.4, 0.6, 0.8, 1.0, 1.2)
@@ -34,7 +34,7 @@ TEMPERATURES = (0.1, 0.25, 0.4, 0.6, 0.8, 1.0, 1.2)
 
 def measured() -> NDArray[np.float64]:
     """Return the mean reward [tasks, temperatures] of the study's held-out prompts."""
-    matrix = Matrix.load(RESULTS / "policy-matrix.npz")
+    matrix = Matrix.load(MATRIX)
     arms = [matrix.arms.index(f"top_n_sigma {each}") for each in TEMPERATURES]
     places = {family.name: index for index, family in enumerate(FAMILIES)}
     _, held_out = parts(matrix.quality)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.kept import Kept
 from benchmarks.policy import judging, live
 from benchmarks.policy.arms import Dynatemp, Edt, Mirostat, Static, View
 from benchmarks.policy.families import FAMILIES, PROMPTS, TRAIN, Answer
 from benchmarks.policy.learners import LinUcb, Thompson, Tuning, World, replay
 from benchmarks.policy.matrix import Matrix
-from benchmarks.policy.study import Kept
 from services.controller import bandit
 from services.controller import shapes as shipped
 from services.inference import sampling

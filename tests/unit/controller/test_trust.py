@@ -7,6 +7,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.controller import bandit, gaussian, influence, learning, signals
 from services.controller.caution import cautious
@@ -16,7 +18,7 @@ from services.controller.guardrail import ALARM, MUTED, PROBATION, Guardrail, Si
 from services.controller.learning import LearnerState, Memory
 from services.controller.policy import prior
 from services.controller.records import Feedback, Outcome
-from services.controller.replay import PER_TASK, Buffer
+from services.controller.replay import PER_TASK, Buffer, similarity
 from thermesh.features import TASKS
 
 
@@ -108,6 +110,29 @@ def test_replay_prefers_recent_tasks_and_keeps_old_ones(maker):
     assert 0.05 < drawn.count("code") / len(drawn) < 0.35
     assert buffer.drawn(3100, 4) == buffer.drawn(3100, 4)
     assert Buffer.from_lists(json.loads(json.dumps(buffer.to_lists()))) == buffer
+
+
+def test_replay_repeats_less_what_looks_like_the_newest_task(maker):
+    """A task whose requests look the same is taught by these as well; others are not."""
+    chats = [Experience(maker.logged(maker.decide("chat")), 1.0, 0.0) for _ in range(3)]
+    buffer = Buffer()
+    for index, each in enumerate(chats):
+        for task, alike in (("arithmetic", each), ("code", None), ("chat", each)):
+            shown = alike or Experience(maker.logged(maker.decide("code")), 1.0, 0.0)
+            decision = dataclasses.replace(shown.decision, task=task)
+            buffer = buffer.with_one(dataclasses.replace(shown, decision=decision), index)
+    drawn = [each.decision.task for count in range(3, 603) for each in buffer.drawn(count, 1)]
+
+    assert 0.15 < drawn.count("arithmetic") / len(drawn) < 0.35
+    assert drawn.count("code") > 1.5 * drawn.count("arithmetic")
+
+
+@given(st.lists(st.integers(-5, 5), min_size=3, max_size=3))
+def test_a_task_is_as_similar_to_itself_as_can_be(centre):
+    """And not at all to its opposite, or to what is neutral."""
+    itself = np.array(centre)
+    found = [similarity(itself, other) for other in (itself, -itself, np.zeros(3))]
+    assert found == [pytest.approx(float(itself.any()), abs=1e-6), 0.0, 0.0]
 
 
 def ones(value):

@@ -38,7 +38,7 @@ class Followed:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_every_change_holds_from_the_token_it_was_acknowledged_for():
+async def test_every_change_holds_from_the_token_it_was_acknowledged_for(record_property):
     """Of all random changes, some stale or repeated: no token under another revision than
     the one in effect, and at least 99 % take hold at the next token boundary."""
     network, limits = FakeNetwork(), Limits()
@@ -70,6 +70,9 @@ async def test_every_change_holds_from_the_token_it_was_acknowledged_for():
     finally:
         await engine.stop()
 
+    # what `benchmarks.trust soak` publishes
+    for name, count in {"sent": done, "applied": applied, "at_next_boundary": at_next}.items():
+        record_property(name, count)
     assert applied > UPDATES / 4
     assert at_next / applied >= 0.99
 
