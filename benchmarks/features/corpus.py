@@ -62,6 +62,12 @@ def later() -> list[Prompt]:
     return [Prompt(text, task, text) for task in TASKS for text in stored[task]]
 
 
+def verbatim() -> list[Prompt]:
+    """Return held-out prompts that want a text word for word, and some that only sound like it."""
+    stored = _stored("held_out")["verbatim"]
+    return [Prompt(text, task, text) for task in TASKS for text in stored.get(task, ())]
+
+
 def in_language(language: str) -> list[Prompt]:
     """Return held-out prompts in one of LANGUAGES."""
     stored = _stored("held_out")["languages"][language]

@@ -1,9 +1,10 @@
 """What the two control loops pay: a forecast in each decision, a program in each token.
 
 Interleaved in this process, medians of rounds. A decision is `Decider.decide` with the
-packaged policy, with forecasts and without. A token is drawn by the sampler from logits of
-the packaged model's vocabulary behind top-n-sigma, under each program; its share is of what
-the engine takes for a token, alone on one thread.
+packaged policy, with forecasts and without, and with a new version swapped in before each,
+whose probabilities its first decision of a task works out. A token is drawn by the sampler
+from logits of the packaged model's vocabulary behind top-n-sigma, under each program; its
+share is of what the engine takes for a token, alone on one thread.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from services.controller.decision import Constraints, Observation
 from services.controller.forecast import shipped
 from services.controller.memory_store import MemoryStore
 from services.controller.policy import NEUTRAL
-from services.controller.records import Context
+from services.controller.records import Context, prior_version
 from services.controller.room import Room, furnish
 from services.inference.events import Ended
 from services.inference.limits import Limits
@@ -61,11 +62,12 @@ def measured() -> dict[str, Any]:
 
 
 def decisions() -> dict[str, dict[str, float]]:
-    """Return microseconds of a decision with and without a forecast."""
+    """Return microseconds of a decision with and without a forecast, and of a version's first."""
     shipped()  # read once, as a controller does at its start
     return _microseconds(
         {
             "with forecast": _deciding(Config()),
+            "with forecast, first of a version": _deciding(Config(), is_first=True),
             "without": _deciding(dataclasses.replace(Config(), forecasts=False)),
         }
     )
@@ -81,14 +83,17 @@ def _microseconds(ways: dict[str, Callable[[], int]]) -> dict[str, dict[str, flo
     return {name: vars(summary(each[WARM_UP:])) for name, each in taken.items()}
 
 
-def _deciding(config: Config) -> Callable[[], int]:
+def _deciding(config: Config, *, is_first: bool = False) -> Callable[[], int]:
     room = furnish(config, MemoryStore(), SystemClock(), lambda _: None, np.random.default_rng(1))
-    return lambda: _decide(room)
+    return lambda: _decide(room, is_first=is_first)
 
 
-def _decide(room: Room) -> int:
+def _decide(room: Room, *, is_first: bool) -> int:
     seen, context = Observation(NEUTRAL, "chat"), Context(session_id="s")
+    version = prior_version(0)
     for _ in range(DECISIONS):
+        if is_first:
+            room.serving.swap_policy(version)
         room.decider.decide(seen, Constraints(), context, MODEL.name, "/")
     return DECISIONS
 

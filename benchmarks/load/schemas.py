@@ -1,7 +1,7 @@
 """Row 11: answers held to random JSON schemas, by the real engine through the gateway.
 
-The schemas are those that genson infers from random documents of Hypothesis; texts
-and lists get a greatest length, so that every language has an end. Each prompt is
+The schemas are those that genson infers from random documents of Hypothesis; texts,
+lists and numbers get bounds, so that every answer has an end. Each prompt is
 answered with its schema and, for as many tokens, without; both decode rates are
 those of the engine's own account.
 """
@@ -27,7 +27,8 @@ from thermesh.v1 import chat_pb2, chat_pb2_grpc, common_pb2, controller_pb2
 COUNT, PER_ROUND = 200, 40
 ROUNDS = COUNT // PER_ROUND
 MOST_TOKENS = 700
-MOST_SCHEMA_CHARACTERS = 1200
+SCHEMA_CHARACTERS = range(250, 1200)
+"""Shorter ones have answers of a few tokens, which tell no rate."""
 
 _NAMES = st.text(string.ascii_lowercase, min_size=2, max_size=7)
 _LEAVES = (
@@ -110,7 +111,7 @@ def schemas(count: int) -> list[Json]:
         builder = SchemaBuilder(schema_uri=None)
         builder.add_object(document)
         schema = bounded(builder.to_schema())
-        if len(text := json.dumps(schema, sort_keys=True)) <= MOST_SCHEMA_CHARACTERS:
+        if len(text := json.dumps(schema, sort_keys=True)) in SCHEMA_CHARACTERS:
             found.setdefault(text, schema)
 
     collect()
@@ -118,14 +119,21 @@ def schemas(count: int) -> list[Json]:
 
 
 def bounded(schema: Json) -> Json:
-    """Return a schema whose texts and lists end, and whose objects have no further members."""
+    """Return a schema whose texts, lists and numbers end, and whose objects have no further
+    members.
+    """
     kinds = schema.get("type", ())
     kinds = {kinds} if isinstance(kinds, str) else set(kinds)
     more: Json = {}
     if "string" in kinds:
         more["maxLength"] = 24
+    if kinds & {"integer", "number"}:
+        more |= {"minimum": -1000, "maximum": 1000}
+    if "number" in kinds:
+        more["multipleOf"] = 0.25
     if "array" in kinds:
-        more["maxItems"] = 4
+        # genson tells nothing of what a list holds that was empty
+        more |= {"maxItems": 4, "items": {"type": "boolean"}}
     if "object" in kinds:
         more["additionalProperties"] = False
         names = schema.get("properties", {})

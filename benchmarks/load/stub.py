@@ -6,7 +6,9 @@ So that what is measured through the mesh beside what is measured here is the
 mesh alone. Every sequence steps by itself: its first token is due one prefill
 after it got a place, later ones a step apart. As in the real engine the first
 token waits for a plan that was promised, within its grace; who waits for a
-place is ordered by class and arrival; and a full queue refuses at once.
+place is ordered by class and arrival; a higher class takes the place of the
+newest of the lowest, which then waits in its old order and computes its prompt
+again; and a full queue refuses at once.
 
 The text of a token is the monotonic time in nanoseconds at which it was made, in
 hexadecimal, so that a reader on the same machine knows how long it travelled.
@@ -16,14 +18,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import bisect
 import contextlib
-import heapq
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from thermesh.errors import ResourceExhausted
+from thermesh.process import new_event_loop
 from thermesh.rpc import Server
 from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
@@ -44,13 +47,22 @@ class Pace:
     together: bool = False
 
 
+class Seat:
+    """One sequence's way to a place; `order` is by class, then arrival, least first."""
+
+    def __init__(self, order: tuple[int, int]) -> None:
+        self.order = order
+        self.is_running = False
+        self.given = asyncio.Event()
+
+
 class Places:
     """Sequences that may run at once, and a bounded queue by class and arrival."""
 
     def __init__(self, places: int, queue: int) -> None:
-        self._most = places + queue
-        self._free = places
-        self._queue: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._places, self._most = places, places + queue
+        self._running: list[Seat] = []
+        self._queue: list[Seat] = []
         self._arrivals = 0
         self.inside = 0
 
@@ -65,36 +77,34 @@ class Places:
         finally:
             self.inside -= 1
 
-    @contextlib.asynccontextmanager
-    async def running(self, priority: int) -> AsyncIterator[None]:
-        """Wait for a place, a higher class first."""
-        await self._take(priority)
-        try:
-            yield
-        finally:
-            self._give()
-
-    async def _take(self, priority: int) -> None:
-        if self._free:
-            self._free -= 1
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    @contextlib.contextmanager
+    def seated(self, priority: int) -> Iterator[Seat]:
+        """Queue up for a place, which is free again at the end of the block."""
         self._arrivals += 1
-        heapq.heappush(self._queue, (-priority, self._arrivals, turn))
+        seat = Seat((-priority, self._arrivals))
+        bisect.insort(self._queue, seat, key=_order)
+        self._share_out()
         try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give()
-            raise
+            yield seat
+        finally:
+            (self._running if seat.is_running else self._queue).remove(seat)
+            self._share_out()
 
-    def _give(self) -> None:
+    def _share_out(self) -> None:
+        """Give places to who is first, taking them back from lower classes."""
         while self._queue:
-            turn = heapq.heappop(self._queue)[2]
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+            if len(self._running) >= self._places:
+                last = max(self._running, key=_order)
+                if last.order[0] <= self._queue[0].order[0]:
+                    return
+                self._running.remove(last)
+                last.is_running = False
+                last.given.clear()
+                bisect.insort(self._queue, last, key=_order)
+            first = self._queue.pop(0)
+            self._running.append(first)
+            first.is_running = True
+            first.given.set()
 
 
 class Stub(inference_pb2_grpc.InferenceServiceServicer):
@@ -115,10 +125,11 @@ class Stub(inference_pb2_grpc.InferenceServiceServicer):
                 accepted = inference_pb2.GenerationAccepted(prompt_tokens=8, model=MODEL)
                 yield inference_pb2.GenerateResponse(accepted=accepted)
                 began = time.monotonic()
-                async with self._places.running(start.context.priority):
+                with self._places.seated(start.context.priority) as seat:
+                    await seat.given.wait()
                     queued = time.monotonic() - began
                     await self._prefill(start, planned)
-                    async for response in self._decode(start.max_tokens or 64):
+                    async for response in self._decode(seat, start.max_tokens or 64):
                         yield response
                 yield self._end(start.max_tokens or 64, queued)
             finally:
@@ -128,7 +139,10 @@ class Stub(inference_pb2_grpc.InferenceServiceServicer):
     async def DescribeModel(self, request: Any, context: Any) -> Any:
         """Tell what is served."""
         del request, context
-        return inference_pb2.DescribeModelResponse(model=MODEL, context_length=8192)
+        places, queue = self._pace.places, self._pace.queue
+        return inference_pb2.DescribeModelResponse(
+            model=MODEL, context_length=8192, max_running=places, max_waiting=queue
+        )
 
     async def GetLoad(self, request: Any, context: Any) -> Any:
         """Tell how many are inside."""
@@ -143,7 +157,7 @@ class Stub(inference_pb2_grpc.InferenceServiceServicer):
                 async with asyncio.timeout(start.plan_grace_ms / 1000):
                     await planned.wait()
 
-    async def _decode(self, count: int) -> AsyncIterator[Any]:
+    async def _decode(self, seat: Seat, count: int) -> AsyncIterator[Any]:
         pace = self._pace
         step = pace.step_seconds
         due = time.monotonic()
@@ -151,6 +165,10 @@ class Stub(inference_pb2_grpc.InferenceServiceServicer):
             due = (due // step + 1) * step
             await asyncio.sleep(due - time.monotonic())
         for first in range(0, count, pace.tokens_per_message):
+            while not seat.is_running:
+                await seat.given.wait()
+                await asyncio.sleep(pace.prefill_seconds)
+                due = time.monotonic()
             yield _tokens(first, min(pace.tokens_per_message, count - first))
             due += step * pace.tokens_per_message
             if step:
@@ -196,6 +214,10 @@ def _tokens(first: int, count: int) -> Any:
     return inference_pb2.GenerateResponse(tokens=common_pb2.TokenChunk(tokens=tokens))
 
 
+def _order(seat: Seat) -> tuple[int, int]:
+    return seat.order
+
+
 async def _hear(requests: Any, planned: asyncio.Event) -> None:
     async for message in requests:
         if message.WhichOneof("message") == "plan":
@@ -229,7 +251,8 @@ def main() -> None:
         options.queue,
         options.together,
     )
-    asyncio.run(serve(options.port, pace))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:  # as the real rooms do
+        runner.run(serve(options.port, pace))
 
 
 if __name__ == "__main__":

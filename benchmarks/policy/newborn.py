@@ -51,11 +51,18 @@ def gaussian_run(world: World, seed: int, begin: LearnerState, count: int = COUN
     generator, state, earned = np.random.default_rng(seed), begin, np.zeros(count)
     for step in range(count):
         task = int(generator.integers(len(FAMILIES)))
-        row = int(generator.integers(world.table.shape[1]))
-        logged = _decided(state.parameters, state.feedback_count, task, generator)
-        reward, earned[step] = _earned(world, task, row, logged.policy_temperature, generator)
-        state = learning.apply(state, Experience(logged, 2.0 * reward - 1.0, 0.0))
+        state, earned[step] = lived(world, state, task, generator)
     return earned
+
+
+def lived(
+    world: World, state: LearnerState, task: int, generator: np.random.Generator
+) -> tuple[LearnerState, float]:
+    """Decide one request by the squashed Gaussian and learn from it; also return what it earned."""
+    row = int(generator.integers(world.table.shape[1]))
+    logged = decided(state.parameters, state.feedback_count, task, generator)
+    reward, mean = earned(world, task, row, logged.policy_temperature, generator)
+    return learning.apply(state, Experience(logged, 2.0 * reward - 1.0, 0.0)), mean
 
 
 def warm_state(world: World, seed: int) -> LearnerState:
@@ -114,9 +121,10 @@ def _features(task: str) -> Floats:
 _FEATURES = tuple(_features(family.task) for family in FAMILIES)
 
 
-def _decided(
+def decided(
     parameters: Parameters, count: int, task: int, generator: np.random.Generator
 ) -> LoggedDecision:
+    """Draw a temperature for one request of a task, after `count` pieces of feedback."""
     lower, upper = _RANGE
     draw = PolicySnapshot(1, parameters, count).draw(
         _FEATURES[task], FAMILIES[task].task, lower, upper, generator
@@ -137,11 +145,15 @@ def _decided(
     )
 
 
-def _earned(
+def earned(
     world: World, task: int, row: int, temperature: float, generator: np.random.Generator
 ) -> tuple[float, float]:
     """Return (the reward of a row at the nearest level, drawn by nearness; the mean there)."""
     place = float(np.interp(temperature, TEMPERATURES, range(len(TEMPERATURES))))
     level = min(int(place) + (generator.random() < place % 1.0), len(TEMPERATURES) - 1)
-    mean = float(np.interp(temperature, TEMPERATURES, world.means[task]))
-    return float(world.table[task, row, level]), mean
+    return float(world.table[task, row, level]), mean_at(world, task, temperature)
+
+
+def mean_at(world: World, task: int, temperature: float) -> float:
+    """Return the mean reward of a task at a temperature, between two levels by nearness."""
+    return float(np.interp(temperature, TEMPERATURES, world.means[task]))

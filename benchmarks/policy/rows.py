@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from services.controller.config import Config
+
 Found = dict[str, Any]
 Row = tuple[str, str, str, str, bool | None]
 """Number, figure, bar, what was found, and whether it was met; None: no bar."""
@@ -23,7 +25,7 @@ def verdicts(found: Found) -> Iterator[Row]:
     yield from _residual(found)
     yield _crossing(product)
     yield _moved(found)
-    yield _forgotten(found)
+    yield from _forgotten(found)
     yield from _off_policy(found)
 
 
@@ -67,15 +69,12 @@ def _against_rules(found: Found) -> Iterator[Row]:
 
 
 def _residual(found: Found) -> Iterator[Row]:
+    is_off = Config().token_program == "fixed"
     for name, each in found.get("residual", {}).items():
         if name.startswith("against"):
-            yield (
-                "4",
-                f"token-level residual {name}",
-                "better, or off",
-                gap(each),
-                each["lower"] > 0,
-            )
+            figure, is_better = f"token-level residual {name}", each["lower"] > 0
+            told = gap(each) + ("; off by default" if is_off else "")
+            yield "4", figure, "better, or off by default", told, is_better or is_off
 
 
 def _crossing(product: Found) -> Row:
@@ -91,10 +90,18 @@ def _moved(found: Found) -> Row:
     return "6", figure, "at most 300", told, back is not None and back <= 300
 
 
-def _forgotten(found: Found) -> Row:
-    loss, worst = found["forgotten"]["loss"], found["forgotten"]["worst_seed"]
-    figure = "loss of other tasks after 2,000 of one (Thompson)"
-    return "7", figure, "at most 0.01", f"{loss:+.4f} (worst seed {worst:+.4f})", loss <= 0.01
+def _forgotten(found: Found) -> Iterator[Row]:
+    gaussian = found["forgotten_by_gaussian"]
+    learners = {
+        "Thompson": (found["forgotten"], "at most 0.01"),
+        "squashed Gaussian, replay and anchor": (gaussian["with"], "at most 0.01"),
+        "squashed Gaussian, without both": (gaussian["without"], ""),
+    }
+    for name, (each, bar) in learners.items():
+        loss, worst = each["loss"], each["worst_seed"]
+        figure = f"loss of other tasks after 2,000 of one ({name})"
+        told = f"{loss:+.4f} (worst seed {worst:+.4f})"
+        yield "7", figure, bar, told, loss <= 0.01 if bar else None
 
 
 def _off_policy(found: Found) -> Iterator[Row]:

@@ -23,6 +23,8 @@ from benchmarks.policy.tuning import thompson, tuned_linucb, tuned_thompson
 Tell = Callable[[str], None]
 
 FEEDBACKS = 6000
+FEW = 3
+"""Seeds of what runs the product's own learner one step after another."""
 _STORIES = [family.name for family in FAMILIES].index("stories")
 assert _STORIES == TASKS - 1
 
@@ -68,6 +70,9 @@ class Study:
             "rules": self.rules,
             "moved": lambda: shocks.moved(plain, self.seeds),
             "forgotten": lambda: shocks.forgotten(plain, self.seeds, FEEDBACKS),
+            "forgotten_by_gaussian": lambda: shocks.forgotten_by_gaussian(
+                plain, min(self.seeds, FEW)
+            ),
             "off_policy": lambda: off_policy.rows(plain),
             "newborn": self.newborn,
         }

@@ -2,6 +2,7 @@
 
 python -m benchmarks.trust attacks              # turned-round feedback, 20 seeds
 python -m benchmarks.trust canary               # trials with and without a drop
+python -m benchmarks.trust propensities         # logged chances against those of the draws
 python -m benchmarks.trust delivery --count 25000 --folder F   # again with F: goes on
 python -m benchmarks.trust costs                # feedback to policy, and one decision
 python -m benchmarks.trust replay               # answers of a running mesh, decoded again
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks import machine
-from benchmarks.trust import attacks, canary, costs, delivery, replays, report
+from benchmarks.trust import attacks, canary, costs, delivery, propensities, replays, report
 
 
 def _delivered(options: argparse.Namespace) -> dict[str, object]:
@@ -36,6 +37,7 @@ def _delivered(options: argparse.Namespace) -> dict[str, object]:
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, object]]] = {
     "attacks": lambda options: attacks.measured(range(options.seeds)),
     "canary": lambda options: canary.measured(15 * options.seeds),
+    "propensities": lambda options: propensities.measured(1000 * options.seeds),
     "delivery": _delivered,
     "costs": lambda options: {
         "decision": costs.decisions(),

@@ -100,6 +100,23 @@ def _trials(label: str, found: dict[str, Any]) -> Rows:
     ]
 
 
+def propensities(result: dict[str, Any]) -> Rows:
+    """Row 9."""
+    rows: Rows = []
+    for kind in ("thompson", "squashed_gaussian"):
+        each = result[kind]
+        mean, error, count = each["mean"], each["standard_error"], each["decisions"]
+        found = f"{mean:.4f} ± {error:.4f} of {count:,}, effectively {each['effective']:,.0f}"
+        is_one = abs(mean - 1.0) <= 3.0 * error
+        rows.append(
+            (f"mean importance weight, {kind}", "1 within 3 standard errors", found, is_one)
+        )
+        whole = f"{each['whole'] / count:.0%} of {count:,}"
+        figure = f"records with version, seed and propensity, {kind}"
+        rows.append((figure, "100 %", whole, each["whole"] == count))
+    return rows
+
+
 def replay(result: dict[str, Any]) -> Rows:
     """Row 16."""
     kinds = result["by_kind"]
@@ -168,6 +185,7 @@ TABLES = {
     "costs": costs,
     "attacks": attacks,
     "canary": canary,
+    "propensities": propensities,
     "delivery": delivery,
     "replay": replay,
 }

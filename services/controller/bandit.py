@@ -40,6 +40,7 @@ from thermesh.features import TASKS
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
+Allowed = Sequence[bool] | NDArray[np.bool_]
 
 KIND = "thompson"
 CONTEXTS = len(TASKS) + 1
@@ -179,10 +180,11 @@ def beliefs(parameters: Parameters, context: int) -> tuple[Vector, Vector]:
     return mean, statics.caution * np.sqrt(_variance(parameters, context) / (strength + counts))
 
 
-def probabilities(parameters: Parameters, context: int, allowed: NDArray[np.bool_]) -> Vector:
+def probabilities(parameters: Parameters, context: int, allowed: Allowed) -> Vector:
     """Return the probability of each action, [actions]; 0 for those not allowed."""
     seen = float(parameters.seen[context])
     floor = _LAST_FLOOR + (_FIRST_FLOOR - _LAST_FLOOR) / (1.0 + seen / _FLOOR_HALF_LIFE)
+    allowed = np.asarray(allowed)
     mean, spread = (each[allowed] for each in beliefs(parameters, context))
     best = _highest(mean, spread)
     found = np.zeros(len(allowed))
@@ -190,7 +192,7 @@ def probabilities(parameters: Parameters, context: int, allowed: NDArray[np.bool
     return found
 
 
-def best(parameters: Parameters, context: int, allowed: NDArray[np.bool_]) -> int:
+def best(parameters: Parameters, context: int, allowed: Allowed) -> int:
     """Return the action whose belief has the highest mean among those allowed."""
     mean, _ = beliefs(parameters, context)
     return int(np.argmax(np.where(allowed, mean, -np.inf)))
@@ -201,11 +203,10 @@ def allowed_within(
     lower: float,
     upper: float,
     paths: tuple[str, ...] = USUAL.paths,
-) -> NDArray[np.bool_]:
+) -> tuple[bool, ...]:
     """Return which actions lie in the range of temperature and on one of `paths`, [actions]."""
-    temperatures = np.array([action.temperature for action in actions])
-    has_path = np.array([action.path in paths for action in actions])
-    return np.asarray((temperatures >= lower - 1e-9) & (temperatures <= upper + 1e-9) & has_path)
+    lower, upper = lower - 1e-9, upper + 1e-9
+    return tuple([lower <= each.temperature <= upper and each.path in paths for each in actions])
 
 
 def updated(
@@ -271,19 +272,25 @@ def _shapes(actions: tuple[Action, ...]) -> Matrix:
 def _highest(mean: Vector, spread: Vector) -> Vector:
     """Return the probability that each of independent normals is the highest, [n]; sums to 1."""
     points = mean[:, None] + spread[:, None] * _NODES
-    below = _normal_cdf((points[:, :, None] - mean) / spread)
+    below = _normal_cdf((points - mean[:, None, None]) / spread[:, None, None])
     own = np.arange(len(mean))
-    below[own, :, own] = 1.0
-    chances = below.prod(axis=2) @ _NODE_WEIGHTS
+    below[own, own] = 1.0  # [other, own, nodes]
+    chances = below.prod(axis=0) @ _NODE_WEIGHTS
     return np.asarray(chances / chances.sum())
 
 
 def _normal_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the normal distribution function to 1.5e-7 (Abramowitz & Stegun 7.1.26)."""
+    """Return the normal distribution function to 1.5e-7 (Abramowitz & Stegun 7.1.26).
+
+    In place as far as it goes: the first decision of a version waits for it.
+    """
     scaled = np.abs(x) * math.sqrt(0.5)
     t = 1.0 / (1.0 + 0.3275911 * scaled)
-    series = t * (
-        0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))
-    )
-    tail = 0.5 * series * np.exp(-scaled * scaled)
+    tail = 1.061405429 * t
+    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        tail += coefficient
+        tail *= t
+    scaled *= scaled
+    tail *= np.exp(-scaled)
+    tail *= 0.5
     return np.where(x < 0.0, tail, 1.0 - tail)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from services.controller.bandit import Action
 from services.controller.capabilities import USUAL, Capabilities
-from services.controller.envelope import GUARDS, Envelope, envelope_of
+from services.controller.envelope import Envelope, guard_of, served
 from services.controller.forecast import Forecast
 from services.controller.policy import NEUTRAL, Draw, PolicySnapshot, Vector
 from services.controller.sampling import (
@@ -135,9 +135,8 @@ def decide(
 
     `program` decodes at the temperatures that the policy draws, where the engine has it.
     """
-    envelope = envelope_of(constraints.scenario, observation.task).leaning(observation.features)
-    envelope = replace(envelope, program=program).within(capabilities)
-    envelope = envelope.narrowed(constraints.temperature_range)
+    envelope = served(constraints.scenario, observation.task, program, capabilities)
+    envelope = envelope.leaning(observation.features).narrowed(constraints.temperature_range)
     randomness = generator.bytes(24)
     draw = _draw(snapshot, observation, envelope, mode, generator)
     source = _source(constraints, envelope, mode)
@@ -197,10 +196,10 @@ def _sampling(
     draw: Draw | None,
     capabilities: Capabilities,
 ) -> Sampling:
-    chosen = _guard(envelope, source, draw).only(capabilities.guards)
+    guard = _guard(envelope, source, draw, capabilities)
     return Sampling(
         program=_program(constraints, envelope, source, draw),
-        guard=constraints.guard.or_else(chosen),
+        guard=constraints.guard.or_else(guard),
         penalties=constraints.penalties,
         logit_bias=constraints.logit_bias,
     )
@@ -218,10 +217,12 @@ def _program(
     return Fixed(envelope.static_temperature)
 
 
-def _guard(envelope: Envelope, source: Source, draw: Draw | None) -> Guard:
+def _guard(
+    envelope: Envelope, source: Source, draw: Draw | None, capabilities: Capabilities
+) -> Guard:
     if source is not Source.POLICY or draw is None:
         return envelope.guard
-    return GUARDS[draw.action.guard]
+    return guard_of(draw.action.guard, capabilities.guards)
 
 
 def _token_cap(envelope: Envelope, draw: Draw | None, longest: int) -> int:

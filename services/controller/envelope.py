@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from services.controller.capabilities import USUAL, Capabilities
 from services.controller.gaussian import Vector
@@ -30,6 +31,8 @@ GUARDS: Mapping[str, Guard] = {
     "none": Guard(),
 }
 """What a policy over a grid of actions may choose from, by name."""
+
+_KNOWN_LIMIT = 256  # scenarios, tasks and kinds of engines that were asked for, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +131,20 @@ def envelope_of(scenario: str, task: str) -> Envelope:
             field="constraints.scenario",
         )
     return envelope
+
+
+@lru_cache(maxsize=_KNOWN_LIMIT)
+def served(
+    scenario: str, task: str, program: ProgramKind, capabilities: Capabilities = USUAL
+) -> Envelope:
+    """Return `envelope_of` with `program` decoding, as far as the engine can follow it.
+
+    Worked out once: hardly anything of it differs from request to request.
+    """
+    return replace(envelope_of(scenario, task), program=program).within(capabilities)
+
+
+@lru_cache(maxsize=_KNOWN_LIMIT)
+def guard_of(name: str, members: tuple[str, ...]) -> Guard:
+    """Return the guard of GUARDS as far as an engine with `members` has it."""
+    return GUARDS[name].only(members)

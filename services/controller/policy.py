@@ -10,6 +10,7 @@ here and nowhere else on the path of a decision.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -107,6 +108,28 @@ class Drawn(Protocol):
     def action(self) -> bandit.Action: ...  # noqa: D102
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """How a grid is drawn from: the probability of each action, their running sums and sum.
+
+    Plain floats: on a handful of numbers a call of numpy costs more than what it does.
+    """
+
+    chances: tuple[float, ...]
+    edges: tuple[float, ...]
+    total: float
+
+    @classmethod
+    def of(cls, chances: Vector) -> _Table:
+        """Return the table of `chances`, [actions]."""
+        edges = np.cumsum(chances).tolist()
+        return cls(tuple(chances.tolist()), tuple(edges), float(chances.sum()))
+
+    def index(self, share: float) -> int:
+        """Return the action at `share` of the sum, in [0, 1)."""
+        return min(bisect_right(self.edges, share * self.total), len(self.edges) - 1)
+
+
 class PolicySnapshot:
     """One version of the policy, as the decision path holds it; never changes.
 
@@ -119,7 +142,7 @@ class PolicySnapshot:
         self.version = version
         self.parameters = parameters
         self.feedback_count = feedback_count
-        self._tables: dict[tuple[int, bytes], Vector] = {}
+        self._tables: dict[tuple[int, tuple[bool, ...]], _Table] = {}
 
     def draw(
         self,
@@ -134,7 +157,10 @@ class PolicySnapshot:
         """Draw for one request; `lower < upper`, `paths` are those the engine has."""
         if isinstance(self.parameters, bandit.Parameters):
             table = self._table(self.parameters, task, lower, upper, paths)
-            return self._drawn_from_grid(table, 0.5 * (lower + upper), generator)
+            if not table.total:
+                return Draw(_middle(lower, upper), propensity=1.0)
+            index = table.index(float(generator.random()))
+            return Draw(self.parameters.actions[index], propensity=table.chances[index])
         density = gaussian.distribution(
             self.parameters, self.feedback_count, features, lower, upper
         )
@@ -148,11 +174,9 @@ class PolicySnapshot:
         0 where it could not: another grid, or a density against a grid.
         """
         if isinstance(self.parameters, bandit.Parameters):
-            table = self._table(self.parameters, drawn.task, drawn.lower, drawn.upper, drawn.paths)
-            if drawn.propensity <= 0.0 or drawn.action not in self.parameters.actions:
+            if drawn.propensity <= 0.0:
                 return 0.0
-            index = self.parameters.actions.index(drawn.action)
-            return float(table[index]) / drawn.propensity
+            return self._chance(self.parameters, drawn) / drawn.propensity
         if drawn.propensity > 0.0:
             return 0.0
         density = gaussian.distribution(
@@ -164,16 +188,13 @@ class PolicySnapshot:
         )
         return math.exp(density.log_density(drawn.action.temperature) - drawn.log_density)
 
-    def _drawn_from_grid(
-        self, table: Vector, middle: float, generator: np.random.Generator
-    ) -> Draw:
-        assert isinstance(self.parameters, bandit.Parameters)
-        if not table.any():
-            # a range between two levels: its middle is the only action there is
-            return Draw(bandit.Action(middle), propensity=1.0)
-        edge = float(generator.random()) * float(table.sum())
-        index = min(int(np.searchsorted(np.cumsum(table), edge, side="right")), len(table) - 1)
-        return Draw(self.parameters.actions[index], propensity=float(table[index]))
+    def _chance(self, parameters: bandit.Parameters, drawn: Drawn) -> float:
+        table = self._table(parameters, drawn.task, drawn.lower, drawn.upper, drawn.paths)
+        if not table.total:
+            return float(drawn.action == _middle(drawn.lower, drawn.upper))
+        if drawn.action not in parameters.actions:
+            return 0.0
+        return table.chances[parameters.actions.index(drawn.action)]
 
     def _table(
         self,
@@ -182,12 +203,17 @@ class PolicySnapshot:
         lower: float,
         upper: float,
         paths: tuple[str, ...],
-    ) -> Vector:
+    ) -> _Table:
         allowed = bandit.allowed_within(parameters.actions, lower, upper, paths)
-        key = (bandit.context_of(task), allowed.tobytes())
+        key = (bandit.context_of(task), allowed)
         if key not in self._tables:
-            table = np.zeros(len(allowed))
-            if allowed.any():
-                table = bandit.probabilities(parameters, key[0], allowed)
-            self._tables[key] = table
+            chances = np.zeros(len(allowed))
+            if any(allowed):
+                chances = bandit.probabilities(parameters, key[0], allowed)
+            self._tables[key] = _Table.of(chances)
         return self._tables[key]
+
+
+def _middle(lower: float, upper: float) -> bandit.Action:
+    """Return the only action there is in a range between two levels of a grid."""
+    return bandit.Action(0.5 * (lower + upper))

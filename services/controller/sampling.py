@@ -79,6 +79,8 @@ class Guard:
 
     def or_else(self, other: Guard) -> Guard:
         """Return this guard with the members it leaves out taken from `other`."""
+        if self == NO_GUARD:
+            return other  # as most users leave it
         chosen = {
             member.name: getattr(other, member.name)
             if getattr(self, member.name) is None
@@ -86,6 +88,9 @@ class Guard:
             for member in fields(self)
         }
         return Guard(**chosen)
+
+
+NO_GUARD = Guard()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,12 @@
 
 Every tree is complete and of one depth; a branch that ended early goes on with the same
 value on both sides. The nodes of a level stand from left to right, those of all levels one
-after the other, so that the children of node i are 2i + 1 and 2i + 2. All trees take each
-step together: a few numpy calls, whatever their number.
+after the other, so that the children of node i are 2i + 1 and 2i + 2.
+
+Nothing is traversed. A tree of depth 3 asks seven questions at most: all are asked at once,
+their answers are the bits of a byte, and one table of 256 says for every tree in which leaf
+such a byte ends (after QuickScorer, Lucchese et al., SIGIR 2015). That takes some eight numpy
+calls, whatever the number of trees.
 """
 
 from __future__ import annotations
@@ -16,16 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 Places = NDArray[np.int64]
+
+BYTE = 8
+"""Bits that hold the answers of one tree; so many nodes it may have at most."""
 
 
 @dataclass(frozen=True, eq=False)
 class Forest:
     """Several sums of trees over the same inputs.
 
-    `feature` int64 and `threshold` float64 [outputs, trees, 2^depth - 1], `leaf` float64
-    [outputs, trees, 2^depth], `base` float64 [outputs]. A node goes right where its feature,
-    as a float32, is above its threshold, as in scikit-learn.
+    `feature` int64 and `threshold` float64 [outputs, trees, 2^depth - 1] of depth 1 to 3,
+    `leaf` float64 [outputs, trees, 2^depth], `base` float64 [outputs]. A node goes right where
+    its feature, as a float32, is above its threshold, as in scikit-learn.
     """
 
     feature: NDArray[np.int64]
@@ -43,8 +51,8 @@ class Forest:
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape or not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} must be finite and of shape {shape}")
-        if nodes & (nodes + 1) or not trees:
-            raise ValueError("feature must have 2^depth - 1 nodes of at least one tree")
+        if nodes & (nodes + 1) or not 0 < nodes < BYTE or not trees:
+            raise ValueError("feature must have 1, 3 or 7 nodes of at least one tree")
         if self.feature.min() < 0:
             raise ValueError("feature must not be negative")
 
@@ -54,34 +62,26 @@ class Forest:
         return int(self.feature.max()) + 1
 
     @cached_property
-    def _depth(self) -> int:
-        return int(self.feature.shape[2]).bit_length()
-
-    @cached_property
-    def _steps(self) -> tuple[Places, Floats, Places, Places, Floats]:
-        """What `predict` reads, flat: features and thresholds of all nodes, the left child of
-        each (a leaf below the last level), the roots, and the leaves.
+    def _flat(self) -> tuple[Places, Singles, Places, Places, Floats]:
+        """What `predict` reads: features and thresholds of a byte of nodes for each tree, the
+        first leaf of each tree, the leaf that each byte ends in, and all leaves.
         """
         outputs, trees, nodes = self.feature.shape
-        tree = np.arange(outputs * trees)[:, None]
-        node = np.arange(nodes)
-        below, leaves = tree * nodes + 2 * node + 1, tree * (nodes + 1) + 2 * node + 1 - nodes
-        left = np.where(node >= nodes // 2, leaves, below)
+        unused = ((0, 0), (0, 0), (0, BYTE - nodes))
         return (
-            self.feature.ravel(),
-            self.threshold.ravel(),
-            left.ravel(),
-            tree.ravel() * nodes,
+            np.pad(self.feature, unused).ravel(),
+            np.pad(_as_singles(self.threshold), unused, constant_values=np.inf).ravel(),
+            np.arange(outputs * trees) * (nodes + 1),
+            _reached(nodes),
             self.leaf.ravel(),
         )
 
     def predict(self, x: Floats) -> Floats:
         """Return [outputs] for one input vector of `inputs` numbers or more."""
-        feature, threshold, left, place, leaf = self._steps
-        goes_right = x.astype(np.float32).take(feature) > threshold
-        for _ in range(self._depth):
-            place = left.take(place) + goes_right.take(place)
-        return np.asarray(self.base + leaf.take(place).reshape(len(self.base), -1).sum(axis=1))
+        feature, threshold, first, reached, leaf = self._flat
+        answers = np.packbits(x.astype(np.float32).take(feature) > threshold)
+        found = leaf.take(first + reached.take(answers))
+        return np.asarray(self.base + found.reshape(len(self.base), -1).sum(axis=1))
 
     def to_lists(self) -> dict[str, Any]:
         """Return nested lists; `json` writes and reads them without loss."""
@@ -94,3 +94,18 @@ class Forest:
             np.array(lists["feature"], dtype=np.int64),
             *(np.array(lists[name], dtype=np.float64) for name in ("threshold", "leaf", "base")),
         )
+
+
+def _as_singles(threshold: Floats) -> Singles:
+    """Return the greatest float32 that is not above each: a float32 is above both or neither."""
+    nearest = threshold.astype(np.float32)
+    return np.where(nearest > threshold, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+
+
+def _reached(nodes: int) -> Places:
+    """Return which leaf of a tree of `nodes` each byte of answers ends in, int64 [256]."""
+    answer = np.arange(1 << BYTE)
+    place = np.zeros(1 << BYTE, dtype=np.int64)
+    for _ in range(nodes.bit_length()):
+        place = 2 * place + 1 + (answer >> (BYTE - 1 - place) & 1)
+    return place - nodes

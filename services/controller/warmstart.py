@@ -40,7 +40,7 @@ def _bias(learned: bandit.Parameters, task: str) -> float:
     envelope = envelope_of("", task)
     allowed = bandit.allowed_within(learned.actions, envelope.lower, envelope.upper)
     context = bandit.context_of(task)
-    if not allowed.any() or learned.seen[context] == 0:
+    if not any(allowed) or learned.seen[context] == 0:
         return 0.0
     temperature = learned.actions[bandit.best(learned, context, allowed)].temperature
     fraction = (temperature - envelope.lower) / (envelope.upper - envelope.lower)

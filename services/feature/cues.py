@@ -85,6 +85,7 @@ _WRITINGS = _words(
 _MAKE = ("write", "compose", "draft", "create", "generate", "invent")
 _OPERATOR = r"(?:[-+*/\u00d7\u00f7^=]|times|plus|minus|divided by|multiplied by|mod)"
 _QUANTITY = r"\b\d[\d.,]{0,12}\s?(?:%|percent|km|miles?|kg|hours?|minutes?|dollars?|euros?)"
+_QUOTED = r"[\"'\u201c\u2018]\w[\w ]{0,30}[\"'\u201d\u2019]"
 _POLITE = r"(?:please\s+|can you\s+|could you\s+)?"
 
 CUES: tuple[Cue, ...] = (
@@ -100,6 +101,22 @@ CUES: tuple[Cue, ...] = (
         _LANGUAGES + r"\s+(?:word|version|phrase|equivalent|translation)\b",
     ),
     _cue("translation", 1.0, r"\bhow (?:do|would|can) (?:you|i|we) say\b"),
+    # the same text once more, word for word or but for words that are named
+    _cue(
+        *("translation", 2.5),
+        _words("repeat", "copy", "reproduce", "retype", "echo", "recite")
+        + r"[^.?!\n]{0,60}(?::|\b(?:this|these|following|below|above|back|after me)\b)",
+    ),
+    _cue(
+        *("translation", 2.5),
+        _words("verbatim", "unchanged", "(?:word|letter) (?:for|by) (?:word|letter)"),
+        r"\bwithout (?:any |other )?chang(?:es?|ing)\b",
+    ),
+    _cue(
+        *("translation", 2.5),
+        _words("instead of", "in place of", "replace", "substitute", "swap", "becomes?")
+        + rf"[^.?!\n]{{0,30}}{_QUOTED}",
+    ),
     _cue("arithmetic", 3.5, rf"\d\s*{_OPERATOR}\s*\(?-?\d"),
     _cue(
         *("arithmetic", 2.0),

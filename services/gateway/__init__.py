@@ -1,7 +1,7 @@
 """The gateway: the doors of the mesh (REST with SSE, native gRPC) and what joins its rooms.
 
     request --> rest/ or server.py     translate and check (limits)
-            --> admission              room for one more, or ResourceExhausted at once
+            --> turnstile              room for one more, or ResourceExhausted at once
             --> pipeline               Generate opens at once; Extract, then Decide meanwhile;
                                        the plan follows as second message (planning: or the
                                        last good one), tokens are relayed as they come

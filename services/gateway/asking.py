@@ -23,8 +23,8 @@ class Priority(enum.StrEnum):
 
 
 PLACES = {Priority.BATCH: 0.75, Priority.STANDARD: 0.9}
-"""How much of the gateway a class may fill; the others, all of it. So a flood of what can
-wait is refused while a person is still let in."""
+"""How much of the gateway, and of all that the engine holds, a class may fill; the others, all
+of it. So a flood of what can wait is refused while a person is still let in."""
 
 
 class Role(enum.StrEnum):
@@ -104,9 +104,14 @@ class Ask:
     allowance: Allowance = UNLIMITED
 
     @property
+    def priority(self) -> Priority:
+        """The class of the request."""
+        return self.context.priority or Priority.STANDARD
+
+    @property
     def share_of_places(self) -> float:
         """How much of the gateway may be taken when this is let in."""
-        return PLACES.get(self.context.priority or Priority.STANDARD, 1.0)
+        return PLACES.get(self.priority, 1.0)
 
     @property
     def newest_text(self) -> str:

@@ -179,7 +179,8 @@ class Conversation:
                     limits.check_ask(start.ask)
                     return start.ask, None
                 most = start.ask.allowance.requests_at_once
-                with self._pipeline.admission.entered(start.ask.context.tenant, most):
+                admission = self._pipeline.turnstile.admission
+                with admission.entered(start.ask.context.tenant, most):
                     return await self._heard(start.ask, said, stack)
         except TimeoutError:
             seconds = self._max_listening_seconds

@@ -61,13 +61,15 @@ class Capabilities:
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """One model that can be asked for; `created_unix_s` 0: unknown, `capabilities` None: it
-    does not say.
+    does not say. `max_running` requests are decoded at once and `max_waiting` held; 0: unknown.
     """
 
     id: str
     context_length: int
     created_unix_s: int
     capabilities: Capabilities | None = None
+    max_running: int = 0
+    max_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

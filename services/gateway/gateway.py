@@ -13,6 +13,7 @@ from services.gateway.admission import Admission
 from services.gateway.callers import Caller
 from services.gateway.config import Config
 from services.gateway.conversation import Conversation
+from services.gateway.feedback import ModelCard
 from services.gateway.gate import Gate
 from services.gateway.http_server import HttpServer
 from services.gateway.instruments import Instruments
@@ -25,6 +26,7 @@ from services.gateway.mesh.inference import InferenceClient
 from services.gateway.mesh.peer import Peer
 from services.gateway.observatory import Observatory
 from services.gateway.pipeline import Pipeline
+from services.gateway.places import Places
 from services.gateway.quotas import Quotas
 from services.gateway.realtime.session import Surroundings
 from services.gateway.rest.app import create_app
@@ -36,6 +38,7 @@ from services.gateway.speech.links import SpeechSource
 from services.gateway.speech.process import Processes
 from services.gateway.store import RedisStore
 from services.gateway.talks import Talks
+from services.gateway.turnstile import Turnstile
 from thermesh import rpc, telemetry, tls
 from thermesh.clock import Clock, SystemClock
 from thermesh.keys import Allowance
@@ -64,16 +67,15 @@ class Gateway:
         observatory = Observatory(clock)
         feature = _feature(config, self._peers["feature"])
         controller = _controller(config, self._peers["controller"], observatory)
-        inference = InferenceClient(self._peers["inference"], clock, config.plan_grace_ms, timeout)
-        self._engine = inference
-        self.admission = Admission(config.max_requests, config.max_per_tenant, clock)
-        instruments.watch_open_streams(lambda: self.admission.inside)
         self._store = RedisStore(config.redis_url)
-        self._quotas = Quotas(self._store, clock, config.replicas)
+        turnstile = _turnstile(config, self._store, clock)
+        self.admission, self._quotas = turnstile.admission, turnstile.quotas
+        instruments.watch_open_streams(lambda: self.admission.inside)
+        inference = _inference(config, self._peers["inference"], turnstile.places, clock)
+        self._engine = inference
         pipeline = Pipeline(
             Mesh(feature, controller, inference),
-            admission=self.admission,
-            quotas=self._quotas,
+            turnstile=turnstile,
             instruments=instruments,
             clock=clock,
             observatory=observatory,
@@ -113,6 +115,7 @@ class Gateway:
         """Open both doors; return the ports of HTTP and gRPC."""
         grpc_port = await self._grpc.start()
         http_port = await self._http.start()
+        self._engine.describe()
         self._warn_of_open_door()
         log.info("REST on http://%s:%d", self._config.host, http_port)
         return http_port, grpc_port
@@ -164,6 +167,21 @@ def _feature(config: Config, peer: Peer) -> FeatureClient:
 def _controller(config: Config, peer: Peer, observatory: Observatory) -> ControllerClient:
     budget_seconds = config.decide_budget_ms / 1000
     return ControllerClient(peer, budget_seconds, config.call_timeout_s, observatory.saw_feedback)
+
+
+def _inference(config: Config, peer: Peer, places: Places, clock: Clock) -> InferenceClient:
+    def fit(card: ModelCard) -> None:
+        places.fit(card.max_running, card.max_waiting)
+
+    return InferenceClient(peer, clock, config.plan_grace_ms, config.call_timeout_s, fit)
+
+
+def _turnstile(config: Config, store: RedisStore, clock: Clock) -> Turnstile:
+    return Turnstile(
+        Admission(config.max_requests, config.max_per_tenant, clock),
+        Places(clock, config.replicas),
+        Quotas(store, clock, config.replicas),
+    )
 
 
 def _gate(config: Config, store: RedisStore, clock: Clock) -> Gate:

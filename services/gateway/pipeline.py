@@ -26,7 +26,6 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
-from services.gateway.admission import Admission
 from services.gateway.asking import Ask, Features
 from services.gateway.backlog import Backlog
 from services.gateway.buckets import Quota
@@ -38,7 +37,8 @@ from services.gateway.journal import Journal
 from services.gateway.links import FeatureSource, Mesh
 from services.gateway.observatory import Observatory
 from services.gateway.planning import PlanMemory, fallback_plan, seeded
-from services.gateway.quotas import Quotas, check, expected_tokens
+from services.gateway.quotas import check
+from services.gateway.turnstile import Turnstile
 from thermesh.clock import Clock
 from thermesh.errors import DeadlineExceeded, Internal, MeshError, Unavailable
 
@@ -55,16 +55,14 @@ class Pipeline:
         self,
         mesh: Mesh,
         *,
-        admission: Admission,
-        quotas: Quotas,
+        turnstile: Turnstile,
         instruments: Instruments,
         clock: Clock,
         observatory: Observatory,
         max_stream_seconds: float,
     ) -> None:
         self.mesh = mesh
-        self.admission = admission
-        self.quotas = quotas
+        self.turnstile = turnstile
         self.instruments = instruments
         self.clock = clock
         self.observatory = observatory
@@ -103,12 +101,14 @@ class Turn:
         self._kept_tokens: int | None = None
 
     async def __aenter__(self) -> Self:
+        turnstile = self._pipeline.turnstile
         with contextlib.ExitStack() as opening:
             opening.callback(self._journal.close)
             try:
                 timeout = self._timeout_seconds()
-                opening.enter_context(self._place())
-                await self._take(opening)
+                turnstile.enter(self.ask, opening)
+                self.quota = await turnstile.take(self.ask, opening, self._used_tokens)
+                check(self.quota)
                 opening.enter_context(self._pipeline.observatory.watching(self._journal))
             except MeshError as error:
                 self._journal.fail(error)
@@ -130,9 +130,14 @@ class Turn:
         with self._held:
             if kind is None and self._journal.has_ended:
                 await asyncio.wait({self._relaying}, timeout=FINISH_SECONDS)
-            self._relaying.cancel()
             self._deciding.cancel()
             self._generation.close()
+            self._events.close()
+            self._announced.set()
+            # A read that is cancelled leaves what gRPC allocated for it (grpc/grpc#43360);
+            # one whose call was cancelled ends by itself.
+            await asyncio.wait({self._relaying}, timeout=FINISH_SECONDS)
+            self._relaying.cancel()
             await asyncio.gather(self._relaying, self._deciding, return_exceptions=True)
 
     async def next(self, patience_seconds: float | None = None) -> Event | None:
@@ -183,23 +188,8 @@ class Turn:
         await self._events.put(error)
         self._journal.fail(error)
 
-    def _place(self) -> contextlib.AbstractContextManager[None]:
-        most = self.ask.allowance.requests_at_once
-        tenant = self.ask.context.tenant
-        return self._pipeline.admission.entered(tenant, most, self.ask.share_of_places)
-
-    async def _take(self, opening: contextlib.ExitStack) -> None:
-        """Take from the tenant's buckets; the end settles what was used."""
-        quotas, tenant = self._pipeline.quotas, self.ask.context.tenant
-        allowance = self.ask.allowance
-        tokens = expected_tokens(self.ask)
-        self.quota = await quotas.take(tenant, allowance, tokens)
-        if self.quota is None:
-            return
-        check(self.quota)
-        opening.callback(
-            lambda: quotas.settle(tenant, allowance, tokens, self._journal.used_tokens)
-        )
+    def _used_tokens(self) -> int:
+        return self._journal.used_tokens
 
     def _timeout_seconds(self) -> float:
         deadline = self.ask.context.deadline_unix_ms
@@ -216,6 +206,8 @@ class Turn:
         return fallback_plan(constraints, choice, task)
 
     async def _decide(self) -> None:
+        # Prefill is what takes longest: nothing else is begun before its prompt is on its way.
+        await self._generation.begun()
         features = await self._features_in_time()
         plan = await self._plan_in_time(features)
         if plan is None:

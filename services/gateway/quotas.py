@@ -84,9 +84,9 @@ class Quotas:
         )
 
 
-def check(quota: Quota) -> None:
+def check(quota: Quota | None) -> None:
     """Raise ResourceExhausted where `quota` says that nothing was taken."""
-    if not quota.wait_seconds:
+    if quota is None or not quota.wait_seconds:
         return
     side, what = (quota.tokens, "tokens")
     if quota.requests.wait_us >= quota.tokens.wait_us:

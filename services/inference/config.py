@@ -116,6 +116,13 @@ class KernelsConfig:
         one_of("f16", "int8"),
         "keys and values: half precision, or 8 bits with a scale for each token and head",
     )
+    weights: str = setting(
+        "THERMESH_WEIGHTS",
+        "stored",
+        one_of("stored", "int8"),
+        "as the file has them, or F32, F16, BF16 and K-quants rounded to Q8_0: many times as"
+        " fast on a CPU, where plain torch would have to serve them",
+    )
     precision_plan: str = setting(
         "THERMESH_PRECISION_PLAN",
         "",

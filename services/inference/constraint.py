@@ -82,6 +82,10 @@ class Matcher(Protocol):
         """
         ...
 
+    def forced(self) -> tuple[int, ...]:
+        """Return the next tokens as far as the language is known to leave no choice."""
+        ...
+
     def advance(self, token_id: int) -> None:
         """Take one token that the mask allows."""
         ...

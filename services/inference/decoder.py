@@ -234,7 +234,7 @@ class Decoder:
                 self._end(sequence, FinishReason.ERROR, error)
         if not ready:
             return []
-        logits = torch.stack([sequence.logits for sequence in ready])
+        logits = [sequence.logits for sequence in ready]
         following = ready if self._goes_ahead else ()
         drawn = draw(self._network, self._cache, logits, rows, following)
         return list(zip(ready, drawn, strict=True))

@@ -27,7 +27,9 @@ must not hold up the streams beside it."""
 
 @dataclass(frozen=True)
 class Draft:
-    """Guessed tokens, at least one; `match` tokens before them matched."""
+    """Guessed tokens, at least one; `match` tokens before them matched, 0 where they
+    were not looked up.
+    """
 
     token_ids: tuple[int, ...]
     match: int

@@ -1,4 +1,4 @@
-"""Who draws: the sampler on the host, or the network where its logits are."""
+"""Who draws: the sampler that defines the meaning, or the network in its stead."""
 
 from __future__ import annotations
 
@@ -26,14 +26,30 @@ class DrawingNetwork(Protocol):
         ...
 
 
+@runtime_checkable
+class SamplingNetwork(Protocol):
+    """A network whose kernels draw faster than torch."""
+
+    def sample(self, logits: Several[torch.Tensor], rows: Several[Row]) -> list[Drawn | None]:
+        """Draw as `sampler.sample` does, from a vector of logits for each row."""
+        ...
+
+
 def draw(
-    network: object, cache: Any, logits: torch.Tensor, rows: list[Row], ready: Several[Sequence]
+    network: object,
+    cache: Any,
+    logits: Several[torch.Tensor],
+    rows: list[Row],
+    ready: Several[Sequence],
 ) -> list[Drawn | None]:
-    """Draw a token for each row of `logits`, which are those of `ready`.
+    """Draw a token for each row from its vector of `logits`; they are those of `ready`.
 
     Where nobody is `ready`, no network may go on with the tokens.
     """
+    if isinstance(network, SamplingNetwork):
+        return network.sample(logits, rows)
+    together = torch.stack(list(logits))
     if not isinstance(network, DrawingNetwork):
-        return sample(logits, rows)
+        return sample(together, rows)
     ends = [(sequence.computed_count, sequence.pages) for sequence in ready]
-    return network.draw(logits, rows, ends, cache)
+    return network.draw(together, rows, ends, cache)

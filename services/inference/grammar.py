@@ -171,6 +171,9 @@ class _Following:
             )
         return torch.from_numpy(bits.view(np.bool_))
 
+    def forced(self) -> tuple[int, ...]:
+        return tuple(self._matcher.compute_ff_tokens())
+
     def advance(self, token_id: int) -> None:
         taken = self._matcher.consume_token(token_id)
         assert taken or self._matcher.is_error(), "a token was drawn that the mask does not allow"

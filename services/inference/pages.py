@@ -2,7 +2,7 @@
 
 A page has any number of owners. One that is written has exactly one: only full
 pages are shared, and nobody writes to a page that is full. A full page may be
-*kept* under the key of its tokens (`prefix.PageKeys`); sequences with the same
+*kept* under the key of its tokens (`page_keys.PageKeys`); sequences with the same
 beginning then own it together. When its last owner is gone it waits, idle,
 until another asks for it or its place is needed: least recently used first.
 """

@@ -87,7 +87,7 @@ class Paths:
             ]
             if not active:
                 break
-            logits = self.light.step(_next(active, found), cache)
+            logits = self.light.step(_next(active, found), cache).unbind()
             drawing = [_at(rows[id(item)], place) for item in active]
             drawn = draw(self.light, cache, logits, drawing, ())
             for item, token in zip(active, drawn, strict=True):

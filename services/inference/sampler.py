@@ -140,6 +140,14 @@ def temperature_of(program: Program, entropy: float, kept: Tensor) -> float:
     constraint allows; `kept` ([n]) are the untempered logits of the candidates
     that the guard left.
     """
+    spread = evenness(_entropy(kept), len(kept)) if isinstance(program, Dynatemp) else 0.0
+    return temperature_by(program, entropy, spread)
+
+
+def temperature_by(program: Program, entropy: float, spread: float) -> float:
+    """Return the temperature of one token like `temperature_of`; `spread` in [0, 1] is the
+    `evenness` of what the guard left, asked for by Dynatemp alone.
+    """
     match program:
         case Fixed(temperature):
             wanted = temperature
@@ -147,7 +155,7 @@ def temperature_of(program: Program, entropy: float, kept: Tensor) -> float:
             wanted = base * _EDT_BASE ** (theta / entropy) if entropy > 0 else 0.0
         case Dynatemp(middle, width, exponent):
             low, high = max(0.0, middle - width), middle + width
-            wanted = low + (high - low) * _normalised_entropy(kept) ** exponent
+            wanted = low + (high - low) * spread**exponent
         case Residual():
             wanted = residual_temperature(program, entropy)
     return max(MINIMUM_TEMPERATURE, wanted)
@@ -165,10 +173,9 @@ def residual_temperature(program: Residual, entropy: float) -> float:
     return float(np.float32(1.0 / inverse))
 
 
-def _normalised_entropy(kept: Tensor) -> float:
-    if len(kept) == 1:
-        return 0.0
-    return min(1.0, _entropy(kept) / math.log(len(kept)))
+def evenness(entropy: float, count: int) -> float:
+    """Return what `count` candidates of `entropy` (nats) have of the most they could."""
+    return min(1.0, entropy / math.log(count)) if count > 1 else 0.0
 
 
 def _entropy(logits: Tensor) -> float:
@@ -247,6 +254,11 @@ def _inverse_cdf(scores: Tensor, unit: float) -> tuple[int, float]:
     position = int(torch.searchsorted(cumulative, target, right=True)[0])
     position = min(position, len(scores) - 1)
     return position, float(log_probabilities[position])
+
+
+def best_of(logits: Tensor, count: int) -> tuple[tuple[int, float], ...]:
+    """Return the `count` likeliest tokens of `logits` [vocabulary] and their log-probabilities."""
+    return _candidates(torch.log_softmax(logits, dim=-1), count) if count else ()
 
 
 def _candidates(log_probabilities: Tensor, count: int) -> tuple[tuple[int, float], ...]:

@@ -27,8 +27,8 @@ from services.inference.events import (
     Usage,
 )
 from services.inference.kernels import PAGE_SIZE
+from services.inference.page_keys import PageKeys
 from services.inference.parameters import Parameters
-from services.inference.prefix import PageKeys
 from services.inference.request import Request
 from services.inference.sampler import Drawn, Row
 from services.inference.text import Detokenizer
@@ -116,6 +116,11 @@ class Sequence:
     def guess(self) -> int | None:
         """The token that a draft foresees next, whose logits are here; None: none."""
         return self._verified.guess
+
+    def forced(self, most: int) -> tuple[int, ...]:
+        """Return up to `most` next tokens about which the constraint leaves no choice."""
+        constraint = self.request.constraint
+        return () if constraint is None else constraint.forced()[:most]
 
     @property
     def may_be_foreseen(self) -> bool:

@@ -30,6 +30,10 @@ MOST_GUESSES = 15
 _SHORTEST_PATIENCE = 16
 _LONGEST_PATIENCE = 512
 _TRIAL_GUESSES = 3
+_NO_MATCH = 0
+_FORCED_CHANCE = 0.99
+"""What a constraint forces comes true unless the answer is ended or changed meanwhile."""
+
 _FORESEEN = 8
 """Most guesses of the light path: each takes a step of its own."""
 
@@ -69,7 +73,7 @@ class Speculation:
             return {}
         if self._rehearsal:
             guesses = sequences[0].token_ids[: self._rehearsal.pop(0)]
-            return {sequences[0]: Draft(tuple(guesses), 0)}
+            return {sequences[0]: Draft(tuple(guesses), _NO_MATCH)}
         offers = [offer for sequence in sequences if (offer := self._offer(sequence, most))]
         return self._taken(offers, len(sequences), most) if offers else {}
 
@@ -80,6 +84,8 @@ class Speculation:
 
     def _offer(self, sequence: Sequence, most: int) -> Offer | None:
         count = min(MOST_GUESSES, sequence.room - 1, most)
+        if forced := sequence.forced(max(0, count)):
+            return Offer(sequence, Draft(forced, _NO_MATCH), _FORCED_CHANCE)
         draft = sequence.suffixes.draft(sequence.token_ids, count)
         if draft is None:
             return None

@@ -247,6 +247,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.go = asyncio.Event()
         self.go.set()
         self.finish_reason = common_pb2.FINISH_REASON_STOP
+        self.max_running = 0
         self.calls: list[Call] = []
 
     @property
@@ -360,7 +361,10 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         if self.refusal:
             raise self.refusal
         return inference_pb2.DescribeModelResponse(
-            model=MODEL, context_length=2048, created_unix_s=1_700_000_000
+            model=MODEL,
+            context_length=2048,
+            created_unix_s=1_700_000_000,
+            max_running=self.max_running,
         )
 
 

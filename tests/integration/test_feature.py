@@ -187,6 +187,7 @@ async def test_a_stream_in_wrong_order_is_refused(stub):
 
 
 @pytest.mark.parametrize("harm", ["stop", "pause"])
+@pytest.mark.slow
 async def test_redis_away_costs_no_answer(redis, fake_encoder, harm):
     """Killed or frozen: every reading is answered, and it heals by itself."""
     async with running_service(redis.url) as (stub, _):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from services.gateway.asking import Ask
 from services.gateway.decoding import Plan, Update
@@ -31,6 +31,7 @@ class InferenceClient:
 
     Its breaker only keeps the log: without inference there is no answer to
     fall back on, and a dead process refuses at once because no call waits for it.
+    `saw_card` is told what inference says of itself, whenever it does.
     """
 
     def __init__(
@@ -39,9 +40,11 @@ class InferenceClient:
         clock: Clock,
         plan_grace_ms: int,
         timeout_seconds: float,
+        saw_card: Callable[[ModelCard], None] = lambda _: None,
     ) -> None:
         self.peer = peer
         self._stub = inference_pb2_grpc.InferenceServiceStub(peer.channel)
+        self._saw_card = saw_card
         self._clock = clock
         self._plan_grace_ms = plan_grace_ms
         self._timeout_seconds = timeout_seconds
@@ -54,11 +57,15 @@ class InferenceClient:
         """What the engine can do, as far as it said so yet; asked again behind the request
         that finds the answer old. Nothing waits for it.
         """
+        self.describe()
+        return self._card.capabilities if self._card else None
+
+    def describe(self) -> None:
+        """Ask inference what it is, where the last answer is old; nothing waits for it."""
         now = self._clock.monotonic()
         is_old = self._card is None or now - self._card_read_at > CARD_LIFETIME_SECONDS
         if is_old and (self._reading is None or self._reading.done()):
             self._reading = asyncio.create_task(self._reread(now), name="describe")
-        return self._card.capabilities if self._card else None
 
     async def close(self) -> None:
         """Stop asking."""
@@ -115,11 +122,18 @@ class InferenceClient:
         except MeshError:
             if self._card is None:
                 raise
+        else:
+            self._saw_card(self._card)
         self._card_read_at = now
 
 
 class OpenGeneration:
-    """One open call of Generate."""
+    """One open call of Generate.
+
+    What follows the start waits until inference has said something. grpc.aio loses
+    the status of a server that refuses while its client writes
+    (https://github.com/grpc/grpc/issues/36066): a full engine would look broken.
+    """
 
     def __init__(
         self,
@@ -131,13 +145,19 @@ class OpenGeneration:
         self._peer = peer
         self._outbox: Outbox[inference_pb2.GenerateRequest] = Outbox()
         self._outbox.send(start)
-        self._call = stub.Generate(self._outbox.messages(), timeout=timeout_seconds)
+        self._has_begun, self._is_heard = asyncio.Event(), asyncio.Event()
+        self._call = stub.Generate(self._spoken(), timeout=timeout_seconds)
+
+    async def begun(self) -> None:
+        """Return once the start is written; never where the call fails before."""
+        await self._has_begun.wait()
 
     async def events(self) -> AsyncIterator[Event]:
         """Yield what inference says; raise MeshError where the call fails."""
         try:
             with translated():
                 async for response in self._call:
+                    self._is_heard.set()
                     event = events.event(response)
                     if event is not None:
                         yield event
@@ -171,7 +191,14 @@ class OpenGeneration:
     def close(self) -> None:
         """Cancel the call; harmless when it is over."""
         self._outbox.close()
+        self._is_heard.set()
         self._call.cancel()
+
+    async def _spoken(self) -> AsyncIterator[inference_pb2.GenerateRequest]:
+        async for message in self._outbox.messages():
+            yield message
+            self._has_begun.set()
+            await self._is_heard.wait()
 
 
 def _name_as_written(error: MeshError) -> None:

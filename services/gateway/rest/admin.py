@@ -96,7 +96,7 @@ async def overview(request: Request) -> shown.OverviewDocument:
     return shown.OverviewDocument(
         now_unix_ms=doors.observatory.clock.unix_ms(),
         peers={name: "serving" if serving else "away" for name, serving in peers.items()},
-        open_requests=doors.pipeline.admission.inside,
+        open_requests=doors.pipeline.turnstile.admission.inside,
         streams=[
             shown.StreamDocument(**asdict(stream))
             for stream in doors.observatory.streams(MOST_STREAMS)

@@ -105,12 +105,11 @@ class Embedding(Response):
 
     async def _embed(self) -> Embeddings:
         tenant, allowance = self._caller.tenant_for(""), self._caller.allowance
-        pipeline, texts = self._doors.pipeline, self._body.input
-        with pipeline.admission.entered(tenant, allowance.requests_at_once):
+        turnstile, texts = self._doors.pipeline.turnstile, self._body.input
+        with turnstile.admission.entered(tenant, allowance.requests_at_once):
             expected = sum(map(text_tokens, texts))
-            self._quota = await pipeline.quotas.take(tenant, allowance, expected)
-            if self._quota:
-                check(self._quota)
+            self._quota = await turnstile.quotas.take(tenant, allowance, expected)
+            check(self._quota)
             used = 0
             try:
                 context = Context(
@@ -119,7 +118,7 @@ class Embedding(Response):
                 found = await self._doors.encoder.embed(context, self._body.model or "", texts)
                 used = found.token_count
             finally:
-                pipeline.quotas.settle(tenant, allowance, expected, used)
+                turnstile.quotas.settle(tenant, allowance, expected, used)
         return found
 
 

@@ -102,7 +102,7 @@ async def is_alive() -> documents.HealthDocument:
 async def is_ready(request: Request) -> Response:
     """Tell whether requests are welcome: inference answers and the gateway is not leaving."""
     doors = _doors(request)
-    if not doors.pipeline.admission.is_open:
+    if not doors.pipeline.turnstile.admission.is_open:
         return JSONResponse({"status": "draining"}, 503)
     peers = await doors.peers()
     names = {name: "serving" if serving else "away" for name, serving in peers.items()}

@@ -86,6 +86,8 @@ def model_card(message: inference_pb2.DescribeModelResponse) -> ModelCard:
         message.context_length,
         message.created_unix_s,
         capabilities(told) if told is not None else None,
+        message.max_running,
+        message.max_waiting,
     )
 
 

@@ -17,6 +17,7 @@ from services.inference.kernels import CpuNetwork, on_device, whole_network
 from services.inference.kernels.cpu.packing import Tensors
 from services.inference.models import gguf_mix, nested
 from services.inference.models.config import ModelConfig, RopeScaling
+from services.inference.models.eight_bits import as_wanted
 from services.inference.models.gguf_file import GgufFile
 from services.inference.models.gguf_tensors import FREQUENCY_FACTORS, GgufTensors
 from services.inference.models.gguf_tokenizer import read_tokenizer
@@ -143,14 +144,15 @@ def check_shapes(file: GgufFile, config: ModelConfig) -> None:
 
 def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork | GpuNetwork:
     tensors = GgufTensors(file, config)
+    packable = as_wanted(tensors)
     light = nested.read(file.path, file.metadata, config)
-    network: Network | CpuNetwork | GpuNetwork | None = _packed(config, tensors)
+    network: Network | CpuNetwork | GpuNetwork | None = _packed(config, packable)
     if isinstance(network, CpuNetwork):
         last_norm = tensors.vector("output_norm.weight")
         network.head_windows = None if last_norm is None else measured(config, last_norm)
     if network is not None:
         if light is not None and _is_alone(network):
-            _join(network, _packed(*_cut_blocks(tensors, config, light)))
+            _join(network, _packed(*_cut_blocks(packable, config, light)))
         return network
     weights = read_weights(tensors, config)
     network = _plain(config, weights)

@@ -45,6 +45,10 @@ class GgufTensors:
         tensors = self._file.tensors.items()
         return {name: tensor.format for name, tensor in tensors if len(tensor.shape) > 1}
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor that is there."""
+        return self._file.tensors[name].shape
+
     def matrix(self, name: str) -> Blocks:
         """Return a matrix as it is stored."""
         tensor = self._file.tensors[name]

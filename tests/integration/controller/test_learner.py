@@ -42,6 +42,7 @@ async def retried(call, timeout=60):
     return answers[0]
 
 
+@pytest.mark.slow
 async def test_feedback_sent_twice_changes_the_policy_once(processes):
     """Through Celery: one id, one new version, and the next decision carries it."""
     processes.start("controller")

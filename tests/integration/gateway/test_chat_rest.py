@@ -158,6 +158,24 @@ async def test_a_dead_inference_is_503_at_once(app):
     assert (ready.status_code, ready.json()["status"]) == (503, "not_ready")
 
 
+async def test_no_more_than_the_engine_holds_are_let_in(serve, neighbours):
+    """The engine says how many that are, and no setting does; the refusal costs it nothing."""
+    neighbours.inference.max_running = 1
+    served = await serve()
+    await served.gateway._engine.models()
+    served.inference.go.clear()
+    first = asyncio.create_task(served.chat())
+    await eventually(lambda: served.gateway.admission.inside == 1)
+    second = await served.chat()
+    served.inference.go.set()
+
+    assert second.status_code == 429
+    assert second.json()["error"]["code"] == "no_place"
+    assert int(second.headers["retry-after"]) >= 1
+    assert (await first).status_code == 200
+    assert len(served.inference.calls) == 1
+
+
 async def test_over_the_limit_is_429_at_once(serve):
     """The request over the bound is refused while the others go on."""
     served = await serve(max_requests=1)

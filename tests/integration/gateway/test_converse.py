@@ -105,14 +105,29 @@ async def test_a_turn_is_answered_in_order(client):
 
 
 async def test_acceptance_is_told_before_the_plan(native, client):
-    """Even where the plan is there first; inference has it at once."""
+    """Even where the plan is there first."""
     native.inference.accepts.clear()
     client.say(start=start())
-    await eventually(lambda: any(c.plan_came.is_set() for c in native.inference.calls))
+    await eventually(lambda: native.controller.requests and native.inference.calls)
     native.inference.accepts.set()
     await client.until("tokens")
 
     assert client.kinds[:2] == ["accepted", "plan"]
+
+
+async def test_inference_hears_the_start_alone_until_it_answers(native, client):
+    """Whoever may still refuse is not written to: its refusal would be lost on the way."""
+    native.inference.accepts.clear()
+    client.say(start=start())
+    client.say(update=common_pb2.ParameterUpdate(update_id=5, program=fixed(1.5)))
+    await eventually(lambda: native.controller.requests and native.inference.calls)
+    [call] = native.inference.calls
+    assert not call.plan_came.is_set()
+
+    native.inference.accepts.set()
+    await client.until("end")
+    assert call.plan_came.is_set()
+    assert "applied" in client.kinds
 
 
 async def test_half_closing_does_not_stop_the_answer(client):

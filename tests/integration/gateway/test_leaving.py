@@ -72,6 +72,7 @@ async def test_closing_the_socket_cancels_generation(served, stream):
     assert served.count("thermesh.requests", **{"thermesh.reason": "cancelled"}) == 5
 
 
+@pytest.mark.slow
 async def test_three_hundred_abandoned_streams_leave_no_task(served):
     """Streams abandoned before, at and after the first token leave no task, call or place."""
     served.inference.hangs_after = 3

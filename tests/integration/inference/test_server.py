@@ -262,6 +262,7 @@ def living(kind: type) -> int:
     return sum(type(one) is kind for one in gc.get_objects())
 
 
+@pytest.mark.slow
 async def test_200_abandoned_streams_leave_nothing(served: Served) -> None:
     """No task, no handler, no sequence and no stream object is left of them."""
     tasks, streams = len(asyncio.all_tasks()), living(Stream)

@@ -59,11 +59,11 @@ async def test_a_higher_class_gets_the_next_place():
     places, order = Places(1, 8), []
 
     async def run(name, priority):
-        with places.entered():
-            async with places.running(priority):
-                order.append(name)
+        with places.entered(), places.seated(priority) as seat:
+            await seat.given.wait()
+            order.append(name)
 
-    async with places.running(2):
+    with places.seated(3):
         waiting = [asyncio.create_task(run(*one)) for one in (("a", 1), ("gone", 3), ("b", 3))]
         await asyncio.sleep(0)
         waiting[1].cancel()
@@ -71,6 +71,16 @@ async def test_a_higher_class_gets_the_next_place():
     await asyncio.gather(*waiting, return_exceptions=True)
     assert order == ["b", "a"]
     assert places.inside == 0
+
+
+def test_a_higher_class_takes_the_place_of_the_newest_of_the_lowest():
+    """Which has it back before those who came after it."""
+    places = Places(2, 8)
+    with contextlib.ExitStack() as stack:
+        old, new, late = (stack.enter_context(places.seated(1)) for _ in range(3))
+        with places.seated(2) as high:
+            assert (old.is_running, new.is_running, high.is_running) == (True, False, True)
+        assert (old.is_running, new.is_running, late.is_running) == (True, True, False)
 
 
 def test_a_full_stub_refuses_at_once():

@@ -6,16 +6,21 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from services.controller import bandit, gaussian
 from services.controller.bandit import Action
 from services.controller.capabilities import PATHS, Capabilities
-from services.controller.decision import Constraints, Mode, decide
+from services.controller.decision import Constraints, Mode, Observation, decide
 from services.controller.envelope import envelope_of
 from services.controller.policy import PolicySnapshot, parameters_of, prior
-from services.controller.records import PolicyVersion
+from services.controller.records import (
+    Context,
+    DecisionRecord,
+    LoggedDecision,
+    PolicyVersion,
+)
 from services.controller.warmstart import warm_started
 from thermesh.features import TASKS
 
@@ -69,10 +74,39 @@ def test_importance_weights_average_one(maker):
     assert abs(np.mean(weights) - 1.0) < 3 * error
 
 
+@settings(max_examples=60, deadline=None)
+@given(ends=st.tuples(st.floats(0.1, 1.3), st.floats(0.1, 1.3)), seed=st.integers(0, 2**32))
+def test_a_draw_is_the_inverse_of_the_running_sums(ends, seed):
+    """The action whose share of the sum holds the random number, with its own probability."""
+    parameters, (lower, upper) = learned(), sorted(ends)
+    allowed = bandit.allowed_within(parameters.actions, lower, upper)
+    assume(any(allowed))
+    chances = bandit.probabilities(parameters, CHAT, allowed)
+    edge = np.random.default_rng(seed).random() * chances.sum()
+    index = int(np.searchsorted(np.cumsum(chances), edge, side="right"))
+    drawn = PolicySnapshot(1, parameters, 0).draw(
+        np.zeros(0), "chat", lower, upper, np.random.default_rng(seed)
+    )
+
+    assert (drawn.action, drawn.propensity) == (parameters.actions[index], chances[index])
+
+
+def test_a_range_between_two_levels_weighs_one():
+    """Its middle is all that any version can draw there, so that no version is preferred."""
+    first, second = PolicySnapshot(1, bandit.prior(), 0), PolicySnapshot(2, learned(), 200)
+    constraints = Constraints(temperature_range=(0.45, 0.55))
+    observed, generator = Observation(task="chat"), np.random.default_rng(0)
+    decision = decide(first, observed, constraints, Mode.APPLY, generator)
+    logged = LoggedDecision.from_json(DecisionRecord(decision, Context(), "m", "/", 0).to_json())
+
+    assert (logged.policy_temperature, logged.propensity) == (0.5, 1.0)
+    assert second.importance(logged) == 1.0
+
+
 def test_every_action_of_a_range_is_possible_and_no_other():
     """The floor keeps logs usable; the envelope is never left."""
     parameters = learned()
-    allowed = bandit.allowed_within(parameters.actions, 0.25, 0.8)
+    allowed = np.array(bandit.allowed_within(parameters.actions, 0.25, 0.8))
     chances = bandit.probabilities(parameters, CHAT, allowed)
 
     assert (chances[allowed] > 0.0).all()

@@ -42,6 +42,26 @@ def test_the_arrays_predict_what_the_library_predicts(trained, values):
     assert exported(trained, INPUTS).predict(x) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_asking_all_questions_at_once_ends_where_asking_one_by_one_does(depth):
+    """Thresholds between two float32 among them."""
+    draw = np.random.default_rng(depth)
+    nodes = 2**depth - 1
+    feature = draw.integers(0, 5, (2, 9, nodes))
+    threshold = draw.random((2, 9, nodes)).round(2)
+    forest = Forest(feature, threshold, draw.random((2, 9, nodes + 1)), draw.random(2))
+    for x in draw.random((200, 5)).round(2):
+        single, expected = x.astype(np.float32), forest.base.copy()
+        for output, tree in np.ndindex(2, 9):
+            node = 0
+            while node < nodes:
+                is_right = single[feature[output, tree, node]] > threshold[output, tree, node]
+                node = 2 * node + 1 + is_right
+            expected[output] += forest.leaf[output, tree, node - nodes]
+
+        assert forest.predict(x) == pytest.approx(expected, abs=1e-12)
+
+
 def test_one_tree_worked_out_by_hand():
     """Right above the threshold, left at it; levels from left to right."""
     forest = Forest(
@@ -66,7 +86,13 @@ def test_trees_survive_json(trained):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"base": [1.0, 2.0]}, {"leaf": [[[1.0]]]}, {"threshold": [[[np.nan]]]}, {"feature": [[[-1]]]}],
+    [
+        {"base": [1.0, 2.0]},
+        {"leaf": [[[1.0]]]},
+        {"threshold": [[[np.nan]]]},
+        {"feature": [[[-1]]]},
+        {"feature": [[[0] * 15]], "threshold": [[[0.5] * 15]], "leaf": [[[1.0] * 16]]},
+    ],
 )
 def test_arrays_that_do_not_fit_are_refused(changed):
     """A file that was cut or mixed up is no forest."""

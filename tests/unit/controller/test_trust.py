@@ -199,6 +199,7 @@ def test_a_world_that_changed_is_learned_from_the_good_parameters():
     assert guardrail.pinned == prior()
 
 
+@pytest.mark.slow
 def test_a_tenth_of_flipped_feedback_is_borne():
     """Most of 12 runs of 1,000 raise no alarm."""
     rolled = 0

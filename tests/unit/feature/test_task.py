@@ -43,6 +43,8 @@ def test_cues_alone_are_seldom_wrong():
     ("text", "expected"),
     [
         ("Translate to French: good morning", "translation"),
+        ("Repeat this line word for word: good morning", "translation"),
+        ('Write "The dog sleeps." with "cat" instead of "dog"', "translation"),
         ("12 * (3 + 4)", "arithmetic"),
         ("def f(x):\n    return x", "code"),
         ("Write a poem about rain", "generation"),

@@ -46,6 +46,11 @@ def test_the_published_bar_holds_on_prompts_written_last(encoder):
     assert accuracy(classifier(encoder), encoder, corpus.later()) >= 0.85
 
 
+def test_a_text_that_is_wanted_word_for_word_is_no_writing(encoder):
+    """Copies are named as what they are, and what only sounds like them is not, mostly."""
+    assert accuracy(classifier(encoder), encoder, corpus.verbatim()) >= 0.7
+
+
 @pytest.mark.parametrize("language", corpus.LANGUAGES)
 def test_other_languages_are_abstained_from(encoder, language):
     """Most prompts are given no task, hardly one a wrong one: the plan is the unknown task's."""

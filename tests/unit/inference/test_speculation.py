@@ -154,6 +154,10 @@ class Alphabet(Matcher):
         allowed[97:123] = True
         return allowed
 
+    def forced(self) -> tuple[int, ...]:
+        """See `Matcher`."""
+        return ()
+
     def advance(self, token_id: int) -> None:
         """See `Matcher`."""
         self.followed.append(token_id)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 TIERS = ("avx512-amx", "avx512-vnni", "avx2", "generic")
 
 _i32, _i64, _u64, _pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p
+_f64 = ctypes.c_double
 
 
 class Matrix(ctypes.Structure):
@@ -118,6 +119,32 @@ class Batch(ctypes.Structure):
     ]
 
 
+class Row(ctypes.Structure):
+    """`ThermeshRow`."""
+
+    _fields_: ClassVar[Any] = [
+        ("logits", _pointer),
+        ("seed", _u64),
+        ("token_index", _u64),
+        ("top_n_sigma", _f64),
+        ("below", _f64),
+        ("top_p", _f64),
+        ("top_k", _i32),
+        ("wants_spread", _i32),
+        ("entropy", _f64),
+        ("log_total", _f64),
+        ("spread", _f64),
+        ("highest", ctypes.c_float),
+        ("floor", ctypes.c_float),
+        ("ties", _i32),
+        ("kept", _i32),
+        ("temperature", ctypes.c_float),
+        ("token", _i32),
+        ("log_probability", _f64),
+        ("model_log_probability", _f64),
+    ]
+
+
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "thermesh_sources": (ctypes.c_char_p, ()),
     "thermesh_layout": (None, (ctypes.POINTER(_i32),)),
@@ -132,6 +159,8 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
         ctypes.c_char_p,
         (_pointer, ctypes.POINTER(Network), ctypes.POINTER(Batch)),
     ),
+    "thermesh_survey": (ctypes.c_char_p, (_pointer, ctypes.POINTER(Row), _i32, _i32, _i32)),
+    "thermesh_draw": (ctypes.c_char_p, (_pointer, ctypes.POINTER(Row), _i32, _i32, _i32)),
     "thermesh_linear": (
         ctypes.c_char_p,
         (_pointer, ctypes.POINTER(Matrix), _pointer, _i32, ctypes.c_float, _i32, _pointer),
@@ -188,7 +217,7 @@ def status() -> Status:
 
 
 def _agrees(loaded: Any) -> bool:
-    structures = (Matrix, Layer, Network, Span, Batch)
+    structures = (Matrix, Layer, Network, Span, Batch, Row)
     sizes = (_i32 * len(structures))()
     loaded.thermesh_layout(sizes)
     return list(sizes) == [ctypes.sizeof(structure) for structure in structures]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from services.inference.kernels.cpu import native
+from services.inference.kernels.cpu import drawing, native
 from services.inference.kernels.cpu.cache import KINDS, PAGE_TOKENS, CpuCache
 from services.inference.kernels.cpu.packing import Packed, Tensors, Unsuitable
 from services.inference.kernels.sparsity import LIGHT, HeadWindows, Sparsity, routed
@@ -27,6 +27,7 @@ from thermesh.errors import Internal, InvalidArgument
 if TYPE_CHECKING:
     from services.inference.kernels import StepBatch
     from services.inference.models.config import ModelConfig
+    from services.inference.sampler import Drawn, Row
 
 _SCORE_CHUNK = 128
 """Tokens that `score` runs at once."""
@@ -124,6 +125,16 @@ class CpuNetwork:
         logits = torch.empty(len(rows), self._vocabulary_size)
         self._run(self._engine, batch, cache, rows, logits)
         return logits
+
+    def sample(self, logits: Sequence[torch.Tensor], rows: Sequence[Row]) -> list[Drawn | None]:
+        """Draw as `sampler.sample` does, from a [vocabulary] float32 vector for each row."""
+        library, size = self._library, self._vocabulary_size
+        threads = self._threads_of(self._engine)
+        survey, finish = (
+            drawing.part_of(function, self._engine.handle, size, threads)
+            for function in (library.thermesh_survey, library.thermesh_draw)
+        )
+        return drawing.draw(survey, finish, logits, rows)
 
     def score(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Run one text on one thread, in a cache of its own, freed at once.

@@ -86,6 +86,7 @@ def test_the_rate_rises_and_falls():
 
 
 @pytest.mark.parametrize("light", [None, Prefix(1, 64)])
+@pytest.mark.slow
 def test_training_brings_the_student_closer(light):
     """The divergence falls: of the whole network, and of the light path where it has one."""
     taught = trainer(light)

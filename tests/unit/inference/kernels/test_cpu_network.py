@@ -216,6 +216,7 @@ def test_steps_and_scores_of_several_threads_do_not_mix():
 
 
 @built
+@pytest.mark.slow
 def test_a_forked_process_computes_too():
     """A fork has none of the threads, and does with new ones."""
     script = """
@@ -277,6 +278,7 @@ from services.inference.kernels.cpu import build
 build.LIBRARY = pathlib.Path({str(library)!r})
 outcome = pytest.main(["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--timeout=600",
     "tests/conformance/test_network_implementations.py", "-k", "not reference and not fork",
+    "tests/unit/inference/kernels/test_cpu_drawing.py",
     "tests/unit/inference/kernels/test_cpu_hostile.py",
     "tests/unit/inference/kernels/test_cpu_products.py",
     "tests/unit/inference/models/test_gguf_tensors.py"])

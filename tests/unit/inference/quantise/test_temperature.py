@@ -62,6 +62,7 @@ def test_what_may_be_one_is_one() -> None:
 
 
 @given(st.lists(st.floats(-0.3, 0.3), min_size=2, max_size=40), st.integers(0, 9))
+@pytest.mark.slow
 def test_an_interval_holds_its_factor_and_is_repeatable(roots: list[float], seed: int) -> None:
     """Pieces that differ widen the interval; the same seed gives the same one."""
     curves = temperature._LOGARITHMS[None, :] - np.array(roots)[:, None]

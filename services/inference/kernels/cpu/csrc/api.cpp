@@ -7,6 +7,7 @@
 #include <mutex>
 #include <new>
 
+#include "draw.h"
 #include "network.h"
 #include "pack.h"
 #include "step.h"
@@ -54,16 +55,40 @@ struct ThermeshEngine {
   }
 };
 
+namespace {
+
+template <typename Part>
+const char* draw_part(const Part& part, ThermeshEngine* engine, ThermeshRow* rows, int32_t count,
+                      int32_t size, int32_t threads) {
+  if (!engine || !rows || count < 1 || size < 1 || size > 1 << 28) return "a part is missing";
+  if (threads < 1 || threads > 1024) return "the number of threads is impossible";
+  for (int32_t row = 0; row < count; ++row) {
+    if (!rows[row].logits || rows[row].top_k == 0) return "a row is impossible";
+  }
+  try {
+    Bench& bench = engine->own();
+    const std::lock_guard<std::mutex> lock(bench.mutex);
+    Workspace& workspace = bench.workspace;
+    part(rows, count, size, threads, *engine->tier, workspace.drawn, workspace.pool);
+  } catch (const std::bad_alloc&) {
+    return "not enough memory to draw";
+  }
+  return nullptr;
+}
+
+}  // namespace
+
 // The hash of the sources this library was built from.
 THERMESH_API const char* thermesh_sources() { return THERMESH_SOURCES; }
 
 // Sizes of the structures, in the order of native.py.
-THERMESH_API void thermesh_layout(int32_t sizes[5]) {
+THERMESH_API void thermesh_layout(int32_t sizes[6]) {
   sizes[0] = sizeof(ThermeshMatrix);
   sizes[1] = sizeof(ThermeshLayer);
   sizes[2] = sizeof(ThermeshNetwork);
   sizes[3] = sizeof(ThermeshSpan);
   sizes[4] = sizeof(ThermeshBatch);
+  sizes[5] = sizeof(ThermeshRow);
 }
 
 // The name of the tier called `name`, or of the best one for ""; null where
@@ -131,6 +156,17 @@ THERMESH_API const char* thermesh_step(ThermeshEngine* engine, const ThermeshNet
     return "not enough memory for the step";
   }
   return nullptr;
+}
+
+// Both parts of drawing, for `count` rows of `size` logits.
+THERMESH_API const char* thermesh_survey(ThermeshEngine* engine, ThermeshRow* rows, int32_t count,
+                                         int32_t size, int32_t threads) {
+  return draw_part(survey, engine, rows, count, size, threads);
+}
+
+THERMESH_API const char* thermesh_draw(ThermeshEngine* engine, ThermeshRow* rows, int32_t count,
+                                       int32_t size, int32_t threads) {
+  return draw_part(draw, engine, rows, count, size, threads);
 }
 
 // One product, for tests: out[rows][matrix->rows] from x[rows][matrix->columns].

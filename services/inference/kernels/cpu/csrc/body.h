@@ -62,6 +62,7 @@ void to_half(const float* x, int size, uint16_t* out) {
 
 #include "attention_body.h"
 #include "selection_body.h"
+#include "draw_body.h"
 
 // Rows of a panel that one pass over a row of tiles multiplies: their sums stay in
 // registers.
@@ -106,14 +107,20 @@ constexpr Tier make_tier(const char* name) {
           product_any,
           nullptr,
           nullptr,
+          nullptr,
           quantise,
           rms_norm,
           silu_mul,
           to_half,
           to_int8,
           {attend<HalfPages>, attend<Int8Pages>},
+          {nullptr, nullptr},
           merge,
           {unpack_keys_half, unpack_keys_int8},
           summarise,
-          choose};
+          choose,
+          extent,
+          moments,
+          weights,
+          collect};
 }

@@ -7,10 +7,12 @@
 namespace thermesh {
 
 // A helper that has to share its core takes part of a step with it into every
-// pause, and the step waits. So one that cost more than a millisecond of a short
-// while is left asleep, then tried again; each time that this fails, it sleeps
-// twice as long. One thread for itself is half to two thirds as fast as two; two
-// of which one shared its core with a neighbour were a third.
+// pause, and the step waits. One thread for itself is half to two thirds as fast
+// as two, so a helper is worth about a third of the time; two of which one shared
+// its core with a busy neighbour were a third as fast. So one that cost a fifth of a
+// short while is left asleep, then tried again; each time that this fails, it
+// sleeps twice as long. Less must not count: to send a token through three processes
+// on two cores takes a tenth to a sixth of their time, step for step.
 class Contention {
  public:
   using Clock = std::chrono::steady_clock;
@@ -26,14 +28,17 @@ class Contention {
     return helpers - asleep_;
   }
 
-  // Time was lost because a thread did not run; tells whether that is too much.
-  bool lose(Clock::duration lost, Clock::time_point now) {
+  // Of the last `passed`, `lost` went by because a thread did not run; tells whether
+  // that is too much.
+  bool lose(Clock::duration lost, Clock::duration passed, Clock::time_point now) {
     if (lost < kUnnoticed) return false;
     if (now - window_ > kWindow) {
       window_ = now;
       lost_ = {};
     }
-    lost_ += lost;
+    // What a long step loses is a share of itself, not of a window.
+    const double windows = std::chrono::duration<double>(passed) / kWindow;
+    lost_ += windows > 1 ? std::chrono::duration_cast<Clock::duration>(lost / windows) : lost;
     if (lost_ < kTooMuch) return false;
     lost_ = {};
     pause_ = now - resumed_ < kSettled ? std::min(2 * pause_, kLongest) : kShortest;
@@ -45,8 +50,8 @@ class Contention {
  private:
   // An interrupt takes less.
   static constexpr Clock::duration kUnnoticed = std::chrono::microseconds(50);
-  static constexpr Clock::duration kTooMuch = std::chrono::milliseconds(1);
   static constexpr Clock::duration kWindow = std::chrono::milliseconds(25);
+  static constexpr Clock::duration kTooMuch = kWindow / 5;
   static constexpr Clock::duration kShortest = std::chrono::milliseconds(20);
   static constexpr Clock::duration kLongest = std::chrono::milliseconds(800);
   // Working together for so long means that the cores are free again.

@@ -14,7 +14,7 @@ namespace thermesh {
 
 // What steps reuse. One thread at a time.
 struct Workspace {
-  Buffer hidden, normed, gated, panel, next_panel, joined, attended, cosines, sines;
+  Buffer hidden, normed, gated, panel, next_panel, joined, attended, cosines, sines, drawn;
   std::vector<Run> runs, output_runs;
   AttentionMemory attention;
   Pool pool;

@@ -8,7 +8,7 @@ namespace thermesh {
 
 // Query rows [rows][kMaxHeadSize], already scaled, that attend to tokens
 // [begin, end) of one key-value head; row r sees tokens below limits[r].
-// `end - begin` is at most kRange and `begin` a multiple of kSegment.
+// `begin` is a multiple of kSegment.
 struct Attention {
   const float* queries;
   const int32_t* limits;
@@ -62,13 +62,28 @@ struct PageChoice {
   int count, chosen;
 };
 
+// A row of logits.
+struct Extent {
+  float highest;
+  double sum;
+  bool is_finite;
+};
+
+// Sums over a row of exp(d), of exp(d) * d with d = logit - highest, and of the squared
+// distances to the mean.
+struct Moments {
+  double total, moment, squares;
+};
+
 struct Tier {
   const char* name;
   void (*product)(const Product& task);
-  // Both for rows of prompts, whose panels hold bfloat16; null where a tier computes
-  // these like all others.
+  // For rows of prompts, whose panels hold bfloat16; null where a tier computes these
+  // like all others. The last is `silu_mul` on the way to a panel.
   void (*prompt_product)(const Product& task);
   void (*to_bfloat16)(const float* x, int blocks, uint8_t* panel, int row);
+  void (*silu_mul_to_bfloat16)(const float* gate, const float* up, int blocks, uint8_t* panel,
+                               int row);
   // Writes row `row` of a panel of `rows` rows. Blocks whose largest number
   // exceeds `outlier` times the row's root mean square get fractions.
   void (*quantise)(const float* x, int blocks, float outlier, uint8_t* panel, int rows, int row);
@@ -82,6 +97,12 @@ struct Tier {
   uint16_t (*to_int8)(const float* x, int size, uint8_t* codes);
   // By the kind of the cache, kHalf or kInt8; so is `unpack_keys`.
   void (*attend[2])(const Attention& task, const Attended& result);
+  // Of tokens that are only read, or null where these attend like all others. What
+  // queries choose for themselves is read like all others.
+  void (*attend_prompt[2])(const Attention& task, const Attended& result);
+  bool tells_prompts(int32_t cache_kind, int head_size) const {
+    return attend_prompt[cache_kind] && head_size % kBlock == 0;
+  }
   // Adds `part` to `result`: both of [rows], as if attended in one go.
   void (*merge)(const Attended& part, int rows, int head_size, const Attended& result);
   // The keys of a page, [head_size][16 tokens].
@@ -91,6 +112,12 @@ struct Tier {
   // Writes the `chosen` pages of greatest share in the order of the sequence, of
   // equal ones the earlier. `scratch` has room for 3 * choice_width(choice.count).
   void (*choose)(const PageChoice& choice, float* scratch, int32_t* chosen);
+  void (*extent)(const float* logits, int size, Extent* found);
+  void (*moments)(const float* logits, int size, float highest, float mean, Moments* found);
+  // out = exp((logit - highest) / temperature).
+  void (*weights)(const float* logits, int size, float highest, float temperature, float* out);
+  // Writes the logits that are `floor` or more and where they are; returns how many.
+  int (*collect)(const float* logits, int size, float floor, int32_t* ids, float* found);
 };
 
 const Tier& tier_generic();
@@ -102,6 +129,8 @@ const Tier& tier_amx();
 // Its products of prompts.
 void amx_prompt_product(const Product& task);
 void amx_to_bfloat16(const float* x, int blocks, uint8_t* panel, int row);
+void amx_silu_mul_to_bfloat16(const float* gate, const float* up, int blocks, uint8_t* panel,
+                              int row);
 bool allows_amx();
 #endif
 

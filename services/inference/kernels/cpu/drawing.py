@@ -1,0 +1,96 @@
+"""Tokens of a batch, drawn by the library where it knows all that was asked.
+
+It reads a row's logits once or twice, where the sampler that defines the meaning
+makes a dozen passes of them. Rows with a constraint, biases or penalties, and those
+whose logits are no distribution, are left to that sampler. Which of the two draws
+depends on the row alone, so what else is in the batch changes nothing here either.
+
+The library finds what the guard keeps; the temperature of each row is found in
+Python, by the one place that knows the programs; then the library draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from services.inference.kernels.cpu import native
+from services.inference.sampler import Drawn, Row, best_of, evenness, sample, temperature_by
+from services.inference.sampling import Dynatemp, Fixed
+
+Part = Callable[[Any, int], None]
+"""A function of the library for an array of `native.Row` and its length."""
+
+
+def draw(
+    survey: Part, finish: Part, logits: Sequence[torch.Tensor], rows: Sequence[Row]
+) -> list[Drawn | None]:
+    """Draw as `sampler.sample` does, from one vector of float32 logits for each row."""
+    asked = (native.Row * len(rows))()
+    plain = [place for place, row in enumerate(rows) if is_plain(row)]
+    for fields, place in zip(asked, plain, strict=False):
+        _ask(fields, logits[place], rows[place])
+    if plain:
+        survey(asked, len(plain))
+        for fields, place in zip(asked, plain, strict=False):
+            fields.temperature = _temperature(fields, rows[place])
+        finish(asked, len(plain))
+    found = dict(zip(plain, asked, strict=False))
+    return [_drawn(found.get(place), logits[place], row) for place, row in enumerate(rows)]
+
+
+def is_plain(row: Row) -> bool:
+    """Tell whether the library can draw for `row`."""
+    is_untouched = row.sampling.penalties.are_off and not row.sampling.logit_bias
+    return is_untouched and row.allowed is None
+
+
+def _ask(fields: native.Row, logits: torch.Tensor, row: Row) -> None:
+    guard = row.sampling.guard
+    fields.logits = logits.data_ptr()
+    fields.seed, fields.token_index = row.seed, row.token_index
+    fields.top_n_sigma = _or_none(guard.top_n_sigma)
+    fields.below = _or_none(None if guard.min_p is None else -math.log(guard.min_p))
+    fields.top_p = _or_none(guard.top_p)
+    fields.top_k = -1 if guard.top_k is None else guard.top_k
+    fields.wants_spread = isinstance(row.sampling.program, Dynatemp)
+
+
+def _or_none(cut: float | None) -> float:
+    return -1.0 if cut is None else cut
+
+
+def _temperature(fields: native.Row, row: Row) -> float:
+    program = row.sampling.program
+    is_greedy = isinstance(program, Fixed) and not program.temperature
+    if is_greedy or not math.isfinite(fields.entropy):
+        return 0.0
+    spread = evenness(fields.spread, fields.kept) if fields.wants_spread else 0.0
+    return temperature_by(program, fields.entropy, spread)
+
+
+def _drawn(fields: native.Row | None, logits: torch.Tensor, row: Row) -> Drawn | None:
+    if fields is None or not math.isfinite(fields.entropy):
+        return sample(logits[None], [row])[0]
+    return Drawn(
+        fields.token,
+        _temperature(fields, row),
+        fields.entropy,
+        fields.log_probability,
+        fields.model_log_probability,
+        best_of(logits, row.candidate_count),
+    )
+
+
+def part_of(function: Any, engine: Any, size: int, threads: int) -> Part:
+    """Return `function` of the library, on rows of `size` logits with so many threads."""
+
+    def part(rows: Any, count: int) -> None:
+        problem = function(engine, rows, count, size, threads)
+        if problem:
+            raise MemoryError(problem.decode())
+
+    return part
