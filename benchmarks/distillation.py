@@ -7,6 +7,7 @@ python -m benchmarks.distillation small.gguf.json gates.npz.json
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
 import statistics
@@ -28,6 +29,7 @@ def table(reports: list[dict[str, Any]]) -> str:
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
         *(line for report in runs for line in _lines(report)),
         "",
+        *(_curve(report) for report in runs if report["trained"].get("means")),
         *(_gates(report) for report in reports if "recall_by_gates" in report),
     ]
     return "\n".join([*map(_conditions, runs[:1]), *lines])
@@ -77,6 +79,20 @@ def _figures(report: dict[str, Any], path: str) -> str:
             f"{before['perplexity']:.2f}",
             f"{after['perplexity']:.2f}",
         ]
+    )
+
+
+def _curve(report: dict[str, Any]) -> str:
+    means = report["trained"]["means"]
+    edges = [round(len(means) * fifth / 5) for fifth in range(6)]
+    parts = [
+        f"{statistics.fmean(means[first:last]):.3f}"
+        for first, last in itertools.pairwise(edges)
+        if last > first
+    ]
+    return (
+        f"Divergence on the texts of each step before it, whole and light together, in nats: means"
+        f" of the fifths of {len(means)} steps {', '.join(parts)}.\n"
     )
 
 

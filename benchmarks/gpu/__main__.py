@@ -32,7 +32,7 @@ CONFORMANCE_SECONDS = 150.0
 TABLE: tuple[tuple[int, str, Callable[[rows.Figures], None] | str, float], ...] = (
     (1, "135M bf16, one stream, decode", rows.single_stream, 90),
     (2, "135M, 128 streams, context 512", rows.many_streams, 60),
-    (3, "8B shape, W4A16, one stream", rows.four_bits, 60),
+    (3, "8B shape, W4A16, one stream", rows.four_bits, 90),
     (4, "FP8 GEMM", rows.fp8_products, 30),
     (5, "FP8 + INT4 serving, 8B shape", rows.mixed, 80),
     (6, "block-sparse paged decode, 32K", sparse.decode, 40),

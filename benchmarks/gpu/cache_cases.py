@@ -134,10 +134,33 @@ def _prefill(index: int, *, is_sparse: bool) -> Callable[[ModuleType, str], Tens
 
 
 def selection_cases() -> Iterator[Case]:
-    """Yield bounds, scores and the choice."""
+    """Yield means, bounds, scores and the choice."""
     for index, cached in enumerate(("16 bits", "int8")):
+        yield Case(f"means of pages and their scores: {cached}", _means(index))
         yield Case(f"page bounds: {cached}", _bounds(index))
         yield Case(f"page scores and choice: {cached}", _scores(index))
+
+
+def _means(index: int) -> Callable[[ModuleType, str], Tensors]:
+    def run(operations: ModuleType, device: str) -> Tensors:
+        found = world(device, kv_types(device)[index], 20)
+        cache, tables = found.cache, torch.cat((found.tables, found.tables[:1]))
+        ends = torch.arange(PAGE - 1, 20 * PAGE, PAGE, dtype=torch.int32)
+        rows = [*((int(end), row) for row in range(3) for end in ends), (30, 1), (31, -1)]
+        positions, sequences = (
+            torch.tensor(part, dtype=torch.int32).to(device) for part in zip(*rows, strict=True)
+        )
+        operations.summarise(cache.all_layers, Places(positions, sequences, tables))
+        places = found.places([319, 40, 200, 9], [0, 1, 2, -1])
+        candidates = torch.tensor([16, 0, 9, 0], dtype=torch.int32).to(device)
+        queries = normal(4, 4, 32, seed=23).to(device)
+        layer = cache.layers[0]
+        scores = operations.mean_scores(queries, layer, places, candidates)[:3].clamp(min=-1e6)
+        # Codes lie at the edge of two numbers here and there: what they stand for is compared.
+        stored = layer.means.float() * layer.mean_scales[:, None, :, None]
+        return torch.where(scores > -1e6, scores, 0.0), stored
+
+    return run
 
 
 def _bounds(index: int) -> Callable[[ModuleType, str], Tensors]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,12 +60,31 @@ def transformers_model(shape: Shape) -> Any:
     return model.eval()
 
 
+def in_four_bits(model: Any) -> Any:
+    """Return the model with torchao's four-bit weights in its linear layers, groups of 128."""
+    try:
+        torchao = importlib.import_module("torchao.quantization")
+    except ImportError as error:
+        raise Absent(f"torchao is not installed ({error})") from error
+    torchao.quantize_(model, torchao.Int4WeightOnlyConfig(group_size=128))
+    return model
+
+
 @torch.inference_mode()
 def transformers_decode(
-    shape: Shape, streams: int, *, context: int = 128, is_compiled: bool
+    shape: Shape,
+    streams: int,
+    *,
+    context: int = 128,
+    is_compiled: bool,
+    prepare: Callable[[Any], Any] = lambda model: model,
 ) -> list[float]:
-    """Return milliseconds of a greedy decode step behind `context` tokens."""
-    model, transformers = transformers_model(shape), importlib.import_module("transformers")
+    """Return milliseconds of a greedy decode step behind `context` tokens.
+
+    `prepare` may change the model before it is compiled.
+    """
+    model = prepare(transformers_model(shape))
+    transformers = importlib.import_module("transformers")
     cache = transformers.StaticCache(config=model.config, max_cache_len=context + 1024)
     ids = torch.ones(streams, context, dtype=torch.int64, device="cuda")
     places = torch.arange(context, device="cuda")

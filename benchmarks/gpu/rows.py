@@ -125,7 +125,15 @@ def four_bits(figures: Figures) -> None:
     figures.values["own bfloat16 graph, ms a token"] = plain
     figures.bar(">= 2.6x own bfloat16", reached=plain["median"] >= 2.6 * own["median"])
     figures.bar(">= 65 % of bandwidth", reached=share >= 0.65)
-    figures.missing["torchao int4"] = "no driver for it is written"
+    free()
+    peer = figures.peer(
+        "torchao int4 in a compiled transformers, ms a token",
+        lambda: peers.transformers_decode(
+            worlds.LARGE, 1, is_compiled=True, prepare=peers.in_four_bits
+        ),
+    )
+    if peer is not None:
+        figures.bar(">= 1.2x torchao int4", reached=peer >= 1.2 * own["median"])
 
 
 def fp8_products(figures: Figures) -> None:

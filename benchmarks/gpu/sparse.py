@@ -16,6 +16,10 @@ _BLOCK = 4 * PAGE
 """Tokens of a block that prefill chooses."""
 _BUDGET = 0.12
 _RECENT_PAGES = 8
+_DECODED = 32_768
+"""Tokens behind which row 6 decodes."""
+_PROMPTS = ((10_240, 1.2), (32_768, 2.0))
+"""Lengths of row 7, and how many times as fast as SDPA they should be."""
 
 
 def _cache(pages: int) -> DeviceCache:
@@ -28,7 +32,7 @@ def _cache(pages: int) -> DeviceCache:
 
 def decode(figures: Figures) -> None:
     """Row 6: 16 streams behind 32K tokens, an eighth of the pages."""
-    streams, context = 16, 32_768
+    streams, context = 16, _DECODED
     fast, pages = operations(), context // PAGE
     layer = _cache(streams * pages).layers[0]
     order = torch.randperm(streams * pages, device="cuda", dtype=torch.int32)
@@ -70,7 +74,7 @@ def decode(figures: Figures) -> None:
 
 def prefill(figures: Figures) -> None:
     """Row 7: a prompt of 10K and of 32K tokens, a quarter of the blocks, choice included."""
-    for context, bar in ((10_240, 1.2), (32_768, 2.0)):
+    for context, bar in _PROMPTS:
         found = _prefill(context)
         figures.values[f"{context} tokens, ms"] = found
         reached = found["SDPA"]["median"] >= bar * found["sparse, choice included"]["median"]

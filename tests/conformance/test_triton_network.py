@@ -13,7 +13,7 @@ from quantised_network import SMALL, QuantisedTensors
 
 from services.inference.config import KernelsConfig
 from services.inference.decoder import Decoder
-from services.inference.kernels import Span, StepBatch, on_device
+from services.inference.kernels import Span, Sparsity, StepBatch, on_device
 from services.inference.kernels.triton import reference, status
 from services.inference.kernels.triton.graphs import shape_of
 from services.inference.kernels.triton.network import GpuNetwork
@@ -116,6 +116,71 @@ def test_the_kernels_give_the_reference_s_logits(operations, variant, kv_dtype, 
 
     for row, text in enumerate((first, second)):
         assert deviation(logits[row], expected.score(text)[-1]) < tolerance
+
+
+CHOOSING = Sparsity(dense_below=0, budget_tokens=112, window_tokens=64, dense_layers=1)
+
+
+def chosen(network, ids, sparsity, chunks, beside=None):
+    """Logits after each chunk of a text, with another text beside it that reads everything."""
+    table = tuple(torch.randperm(-(-len(ids) // 16), generator=torch.manual_seed(3)).tolist())
+    cache, found, first = network.new_cache(len(table) + 1), [], 0
+    for count in chunks:
+        part, end = ids[first : first + count], first + count
+        spans = [Span(0, count, end, table, sparsity=sparsity)]
+        batch = StepBatch(part, torch.arange(first, end), tuple(spans))
+        if beside is not None:
+            spans.append(Span(count, 1, 1, (len(table),)))
+            positions = torch.cat((batch.positions, torch.tensor([0])))
+            batch = StepBatch(torch.cat((part, beside[:1])), positions, tuple(spans))
+        found.append(network.step(batch, cache))
+        first = end
+    return found
+
+
+@pytest.mark.slow
+def test_chosen_pages_are_the_oracle_s():
+    """Prompts and decoding read what the network in plain torch chooses, whoever is beside them."""
+    config = dataclasses.replace(SMALL, layers=3, head_size=32)
+    tensors, ids = QuantisedTensors(config), tokens(280)
+    chunks, other = [128, 128, 11, 1, 5, *[1] * 7], tokens(1, seed=5)
+    network = make(tensors)
+
+    actual = torch.stack([one[0] for one in chosen(network, ids, CHOOSING, chunks)])
+    together = chosen(network, ids, CHOOSING, [*chunks[:2], 22, 2], beside=other)
+
+    plain = tensors.reference()
+    expected = torch.stack([one[0] for one in chosen(plain, ids, CHOOSING, chunks)])
+    everything = torch.stack([one[0] for one in chosen(plain, ids, None, chunks)])
+    # Keys are half precision here: of nearly equal pages another may be read.
+    assert deviation(actual[-9:], expected[-9:]) < 0.06
+    assert deviation(actual[-9:], everything[-9:]) > 0.1
+    assert deviation(together[-1][0], actual[-1]) < 1e-3
+    assert deviation(together[-1][1], plain.score(other)[0]) < 2e-3
+
+
+@pytest.mark.slow
+@needs_triton
+def test_the_kernels_choose_the_pages_of_their_reference(operations):
+    """The same pages in a prompt and while decoding, with keys of eight bits."""
+    ids, chunks = tokens(163), [158, 3, 1, 1]
+    networks = [make(QuantisedTensors(), one, torch.int8) for one in (operations, reference)]
+    sparsity = dataclasses.replace(CHOOSING, budget_tokens=96, first_position=159)
+
+    found = [torch.cat(chosen(one, ids, sparsity, chunks)) for one in networks]
+
+    assert deviation(*found) < 2e-3
+    assert deviation(found[0][-1], torch.cat(chosen(networks[1], ids, None, chunks))[-1]) > 0.02
+
+
+def test_heads_with_windows_are_refused():
+    """A device has no windows of heads: who asks for them is told, and nothing else is read."""
+    sparsity = Sparsity(dense_below=0, head_windows=((64, 0),) * SMALL.layers)
+    span = Span(0, 1, 1, (0,), sparsity=sparsity)
+    network = make(QuantisedTensors())
+
+    with pytest.raises(InvalidArgument, match="windows"):
+        network.step(StepBatch(torch.tensor([1]), torch.tensor([0]), (span,)), network.new_cache(1))
 
 
 def test_float_weights_serve_too():

@@ -18,6 +18,7 @@ from services.inference.distil.run import Run, Task
 from services.inference.distil.source import OrderedSource
 from services.inference.quantise import texts
 from services.inference.quantise.__main__ import show
+from services.inference.quantise.forward import has_16_bit_products
 from services.inference.quantise.search import Options
 from services.inference.quantise.workplace import Workplace
 from thermesh.errors import FailedPrecondition, InvalidArgument, MeshError
@@ -86,10 +87,11 @@ def _run(arguments: argparse.Namespace) -> None:
     workplace, folder = _workplace(arguments.output, source, task, options)
     run = Run(source, task, options, workplace, show)
     judge = Judge(run.source.config, run.source.weights(), run.search.texts.held_out)
-    student = run.student(device)
-    before = _kept(workplace, "before", lambda: run.judged(judge, student))
     is_mixed = has_16_bit_products(device)
-    trainer = run.train(student, arguments.minutes, is_mixed, Checkpoint(folder / "training.pt"))
+    checkpoint = Checkpoint(folder / "training.pt")
+    student = run.student(device, is_mixed, is_begun=checkpoint.is_there)
+    before = _kept(workplace, "before", lambda: run.judged(judge, student))
+    trainer = run.train(student, arguments.minutes, is_mixed, checkpoint)
     after = run.judged(judge, student)
     run.write(student, arguments.output)
     report = {
@@ -114,13 +116,6 @@ def device_of(name: str) -> torch.device:
     if name == "cuda" and not has_gpu:
         raise FailedPrecondition("--device cuda: torch sees no NVIDIA GPU")
     return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
-
-
-def has_16_bit_products(device: torch.device) -> bool:
-    """Tell whether products of bfloat16 are the faster ones."""
-    if device.type == "cuda":
-        return True
-    return bool(torch.cpu._is_amx_tile_supported())  # noqa: SLF001  # torch has no public name
 
 
 def _check(arguments: argparse.Namespace, task: Task) -> None:

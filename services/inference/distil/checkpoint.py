@@ -19,9 +19,14 @@ class Checkpoint:
     def __init__(self, path: pathlib.Path) -> None:
         self._path = path
 
+    @property
+    def is_there(self) -> bool:
+        """Tell whether a run was here before."""
+        return self._path.is_file()
+
     def restore(self, trainer: Trainer) -> None:
         """Let `trainer` go on where it was, if it was."""
-        if self._path.is_file():
+        if self.is_there:
             trainer.resume(torch.load(self._path, map_location="cpu", weights_only=True))
 
     def save(self, trainer: Trainer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from services.inference.distil.straight_through import Matrix
 from services.inference.distil.student import Student, moved
 from services.inference.distil.trainer import Lesson, Trainer
 from services.inference.models import load, nested
-from services.inference.quantise import allocation, texts
+from services.inference.models.group_codes import Rows
+from services.inference.quantise import allocation, compensating, texts
 from services.inference.quantise.allocation import Mix
 from services.inference.quantise.search import Options, Progress, Search, texts_of
 from services.inference.quantise.workplace import Workplace
@@ -27,6 +28,8 @@ from thermesh.errors import InvalidArgument
 
 _SEEDS_APART = 1000
 """Between the texts that are measured on and those that are trained on."""
+_COMPENSATING = 4
+"""One text to train on of so many shows which inputs matrices have."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Task:
     bits: float = 4.0
     light: float = 0.0
     """Share of neurons and heads on the light path; 0: there is none."""
-    rate: float = 1e-3
+    rate: float = 4e-4
     texts: int = 256
     """Texts to train on."""
     texts_per_step: int = 4
@@ -99,16 +102,34 @@ class Run:
             self._workplace.keep_arrays("lessons", kept)
         return torch.from_numpy(kept["texts"])
 
-    def student(self, device: torch.device) -> Student:
-        """Return the network as plain rounding leaves it."""
+    def student(self, device: torch.device, is_mixed: bool, *, is_begun: bool) -> Student:
+        """Return the network as rounding leaves it.
+
+        Codes compensate, but where training `is_begun`: it goes on from its own.
+        """
+        source, mix = self.source, self.mix
+        grids = {name: self.search.rows_of(name, form) for name, form in mix.items()}
+        begun = {} if is_begun else dict(self._compensated(grids, is_mixed))
         matrices = {}
-        for name, form in self.mix.items():
-            latent = self.source.matrix(name).to(device).contiguous()
-            matrices[name] = Matrix(latent, self.search.rows_of(name, form), form)
-        names = [name for name in self.source.file.tensors if name not in self.mix]
-        vectors = {name: self.source.vector(name).to(device) for name in names}
-        frequencies = self.source.weights().inverse_frequencies.to(device)
-        return Student(self.source.config, matrices, vectors, frequencies)
+        for name, form in mix.items():
+            latent = begun[name] if name in begun else source.matrix(name)
+            matrices[name] = Matrix(latent.to(device).contiguous(), grids[name], form)
+        names = [name for name in source.file.tensors if name not in mix]
+        vectors = {name: source.vector(name).to(device) for name in names}
+        frequencies = source.weights().inverse_frequencies.to(device)
+        return Student(source.config, matrices, vectors, frequencies)
+
+    def _compensated(
+        self, grids: dict[str, Rows], is_mixed: bool
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        source, mix = self.source, self.mix
+        texts = self.lessons()[: self._task.texts // _COMPENSATING + 1]
+        found = compensating.numbers(
+            source.config, source.weights(), texts, mix, grids.__getitem__, is_mixed=is_mixed
+        )
+        for count, pair in enumerate(found, 1):
+            self._progress("compensating", count, len(mix))
+            yield pair
 
     def train(
         self, student: Student, minutes: float, is_mixed: bool, checkpoint: Checkpoint

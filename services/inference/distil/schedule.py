@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -18,6 +18,8 @@ class Progress:
 
     seconds: float = 0.0
     steps: int = 0
+    means: list[float] = field(default_factory=list)
+    """Divergence before each step, in nats: of texts not seen before in the first round."""
 
     def share(self, budget_seconds: float) -> float:
         """Return the part of the time that is spent, in [0, 1]."""

@@ -9,6 +9,7 @@ https://arxiv.org/abs/1903.05134, without its middle).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ from services.inference.quantise import forward
 
 _BETAS = (0.9, 0.95)
 """Runs are short: the second moment follows within some twenty steps."""
+_TEXTS_AT_ONCE = 4
+"""A step casts all weights once for so many texts; more of them would take much memory."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,16 @@ class Trainer:
         """Take one step at `share` of the run; return the mean divergence before it, in nats."""
         lesson = self._lesson
         chosen = schedule.batch(self.progress.steps, len(self._texts), lesson.texts, lesson.seed)
-        means = [self._learn(self._texts[index], 1 / len(chosen)) for index in chosen]
+        means = [
+            self._learn(part, len(part) / len(chosen)) * len(part)
+            for start in range(0, len(chosen), _TEXTS_AT_ONCE)
+            if (part := chosen[start : start + _TEXTS_AT_ONCE])
+        ]
         self._move(schedule.rate(share, lesson.rate))
+        mean = sum(means) / len(chosen)
         self.progress.steps += 1
-        return sum(means) / len(means)
+        self.progress.means.append(mean)
+        return mean
 
     def state(self) -> dict[str, Any]:
         """Return everything that a later process needs to go on."""
@@ -86,12 +95,13 @@ class Trainer:
         self.progress = Progress(**state["progress"])
         self.student.materialise()
 
-    def _learn(self, text: torch.Tensor, weight: float) -> float:
-        ids, config = text[None].to(self._device), self.student.config
+    def _learn(self, indices: Sequence[int], weight: float) -> float:
+        """Add the gradients of some texts, run together, at `weight`; return the mean loss."""
+        ids, config = self._texts[list(indices)].to(self._device), self.student.config
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._lesson.is_mixed):
             with torch.no_grad():
                 start = forward.embedded(self._teacher, ids)
-                taught = forward.hidden(config, self._teacher, start)[0]
+                taught = forward.hidden(config, self._teacher, start).flatten(0, 1)
             means = [self._learn_path(path, ids, taught, weight) for path in self._paths]
         return sum(means) / len(means)
 
@@ -101,7 +111,7 @@ class Trainer:
         config, weights = self.student.config, self.student.weights
         if path is not None:
             config, weights = path.config(config), nested.cut(weights, config, path)
-        state = forward.hidden(config, weights, forward.embedded(weights, ids))[0]
+        state = forward.hidden(config, weights, forward.embedded(weights, ids)).flatten(0, 1)
         loss = objective.divergence(state.detach(), weights.head, taught, self._teacher.head)
         share = weight / len(self._paths)
         torch.autograd.backward(state, loss.by_state * share)

@@ -41,7 +41,7 @@ class Yardstick:
     def __init__(self, config: ModelConfig, original: Weights, texts: torch.Tensor) -> None:
         self._config = config
         self._texts = texts
-        self._original = [self._log_probabilities(original, text) for text in texts]
+        self.original = [self._log_probabilities(original, text) for text in texts]
 
     @torch.inference_mode()
     def measure(
@@ -69,7 +69,7 @@ class Yardstick:
         self, changed: Weights, count: int | None = None, config: ModelConfig | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the original's log-probabilities of each text and those of `changed`."""
-        for text, original in list(zip(self._texts, self._original, strict=True))[:count]:
+        for text, original in list(zip(self._texts, self.original, strict=True))[:count]:
             yield original, self._log_probabilities(changed, text, config)
 
     @torch.inference_mode()

@@ -33,6 +33,13 @@ def _unobserved(names: tuple[str, ...], given: torch.Tensor, made: torch.Tensor)
     pass
 
 
+def has_16_bit_products(device: torch.device) -> bool:
+    """Tell whether products of bfloat16 are the faster ones there."""
+    if device.type == "cuda":
+        return True
+    return bool(torch.cpu._is_amx_tile_supported())  # noqa: SLF001  # torch has no public name
+
+
 def embedded(weights: Weights, token_ids: torch.Tensor) -> torch.Tensor:
     """Return the embeddings of [texts, tokens] int64: [texts, tokens, hidden]."""
     return F.embedding(token_ids, weights.embedding)
@@ -46,15 +53,30 @@ def hidden(
     attended: Attended = _unattended,
 ) -> torch.Tensor:
     """Return what the head reads, [texts, tokens, hidden], for embeddings `start`."""
+    layers = range(len(weights.layers))
+    state = through(config, weights, start, layers, observe=observe, attended=attended)
+    return normed(state, weights.norm, config)
+
+
+def through(
+    config: ModelConfig,
+    weights: Weights,
+    start: torch.Tensor,
+    layers: range,
+    *,
+    observe: Observer = _unobserved,
+    attended: Attended = _unattended,
+) -> torch.Tensor:
+    """Return the state after some of the layers, [texts, tokens, hidden]."""
     positions = torch.arange(start.shape[1], device=start.device)
     angles = positions[:, None].float() * weights.inverse_frequencies
     rotation = torch.polar(torch.ones_like(angles), angles)
     state = start
-    for index, layer in enumerate(weights.layers):
-        run = _LayerRun(config, layer, f"blk.{index}.", observe, attended)
+    for index in layers:
+        run = _LayerRun(config, weights.layers[index], f"blk.{index}.", observe, attended)
         state = state + run.attention(state, rotation)
         state = state + run.feed_forward(state)
-    return _normed(state, weights.norm, config)
+    return state
 
 
 def logits(config: ModelConfig, weights: Weights, token_ids: torch.Tensor) -> torch.Tensor:
@@ -62,7 +84,8 @@ def logits(config: ModelConfig, weights: Weights, token_ids: torch.Tensor) -> to
     return hidden(config, weights, embedded(weights, token_ids)) @ weights.head
 
 
-def _normed(vectors: torch.Tensor, weight: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+def normed(vectors: torch.Tensor, weight: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """Return the RMS norm of vectors."""
     return F.rms_norm(vectors, (vectors.shape[-1],), weight, config.rms_epsilon)
 
 
@@ -85,16 +108,16 @@ class _LayerRun:
 
     def attention(self, state: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
         config, layer = self._config, self._layer
-        normed = _normed(state, layer.attention_norm, config)
-        joined = self._product(("attn_q", "attn_k", "attn_v"), normed, layer.query_key_value)
+        ready = normed(state, layer.attention_norm, config)
+        joined = self._product(("attn_q", "attn_k", "attn_v"), ready, layer.query_key_value)
         if layer.query_key_value_bias is not None:
             joined = joined + layer.query_key_value_bias
         heads = joined.view(*joined.shape[:2], -1, config.head_size).transpose(1, 2)
         counts = (config.heads, config.kv_heads, config.kv_heads)
         queries, keys, values = heads.split_with_sizes(counts, 1)
         if layer.query_norm is not None and layer.key_norm is not None:
-            queries = _normed(queries, layer.query_norm, config)
-            keys = _normed(keys, layer.key_norm, config)
+            queries = normed(queries, layer.query_norm, config)
+            keys = normed(keys, layer.key_norm, config)
         queries, keys = _rotated(queries, rotation), _rotated(keys, rotation)
         self._attended(queries, keys)
         attended = F.scaled_dot_product_attention(
@@ -106,8 +129,8 @@ class _LayerRun:
         return output if bias is None else output + bias
 
     def feed_forward(self, state: torch.Tensor) -> torch.Tensor:
-        normed = _normed(state, self._layer.feed_forward_norm, self._config)
-        joined = self._product(("ffn_gate", "ffn_up"), normed, self._layer.gate_up)
+        ready = normed(state, self._layer.feed_forward_norm, self._config)
+        joined = self._product(("ffn_gate", "ffn_up"), ready, self._layer.gate_up)
         gate, up = joined.chunk(2, -1)
         return self._product(("ffn_down",), F.silu(gate) * up, self._layer.down)
 

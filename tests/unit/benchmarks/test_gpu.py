@@ -1,5 +1,6 @@
 """The GPU check on a machine without a GPU, and the parts of it that need none."""
 
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -8,9 +9,10 @@ import time
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from benchmarks.gpu import __main__ as check
-from benchmarks.gpu import report, worlds
+from benchmarks.gpu import learned, report, rows, sparse, worlds
 from benchmarks.gpu.timing import OutOfTime, limit, spread
 from services.inference.kernels.triton import reference, status
 
@@ -58,6 +60,74 @@ def test_the_streams_of_a_row_decode_and_start_over(monkeypatch):
 
     assert network._ahead.used_count == 4
     assert weights.byte_count == network.weight_bytes
+
+
+class OnTheHost(TorchFunctionMode):
+    """Puts on the CPU what asks for a GPU."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Change the device that a function of torch is given."""
+        kwargs = dict(kwargs or {})
+        if str(kwargs.get("device")).startswith("cuda"):
+            kwargs["device"] = "cpu"
+        return function(*args, **kwargs)
+
+
+def once(contenders, _repeats=1):
+    """Run each contender once; say that it took longer than the one before."""
+    for work in contenders.values():
+        work()
+    return {name: [1.0 + place] * 7 for place, name in enumerate(contenders)}
+
+
+@pytest.fixture
+def on_the_host(monkeypatch):
+    """Rows of the table in tiny shapes on the CPU, where time means nothing."""
+    operations = importlib.import_module("services.inference.kernels.triton.operations")
+    shape = dataclasses.replace(worlds.TINY, hidden_size=128, intermediate_size=256)
+    for name in ("SMALL", "LARGE"):
+        monkeypatch.setattr(worlds, name, shape)
+    monkeypatch.setattr(sparse, "LARGE", shape)
+    monkeypatch.setattr(sparse, "_DECODED", 320)
+    monkeypatch.setattr(sparse, "_PROMPTS", ((320, 1.2),))
+    monkeypatch.setattr(reference, "sample", operations.sample, raising=False)
+    for module in (rows, learned, sparse):
+        monkeypatch.setattr(module, "operations", lambda: reference)
+    for module in (rows, sparse):
+        monkeypatch.setattr(module, "compared", once)
+        monkeypatch.setattr(module, "bandwidth", lambda: 1e12)
+    monkeypatch.setattr(rows, "wall_milliseconds", lambda work, _: [work() or 1.0] * 7)
+    decode = rows.decode_ms
+    for module in (rows, learned):
+        monkeypatch.setattr(module, "decode_ms", lambda network, *_: decode(network, 2, 32))
+    with OnTheHost():
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not status().available, reason=status().reason)
+@pytest.mark.parametrize(
+    ("row", "bars"),
+    [
+        (rows.single_stream, 2),
+        (rows.many_streams, 0),
+        (rows.four_bits, 2),
+        (rows.mixed, 2),
+        (sparse.decode, 2),
+        (sparse.prefill, 1),
+        (learned.light, 1),
+    ],
+)
+@pytest.mark.usefixtures("on_the_host")
+def test_a_row_measures_what_it_can_and_names_what_it_cannot(row, bars):
+    """Each row runs, gives its figures and bars, and leaves no word on who is missing out."""
+    figures = rows.Figures()
+
+    row(figures)
+
+    assert figures.values
+    assert len(figures.bars) == bars
+    assert all(figures.missing.values())
 
 
 def endless():

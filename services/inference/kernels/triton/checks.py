@@ -41,6 +41,8 @@ def _checked(span: Span, batch: StepBatch, pages: int) -> int:
         raise InvalidArgument("a span has fewer tokens than it adds", field="batch")
     if span.start + span.count > len(batch.token_ids):
         raise InvalidArgument("a span ends after the last token", field="batch")
+    if span.sparsity is not None and span.sparsity.head_windows is not None:
+        raise InvalidArgument("heads have no windows on a device", field="head_windows")
     first = span.context_length - span.count
     if int(batch.positions[span.start]) != first:
         raise InvalidArgument("positions must follow the sequence", field="positions")

@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
+from services.inference.kernels.sparsity import Reading, Sparsity
 from services.inference.kernels.triton.cache import PAGE
+from services.inference.kernels.triton.choosing import Choice, pages_of, reading_of
 from services.inference.kernels.triton.places import Places
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -22,6 +24,8 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 _NARROWEST, _WIDEN = 32, 4
 """Pages of the narrowest table, and how much wider the next one is."""
 _ALIGNED = 4
+_NUMBERS = 5
+"""Of each row: token, position, sequence, candidates, chosen."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +34,34 @@ class Shape:
 
     batch: int
     width: int
+    listed: int = 0
+    """Pages of the longest list where rows choose what they read; 0: none does."""
+    dense_layers: int = 0
+    """First layers, in which none does."""
 
 
-def shape_of(sequences: int, pages: int) -> Shape:
+def shape_of(sequences: int, pages: int, listed: int = 0, dense_layers: int = 0) -> Shape:
     """Return the smallest shape that holds so many; beyond 128 sequences, just that many."""
     batch = next((size for size in BATCHES if size >= sequences), sequences)
+    return Shape(batch, _wide(pages), _wide(listed) if listed else 0, dense_layers)
+
+
+def listed_of(rows: Sequence[Next]) -> tuple[int, int]:
+    """Return the longest list of pages that rows read, and the layers in which none chooses.
+
+    All rows choose, after the same layers, or none does: (0, 0).
+    """
+    sparsity = rows[0].sparsity
+    if sparsity is None or not rows[0].reading.candidates:
+        return 0, 0
+    return max(pages_of(row.reading, row.position) for row in rows), sparsity.dense_layers
+
+
+def _wide(pages: int) -> int:
     width = _NARROWEST
     while width < pages:
         width *= _WIDEN
-    return Shape(batch, width)
+    return width
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,12 @@ class Next:
     token_id: int
     position: int
     pages: Sequence[int]
+    sparsity: Sparsity | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """What it reads."""
+        return reading_of(self.sparsity, self.position)
 
 
 class Inputs:
@@ -56,21 +85,23 @@ class Inputs:
     def __init__(self, shape: Shape, device: torch.device) -> None:
         self.shape = shape
         slots = -(-shape.batch // _ALIGNED) * _ALIGNED
-        size = 3 * slots + shape.batch * shape.width
+        size = _NUMBERS * slots + shape.batch * shape.width
         self._host = torch.zeros(size, dtype=torch.int32, pin_memory=device.type == "cuda")
         self._device = torch.zeros(size, dtype=torch.int32, device=device)
         self._copied = torch.cuda.Event() if device.type == "cuda" else None
-        self.tokens, self.places = self._views(self._device, slots)
-        tokens, places = self._views(self._host, slots)
+        self.tokens, self.places, self.choice = self._views(self._device, slots)
+        tokens, places, choice = self._views(self._host, slots)
         # The same memory as arrays, which take lists many times as fast.
         self._tokens, self._tables = tokens.numpy(), places.tables.numpy()
         self._positions, self._sequences = places.positions.numpy(), places.sequences.numpy()
+        self._candidates, self._chosen = choice.candidates.numpy(), choice.chosen.numpy()
 
-    def _views(self, block: torch.Tensor, slots: int) -> tuple[torch.Tensor, Places]:
-        batch, width = self.shape.batch, self.shape.width
-        parts = [block[slots * index : slots * index + batch] for index in range(3)]
-        tables = block[3 * slots :].view(batch, width)
-        return parts[0], Places(parts[1], parts[2], tables)
+    def _views(self, block: torch.Tensor, slots: int) -> tuple[torch.Tensor, Places, Choice]:
+        shape = self.shape
+        parts = [block[slots * index : slots * index + shape.batch] for index in range(_NUMBERS)]
+        tables = block[_NUMBERS * slots :].view(shape.batch, shape.width)
+        choice = Choice(parts[3], parts[4], shape.listed, shape.dense_layers)
+        return parts[0], Places(parts[1], parts[2], tables), choice
 
     def fill(self, rows: Sequence[Next]) -> None:
         """Set the rows of the next launch; the rest is padding."""
@@ -80,6 +111,10 @@ class Inputs:
         self._tokens[:count] = [row.token_id for row in rows]
         self._positions[:count] = [row.position for row in rows]
         self._sequences[:count], self._sequences[count:] = range(count), -1
+        found = [row.reading for row in rows]
+        self._candidates[:count] = [one.candidates for one in found]
+        self._candidates[count:] = 0
+        self._chosen[:count] = [one.chosen for one in found]
         for index, row in enumerate(rows):
             pages = row.pages[: row.position // PAGE + 1]
             self._tables[index, : len(pages)] = pages

@@ -25,15 +25,27 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from services.inference.kernels.sparsity import LIGHT
 from services.inference.kernels.triton import drawing
 from services.inference.kernels.triton.ahead import Ahead
 from services.inference.kernels.triton.cache import PAGE, DeviceCache, LayerCache, bytes_per_page
 from services.inference.kernels.triton.checks import check_batch
-from services.inference.kernels.triton.graphs import Graphs, Inputs, Next, Shape, shape_of
+from services.inference.kernels.triton.choosing import choice_of, selected
+from services.inference.kernels.triton.graphs import (
+    Graphs,
+    Inputs,
+    Next,
+    Shape,
+    listed_of,
+    shape_of,
+)
 from services.inference.kernels.triton.layers import Layers, Sum
 from services.inference.kernels.triton.parts import DecodeMemory
 from services.inference.kernels.triton.prompts import (
+    Prompt,
+    chooses,
     ends_of,
+    grouped,
     next_of,
     prompt_of,
     wanted,
@@ -80,11 +92,11 @@ class GpuNetwork:
         self._inputs: dict[Shape, Inputs] = {}
         self._memory: dict[Shape, DecodeMemory] = {}
         self._ahead = Ahead()
+        self._is_choosing = False
         # Scoring comes from another thread; both use the device's one stream.
         self._lock = threading.Lock()
+        self.light = LIGHT if config.context_length > LIGHT.dense_below else None
 
-    light = None
-    """What the light path reads: nothing is left out on a device yet."""
     light_network: GpuNetwork | None = None
     """The model's light path, on the same cache."""
 
@@ -125,19 +137,22 @@ class GpuNetwork:
         check_batch(batch, cache, self.config.vocabulary_size)
         with self._lock:
             tokens = batch.token_ids.tolist()
-            decoding = [i for i, span in enumerate(batch.spans) if span.count == 1]
-            rows = [next_of(batch.spans[i], tokens) for i in decoding]
-            prompts = [i for i, span in enumerate(batch.spans) if span.count > 1]
-            parts = [self._decode(rows, cache)] if rows else []
-            if prompts:
-                spans = [batch.spans[index] for index in prompts]
-                hidden = self._prefill(spans, tokens, cache)
-                parts.append(self._layers.logits(hidden[ends_of(spans, self.device)]))
-            if len(parts) == 1:
+            self._is_choosing = any(chooses(span) for span in batch.spans)
+            parts, order = [], []
+            for indices in grouped(batch.spans):
+                spans = [batch.spans[index] for index in indices]
+                parts.append(self._part(spans, tokens, cache))
+                order += [index for index in indices for _ in range(wanted(batch.spans[index]))]
+            if order == sorted(order) and len(parts) == 1:
                 return parts[0]
-            owners = [i for i in (*decoding, *prompts) for _ in range(wanted(batch.spans[i]))]
-            order = torch.tensor(owners).argsort(stable=True)
-            return torch.cat(parts)[order.to(self.device)]
+            return torch.cat(parts)[torch.tensor(order).argsort(stable=True).to(self.device)]
+
+    def _part(self, spans: Sequence[Span], tokens: list[int], cache: DeviceCache) -> torch.Tensor:
+        """Return the logits of spans that go together, as `grouped` says."""
+        if spans[0].count == 1:
+            return self._decode([next_of(span, tokens) for span in spans], cache)
+        hidden = self._prefill(spans, tokens, cache)
+        return self._layers.logits(hidden[ends_of(spans, self.device)])
 
     @torch.inference_mode()
     def draw(
@@ -149,13 +164,14 @@ class GpuNetwork:
     ) -> list[Drawn | None]:
         """Draw a token for each row of `logits` and launch the step that follows.
 
-        `ends` tells for each row where its token will stand, and the pages of
-        its sequence; without them nothing is launched. None stands for a row
-        whose logits are no distribution.
+        `ends` tells for each row where its token will stand, and the pages of its
+        sequence; without them nothing is launched, nor where a sequence chooses
+        pages. None stands for a row whose logits are no distribution.
         """
         with self._lock:
             pending = drawing.launch(self._operations.sample, logits, rows)
-            may_follow = bool(ends) and all(
+            may_follow = bool(ends) and not self._is_choosing
+            may_follow = may_follow and all(
                 position // PAGE < len(pages) for position, pages in ends
             )
             if may_follow and all(drawing.is_plain(row) for row in rows):
@@ -191,7 +207,8 @@ class GpuNetwork:
     def _decode(self, rows: list[Next], cache: DeviceCache) -> torch.Tensor:
         """Return the logits of rows that decode: [rows, vocabulary], of the caller's own."""
         found = self._ahead.take(rows)
-        if found is not None:
+        # What is launched ahead reads everything.
+        if found is not None and not any(row.reading.candidates for row in rows):
             return found
         return self._launch(rows, cache)
 
@@ -199,7 +216,8 @@ class GpuNetwork:
         self, rows: list[Next], cache: DeviceCache, drawn: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Launch one step; `drawn` are its tokens where the host does not know them."""
-        shape = shape_of(len(rows), max(row.position // PAGE + 1 for row in rows))
+        pages = max(row.position // PAGE + 1 for row in rows)
+        shape = shape_of(len(rows), pages, *listed_of(rows))
         if shape not in self._inputs:
             self._inputs[shape] = Inputs(shape, self.device)
             sizes = (self._layers.heads, self._layers.kv_heads, self.config.head_size, shape.width)
@@ -211,13 +229,17 @@ class GpuNetwork:
         operations = self._operations
 
         def attend(queries: torch.Tensor, layer: LayerCache) -> torch.Tensor:
-            attended: torch.Tensor = operations.attend(queries, layer, inputs.places, memory=memory)
+            pages = None
+            if shape.listed:
+                pages = selected(operations, queries, layer, inputs.places, inputs.choice)
+            attended: torch.Tensor = operations.attend(queries, layer, inputs.places, pages, memory)
             return attended
 
         def body() -> torch.Tensor:
-            return self._layers.logits(
-                self._layers.hidden(inputs.tokens, inputs.places, cache, attend)
-            )
+            hidden = self._layers.hidden(inputs.tokens, inputs.places, cache, attend)
+            # One launch for all layers: no query chooses among pages as young as these.
+            operations.summarise(cache.all_layers, inputs.places)
+            return self._layers.logits(hidden)
 
         # The next launch writes over what this one returns.
         return self._graphs.run((shape, id(cache)), body)[: len(rows)].clone()
@@ -229,10 +251,30 @@ class GpuNetwork:
         prompt = prompt_of(spans, tokens, self.device)
         operations = self._operations
 
+        if chooses(spans[0]):
+            return self._choosing_prefill(spans, prompt, cache)
+
         def attend(queries: torch.Tensor, layer: LayerCache) -> torch.Tensor:
             attended: torch.Tensor = operations.attend_tiles(
                 queries, layer, prompt.places, prompt.tiles
             )
+            return attended
+
+        hidden = self._layers.hidden(prompt.tokens, prompt.places, cache, attend)
+        operations.summarise(cache.all_layers, prompt.places)
+        return hidden
+
+    def _choosing_prefill(
+        self, spans: Sequence[Span], prompt: Prompt, cache: DeviceCache
+    ) -> torch.Tensor:
+        """Return `_prefill` of spans that choose: each row its own pages, as it decodes."""
+        operations, choice = self._operations, choice_of(spans, self.device)
+
+        def attend(queries: torch.Tensor, layer: LayerCache) -> torch.Tensor:
+            # Here, as later rows may choose pages that earlier ones have just filled.
+            operations.summarise(layer.alone, prompt.places)
+            pages = selected(operations, queries, layer, prompt.places, choice)
+            attended: torch.Tensor = operations.attend(queries, layer, prompt.places, pages)
             return attended
 
         return self._layers.hidden(prompt.tokens, prompt.places, cache, attend)

@@ -63,8 +63,7 @@ class Leader:
         self.config = network.config
         self.kernels_name = network.kernels_name
         self.weight_bytes = network.weight_bytes * dist.get_world_size()
-
-    light = None
+        self.light = network.light
 
     def use_threads(self, count: int) -> None:
         """See `GpuNetwork.use_threads`."""

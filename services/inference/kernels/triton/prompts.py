@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 
+from services.inference.kernels.sparsity import reading
 from services.inference.kernels.triton.cache import PAGE
 from services.inference.kernels.triton.graphs import Next
 from services.inference.kernels.triton.matrix import Matrix, dequantise
@@ -53,6 +54,27 @@ def prompt_of(spans: Sequence[Span], tokens: list[int], device: torch.device) ->
     return Prompt(parts[0], places, Tiles(parts[3], parts[4]))
 
 
+def grouped(spans: Sequence[Span]) -> list[list[int]]:
+    """Return which spans go together: those that decode, prompts, and likewise those
+    whose queries choose what they read, after `dense_layers` each.
+    """
+    found: dict[tuple[bool, int | None], list[int]] = {}
+    for index, span in enumerate(spans):
+        found.setdefault((span.count > 1, _dense_layers(span)), []).append(index)
+    return list(found.values())
+
+
+def chooses(span: Span) -> bool:
+    """Tell whether a query of a span chooses what it reads."""
+    found = span.sparsity
+    return found is not None and reading(found, span.context_length - 1) is not None
+
+
+def _dense_layers(span: Span) -> int | None:
+    """Return in how many layers no query of a span chooses, None where none does anywhere."""
+    return span.sparsity.dense_layers if span.sparsity and chooses(span) else None
+
+
 def wanted(span: Span) -> int:
     """Return how many of a span's last tokens logits are wanted after."""
     return getattr(span, "logits", 1)
@@ -70,7 +92,8 @@ def ends_of(spans: Sequence[Span], device: torch.device) -> torch.Tensor:
 
 def next_of(span: Span, tokens: list[int]) -> Next:
     """Return a span of one token as what it decodes."""
-    return Next(tokens[span.start], span.context_length - 1, span.page_table)
+    position = span.context_length - 1
+    return Next(tokens[span.start], position, span.page_table, span.sparsity)
 
 
 def rows_of(matrix: Matrix, tokens: torch.Tensor) -> torch.Tensor:

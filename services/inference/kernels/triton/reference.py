@@ -141,6 +141,48 @@ def attend_tiles(
     return output.to(queries.dtype)
 
 
+def summarise(cache: LayerCache, places: Places) -> None:
+    """Keep the mean keys of the pages that rows fill, of all layers (`DeviceCache.all_layers`).
+
+    A row whose position is the last of its page has written it, or another row of the
+    step has. Of both halves of the page the means are codes of one scale.
+    """
+    is_last = (places.sequences >= 0) & (places.positions % PAGE == PAGE - 1)
+    rows = is_last.nonzero().flatten()
+    tables = places.tables[places.sequences[rows].long()].long()
+    pages = tables.gather(1, (places.positions[rows] // PAGE).long()[:, None]).flatten()
+    scales = cache.key_scales[:, pages] if cache.is_int8 else cache.key_scales
+    keys = _numbers(cache.keys[:, pages], scales)
+    means = keys.unflatten(3, (2, PAGE // 2)).mean(4).transpose(2, 3)
+    largest = means.abs().amax((2, 4))
+    inverse = torch.where(largest > 0, INT8_HIGHEST / largest, 0.0)
+    cache.means[:, pages] = (means * inverse[:, :, None, :, None]).round().to(torch.int8)
+    cache.mean_scales[:, pages] = largest / INT8_HIGHEST
+
+
+def mean_scores(
+    queries: torch.Tensor, cache: LayerCache, places: Places, candidates: torch.Tensor
+) -> torch.Tensor:
+    """Return the scores of the means of half pages, queries and means as codes.
+
+    `queries` is [rows, heads, head_size]; the result is [rows, kv_heads, group, 2 * pages]
+    float32, -inf for page 0 and from page `candidates` ([rows]) of a row on.
+    """
+    kv_heads, size = cache.keys.shape[1], cache.keys.shape[3]
+    grouped = queries.float().view(len(queries), kv_heads, -1, size) * size**-0.5
+    largest = grouped.abs().amax(-1)
+    inverse = torch.where(largest > 0, INT8_HIGHEST / largest, 0.0)
+    codes = (grouped * inverse[..., None]).round()
+    table = places.tables[places.sequences.long()].long()
+    products = torch.einsum("rhgc,rpthc->rhgpt", codes, cache.means[table].float())
+    worth = cache.mean_scales[table].transpose(1, 2)[:, :, None, :, None]
+    scores = products * (largest / INT8_HIGHEST)[..., None, None] * worth
+    page = torch.arange(table.shape[1], device=queries.device)
+    beyond = (page == 0) | (page >= candidates[:, None])
+    hidden: torch.Tensor = scores.masked_fill(beyond[:, None, None, :, None], float("-inf"))
+    return hidden.flatten(-2)
+
+
 def page_bounds(cache: LayerCache) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the least and greatest of each channel over a page's keys.
 
