@@ -29,6 +29,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 
 from thermesh import errors, semconv
+from thermesh.endings import reading
 
 log = logging.getLogger(__name__)
 
@@ -138,9 +139,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             "_stream" if handler.response_streaming else "_unary"
         )
         wrap = self._streaming if handler.response_streaming else self._unary
+        inner = getattr(handler, kind)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(
-            wrap(getattr(handler, kind), method),
+            wrap(reading(inner) if handler.request_streaming else inner, method),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -153,7 +155,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         return serve
 
     def _streaming(self, inner: Callable[..., Any], method: str) -> Callable[..., Any]:
-        if not inspect.isasyncgenfunction(inner):
+        if not inspect.isasyncgenfunction(inspect.unwrap(inner)):
             raise TypeError(f"{method} must be an async generator")
 
         # Written here rather than yielded: a call cancelled while grpc writes

@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from thermesh import errors, tls
+from thermesh.endings import left_to_end
 from thermesh.interceptors import (
     ForwardingChannel,
     ServerInterceptor,
@@ -32,6 +33,7 @@ __all__ = [
     "connect",
     "connect_with",
     "is_serving",
+    "left_to_end",
     "remaining_seconds",
     "room_door",
     "translated",

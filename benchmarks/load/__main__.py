@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.load import report
+from thermesh.process import new_event_loop
 
 
 async def measure(name: str, rounds: int, *, anew: bool) -> None:
@@ -52,7 +53,8 @@ def main() -> None:
     rows = options.rows or [name for name in report.ROWS if name != "idle"]
     for name in rows:
         if name != "report":
-            asyncio.run(measure(name, options.rounds, anew=options.anew))
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(measure(name, options.rounds, anew=options.anew))
             print(report.text(name), flush=True)
     report.publish()
 

@@ -96,8 +96,12 @@ class Bench:
             return lambda: os.kill(process.pid, signal.SIGKILL)
         question = long_question(words)
         if how == "SSE abort":
-            _, writer = await self._doors.rest.open(question)
-            return writer.transport.abort
+            stream = await self._doors.rest.open(question)
+
+            def abort() -> None:  # keeps both ends: a stream whose reader is collected aborts
+                stream[1].transport.abort()
+
+            return abort
         task = asyncio.ensure_future(ways.converse(self._doors.gateway, question))
         stack.push_async_callback(asyncio.wait, [task])
 

@@ -120,7 +120,8 @@ def figures(rounds: Rounds) -> list[Figure]:
             ("Span", "spans"),
         ):
             found.append((f"{noun} alive", "0", str(after[name]), after[name] == 0))
-        for name in ("tasks", "descriptors"):
-            more = after[name] - idle[name]
-            found.append((f"{name} more than idle", "0", f"{more:+d}", more <= 0))
+        # The connections to the neighbours are made by the first requests and kept.
+        for name, since, then in (("tasks", "idle", idle), ("descriptors", "warm", before)):
+            more = after[name] - then[name]
+            found.append((f"{name} more than {since}", "0", f"{more:+d}", more <= 0))
     return found

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thermesh.errors import ResourceExhausted
+from thermesh.process import new_event_loop
 from thermesh.rpc import Server
 from thermesh.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
@@ -250,7 +251,8 @@ def main() -> None:
         options.queue,
         options.together,
     )
-    asyncio.run(serve(options.port, pace))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:  # as the real rooms do
+        runner.run(serve(options.port, pace))
 
 
 if __name__ == "__main__":

@@ -30,19 +30,26 @@ class Backlog:
         self._most_events = most_events
         self._waiting: deque[Happening] = deque()
         self._came, self._room = asyncio.Event(), asyncio.Event()
+        self._is_closed = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     async def put(self, event: Happening) -> None:
-        """Add an event; wait while there is no room."""
+        """Add an event; wait while there is no room. After `close` it is dropped."""
         if self._merged(event):
             return
-        while len(self._waiting) >= self._most_events:
+        while len(self._waiting) >= self._most_events and not self._is_closed:
             self._room.clear()
             await self._room.wait()
-        self._waiting.append(event)
-        self._came.set()
+        if not self._is_closed:
+            self._waiting.append(event)
+            self._came.set()
+
+    def close(self) -> None:
+        """Let nobody wait to add what nobody will take."""
+        self._is_closed = True
+        self._room.set()
 
     async def get(self) -> Happening:
         """Take the oldest event; wait while there is none."""

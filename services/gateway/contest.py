@@ -19,6 +19,10 @@ HALF_LIFE_SECONDS = 10.0
 FORGOTTEN = 0.5
 """Who wants less than this wants nothing any more."""
 
+SPARE = 8
+"""One place in so many is for bursts, while several tenants want some: who floods does not get it,
+so that who asks for less than its part is served at once though chance lets it ask for more."""
+
 BURST = 0.5
 """How much of its part a tenant may hold beyond it, of what it saved."""
 
@@ -78,29 +82,43 @@ class Contest:
         self._tenants.move_to_end(tenant)
         self._forget(now)
 
+    def admits(self, tenant: str, now: float) -> bool:
+        """Tell whether a tenant may hold one more; quickly, where it has less than its part."""
+        held = self.held(tenant)
+        is_modest = held * len(self._tenants) < self._shared
+        return is_modest or held < self.bound(tenant, now)
+
     def bound(self, tenant: str, now: float) -> float:
         """Return how many places a tenant may hold now; inf: nobody else wants any."""
         rivals = [one.wanted(now) for name, one in self._tenants.items() if name != tenant]
         rivals = [wanted for wanted in rivals if wanted]
         if not rivals:
             return math.inf
-        part = math.ceil(self.places / (len(rivals) + 1))
+        part = math.ceil(self._shared / (len(rivals) + 1))
         known = self._tenants.get(tenant)
         burst = min(BURST * part, known.saved / self.mean_seconds) if known else 0.0
-        left = self.places - sum(math.ceil(min(each, part)) for each in rivals)
+        left = self._shared - sum(math.ceil(min(each, part)) for each in rivals)
         return max(part + math.floor(burst), left)
+
+    @property
+    def _shared(self) -> int:
+        return self.places - self.places // SPARE
 
     def _aged(self, tenant: str, now: float) -> _Tenant:
         known = self._tenants.setdefault(tenant, _Tenant(now))
-        part = self.places / len(self._tenants)
+        part = self._shared / len(self._tenants)
         known.age(now, part, BURST * part * self.mean_seconds)
         return known
 
     def _forget(self, now: float) -> None:
-        """Drop those that want nothing any more; all but the newest where they are too many."""
-        while self._tenants:
+        """Drop the oldest that want nothing any more, and any of them where they are too many.
+
+        Two are looked at for each that may be new, so that those who hold something, which
+        go to the end, are in nobody's way for long.
+        """
+        for _ in range(min(2, len(self._tenants))):
             name, oldest = next(iter(self._tenants.items()))
-            is_needed = oldest.held or (oldest.wanted(now) and len(self._tenants) <= MOST_TENANTS)
-            if is_needed:
-                return
-            del self._tenants[name]
+            if oldest.held:
+                self._tenants.move_to_end(name)
+            elif not oldest.wanted(now) or len(self._tenants) > MOST_TENANTS:
+                del self._tenants[name]

@@ -130,9 +130,14 @@ class Turn:
         with self._held:
             if kind is None and self._journal.has_ended:
                 await asyncio.wait({self._relaying}, timeout=FINISH_SECONDS)
-            self._relaying.cancel()
             self._deciding.cancel()
             self._generation.close()
+            self._events.close()
+            self._announced.set()
+            # A read that is cancelled leaves what gRPC allocated for it (grpc/grpc#43360);
+            # one whose call was cancelled ends by itself.
+            await asyncio.wait({self._relaying}, timeout=FINISH_SECONDS)
+            self._relaying.cancel()
             await asyncio.gather(self._relaying, self._deciding, return_exceptions=True)
 
     async def next(self, patience_seconds: float | None = None) -> Event | None:

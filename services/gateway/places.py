@@ -58,7 +58,7 @@ class Places:
         """Hold a place for the length of the block; raise ResourceExhausted where there is none."""
         rank, began = RANKS[priority], self._clock.monotonic()
         contest = self._contests[rank]
-        contest.places = max(0, self._running - self._total_from(rank + 1))
+        contest.places = max(1, self._running - self._total_from(rank + 1))
         contest.want(tenant, began)
         if self._running:
             self._check_room(priority, began)
@@ -87,8 +87,8 @@ class Places:
 
     def _check_share(self, tenant: str, priority: Priority, now: float) -> None:
         contest = self._contests[RANKS[priority]]
-        bound = contest.bound(tenant, now)
-        if contest.held(tenant) >= bound:
+        if not contest.admits(tenant, now):
+            bound = contest.bound(tenant, now)
             gap = contest.mean_seconds / max(1, bound)
             raise ResourceExhausted(
                 f"other tenants want places too; this one may have {bound:.0f} now",

@@ -12,7 +12,7 @@ from services.gateway.breaker import Breaker
 from services.gateway.instruments import Instruments
 from thermesh.clock import Clock
 from thermesh.errors import Code, MeshError, Unavailable
-from thermesh.rpc import is_serving, translated
+from thermesh.rpc import is_serving, left_to_end, translated
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,9 @@ CALLERS_FAULT = frozenset(
         Code.CANCELLED,
     }
 )
+
+BRIEF_SECONDS = 0.5
+"""A call with such a timeout is left to it by a caller that is cancelled; see `left_to_end`."""
 
 Message = TypeVar("Message")
 
@@ -66,14 +69,16 @@ class Peer:
     ) -> Message:
         """Call once and return the answer read; raise MeshError and count it otherwise."""
         call = method(request, timeout=timeout)
+        is_brief = timeout <= BRIEF_SECONDS
         try:
             with translated():
-                answer = read(await call)
+                answer = read(await (left_to_end(call) if is_brief else call))
         except MeshError as error:
             self.failed(error)
             raise
         finally:
-            call.cancel()
+            if not is_brief:
+                call.cancel()
         self.answered()
         return answer
 

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from thermesh import errors, rpc
 from thermesh.telemetry import current_traceparent
+from thermesh.testing import eventually
 from thermesh.v1 import feature_pb2, feature_pb2_grpc
 
 SERVICE = "thermesh.v1.FeatureService"
@@ -197,6 +198,33 @@ async def test_cancelling_a_call_cancels_its_handler():
             await waiting
 
     assert call.cancelled()
+
+
+class Impatient(feature_pb2_grpc.FeatureServiceServicer):
+    """Stops reading before the client has said all."""
+
+    async def ExtractStream(self, requests, context):
+        reading = asyncio.ensure_future(anext(requests))
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+        yield feature_pb2.ExtractStreamResponse(is_final=True)
+
+
+async def test_a_read_that_nobody_waits_for_ends_with_its_call():
+    """Cancelled within gRPC, it would cost memory for ever; left alone, no task stays."""
+    async with serving(Impatient()) as (stub, _, _):
+        before = asyncio.all_tasks()
+        silent = asyncio.Event()
+
+        async def never():
+            await silent.wait()
+            yield feature_pb2.ExtractStreamRequest()
+
+        call = stub.ExtractStream(never())
+        assert [answer.is_final async for answer in call] == [True]
+        silent.set()
+        await eventually(lambda: not asyncio.all_tasks() - before, what="no task of the call")
 
 
 async def test_health_and_reflection_answer():

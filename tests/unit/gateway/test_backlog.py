@@ -68,3 +68,16 @@ async def test_a_full_backlog_makes_its_writer_wait():
     assert (await backlog.get()).model == "first"
     await writing
     assert (await backlog.get()).model == "second"
+
+
+async def test_nobody_waits_to_add_what_nobody_takes():
+    """After the end a full backlog lets go of who waits, and drops what comes."""
+    backlog = Backlog(most_events=1)
+    await backlog.put(Accepted("m", 1))
+    waiting = asyncio.create_task(backlog.put(Accepted("m", 2)))
+    await asyncio.sleep(0)
+    backlog.close()
+    await waiting
+    await backlog.put(Accepted("m", 3))
+
+    assert len(backlog) == 1

@@ -1,0 +1,45 @@
+"""What gRPC does has to be let end by itself.
+
+grpc.aio frees the operations of a batch when whoever awaits them gets the result. Where that
+is cancelled they stay allocated for good (grpc/grpc#43360): about half a kilobyte for a unary call
+under way, a hundred bytes for a read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+_END = object()
+
+
+def reading(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the handler with its requests read so that no read is cancelled."""
+
+    @functools.wraps(inner)
+    def serve(requests: Any, context: Any) -> Any:
+        return inner(_messages(requests), context)
+
+    return serve
+
+
+async def _messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    while (message := await left_to_end(anext(requests, _END))) is not _END:
+        yield message
+
+
+def left_to_end(work: Awaitable[Any]) -> asyncio.Future[Any]:
+    """Return what waits for `work` and, when cancelled, leaves it to end by itself, unheard.
+
+    `work` must have an end of its own: that of its call, or a timeout.
+    """
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_hear)
+    return asyncio.shield(task)
+
+
+def _hear(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()  # else asyncio tells that nobody took it
