@@ -77,22 +77,24 @@ def table_for(count, seed=3):
     return tuple(np.random.default_rng(seed).permutation(pages).tolist())
 
 
-def step(network, cache, ids, first, *, table, sparsity):
+def step(network, cache, ids, first, *, table, sparsity, prompt=0):
     """Logits after the last of some tokens of one sequence."""
     count = len(ids)
-    span = Span(0, count, first + count, table, sparsity=sparsity)
+    span = Span(0, count, first + count, table, sparsity=sparsity, prompt_end=prompt)
     return network.step(StepBatch(ids, torch.arange(first, first + count), (span,)), cache)[0]
 
 
-def run(network, ids, sparsity, chunks):
-    """Logits after each chunk of a text, in a cache of its own."""
+def run(network, ids, sparsity, chunks, prompt=0):
+    """Logits after each chunk of a text, in a cache of its own; tokens before `prompt` are
+    only read.
+    """
     table = table_for(len(ids))
     cache = network.new_cache(len(table))
     logits, first = [], 0
     for count in chunks:
-        logits.append(
-            step(network, cache, ids[first : first + count], first, table=table, sparsity=sparsity)
-        )
+        part = ids[first : first + count]
+        own = step(network, cache, part, first, table=table, sparsity=sparsity, prompt=prompt)
+        logits.append(own)
         first += count
     return torch.stack(logits)
 
@@ -147,6 +149,17 @@ def test_heads_with_a_window_read_what_the_reference_s_do(network, kv_cache, spa
     assert deviation(actual[-5:], everything[-5:]) > 0.03
 
 
+@pytest.mark.parametrize("sparsity", [None, ROUTED])
+def test_prompts_attend_as_closely_as_bfloat16(network, kv_cache, sparsity):
+    """What is generated behind a prompt of several segments is the reference's."""
+    ids, chunks = tokens(700), [333, 300, 64, 2, 1]
+
+    actual = run(network, ids, sparsity, chunks, prompt=698)
+
+    expected = run(reference(kv_cache), ids, sparsity, chunks)
+    assert deviation(actual[-2:], expected[-2:]) < 2e-2
+
+
 @PROPERTY
 @given(
     length=st.integers(600, 1300),
@@ -154,9 +167,13 @@ def test_heads_with_a_window_read_what_the_reference_s_do(network, kv_cache, spa
     windows=st.lists(st.sampled_from([0, 64, 100, 128, 500]), min_size=6, max_size=6),
     sparse_from=st.integers(0, 700),
     count=st.integers(1, 3),
+    read=st.sampled_from([0.0, 0.3, 1.0]),
 )
-def test_windows_of_heads_end_with_the_query(network, *, length, cuts, windows, sparse_from, count):
-    """Any chunks, windows and threads give what one token after another gives."""
+def test_windows_of_heads_end_with_the_query(
+    network, *, length, cuts, windows, sparse_from, count, read
+):
+    """Any chunks, windows, prompts and threads give what one token after another gives."""
+    prompt = int(read * (length - 2))
     table = tuple(tuple(windows[index : index + 2]) for index in (0, 2, 4))
     sparsity = dataclasses.replace(ROUTED, head_windows=table, first_position=sparse_from)
     ids, chunks, left = tokens(length), [], length - 2
@@ -166,9 +183,9 @@ def test_windows_of_heads_end_with_the_query(network, *, length, cuts, windows, 
         if left <= 1:
             break
 
-    expected = run(network, ids, sparsity, [length - 2, 1, 1])[-2:]
+    expected = run(network, ids, sparsity, [length - 2, 1, 1], prompt)[-2:]
     torch.set_num_threads(count)
-    actual = run(network, ids, sparsity, [*chunks, left, 1, 1])[-2:]
+    actual = run(network, ids, sparsity, [*chunks, left, 1, 1], prompt)[-2:]
 
     same(network, actual, expected)
 
@@ -193,11 +210,15 @@ def test_the_tile_unit_gives_the_bits_of_the_vectors(sparsity):
     window=st.integers(64, 200),
     sparse_from=st.integers(0, 300),
     count=st.integers(1, 3),
+    read=st.sampled_from([0.0, 0.6, 1.0]),
 )
 def test_what_a_row_reads_depends_on_its_own_sequence_only(
-    network, *, length, cuts, budget, share, window, sparse_from, count
+    network, *, length, cuts, budget, share, window, sparse_from, count, read
 ):
-    """Any chunks, page tables, budgets and threads give what one token after another gives."""
+    """Any chunks, page tables, budgets, prompts and threads give what one token after another
+    gives.
+    """
+    prompt = int(read * (length - 3))
     sparsity = Sparsity(
         first_position=sparse_from,
         dense_below=0,
@@ -214,9 +235,9 @@ def test_what_a_row_reads_depends_on_its_own_sequence_only(
             break
     chunks.append(left)
 
-    expected = run(network, ids, sparsity, [length - 3, 1, 1, 1])[-3:]
+    expected = run(network, ids, sparsity, [length - 3, 1, 1, 1], prompt)[-3:]
     torch.set_num_threads(count)
-    actual = run(network, ids, sparsity, [*chunks, 1, 1, 1])[-3:]
+    actual = run(network, ids, sparsity, [*chunks, 1, 1, 1], prompt)[-3:]
 
     same(network, actual, expected)
 

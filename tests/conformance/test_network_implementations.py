@@ -348,14 +348,16 @@ def test_whatever_the_batch_the_outcome_is_logits_or_a_refusal(token_ids, shift,
     assert logits.isfinite().all()
 
 
-def test_extreme_activations_stay_finite(make):
+@pytest.mark.parametrize("prompt", [0, 20])
+def test_extreme_activations_stay_finite(make, prompt):
     """Numbers far beyond half precision reach the cache as its ends, not as infinity."""
     tensors = QuantisedTensors(dataclasses.replace(SMALL, qkv_bias=True))
     for index in range(SMALL.layers):
         tensors.vector(f"blk.{index}.attn_v.bias")[:] = 1e6
         tensors.vector(f"blk.{index}.attn_k.bias")[:] = -1e5
 
-    logits = make(tensors).score(torch.arange(20))
+    network = make(tensors)
+    logits = run_kinds(network, network.new_cache(2), [(list(range(20)), 0, (0, 1), prompt)])
 
     assert logits.isfinite().all()
     assert not math.isnan(logits.sum().item())

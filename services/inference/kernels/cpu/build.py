@@ -45,6 +45,7 @@ _AVX512 = (
 )
 _TIERS = {
     "attention_amx.cpp": (*_AVX512, "-mamx-tile", "-mamx-int8"),
+    "attention_amx_bfloat16.cpp": (*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
     "tier_amx.cpp": (*_AVX512, "-mamx-tile", "-mamx-int8"),
     "tier_amx_bfloat16.cpp": (*_AVX512, "-mamx-tile", "-mamx-bf16"),
     "tier_avx512.cpp": _AVX512,

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not STATUS.available, reason=STATUS.reason)
 PAGES = 4
 EXTREMES = (-(2**63), -(2**31) - 1, -(2**31), -1, 0, 17, 2**31 - 1, 2**31, 2**62)
 NUMBERS = st.integers(-3, 70) | st.sampled_from(EXTREMES)
-SPAN_FIELDS = ("start", "count", "context_length", "page_table")
+SPAN_FIELDS = ("start", "count", "context_length", "prompt_end", "page_table")
 
 
 @pytest.fixture(scope="module", params=STATUS.tiers)
@@ -35,12 +35,12 @@ def batches(draw):
     counts = draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
     total = sum(counts)
     spans = [
-        Span(0, counts[0], counts[0], (0, 1)),
+        Span(0, counts[0], counts[0], (0, 1), prompt_end=draw(st.integers(0, counts[0]))),
         Span(counts[0], counts[1], counts[1], (2, 3)),
     ]
     ids, positions = torch.arange(total), torch.arange(total)
     for _ in range(draw(st.integers(1, 3))):
-        place, row, value = draw(st.integers(0, 5)), draw(st.integers(0, total - 1)), draw(NUMBERS)
+        place, row, value = draw(st.integers(0, 6)), draw(st.integers(0, total - 1)), draw(NUMBERS)
         if place == 0:
             ids[row] = value
         elif place == 1:

@@ -7,7 +7,7 @@ namespace thermesh {
 namespace {
 
 // One query of many heads may be more rows than kTaskRows.
-constexpr int kMaxTaskRows = 64;
+constexpr int kMaxTaskRows = std::max(64, kPromptTaskRows);
 
 // A result of one task, on the stack.
 struct Scratch {
@@ -39,7 +39,8 @@ PagedAttention::PagedAttention(const ThermeshNetwork& network, const ThermeshBat
 
 void PagedAttention::plan(int layer) {
   AttentionPlan& plan = memory_.plan;
-  plan.make(network_, batch_, layer, pool_.threads());
+  plan.make(network_, batch_, layer, pool_.threads(),
+            tier_.tells_prompts(batch_.cache_kind, network_.head_size));
   const size_t rows = static_cast<size_t>(plan.partials) * plan.partial_rows;
   partial_ = memory_.partials.room<float>(rows * (kMaxHeadSize + 2));
   lists_ = memory_.lists.room<int32_t>(static_cast<size_t>(plan.lists) * plan.list_size);
@@ -165,7 +166,8 @@ void PagedAttention::attend_piece(Attention& attention, const Task& task, int in
   const bool is_last = index + 1 == task.first_piece + task.pieces;
   attention.reach = is_last || (task.start && index == 0) ? piece.end : piece.end + kRange;
   attention.reach = std::min(attention.reach, task.end);
-  tier_.attend[batch_.cache_kind](attention, result);
+  const auto& attend = task.is_prompt ? tier_.attend_prompt : tier_.attend;
+  attend[batch_.cache_kind](attention, result);
 }
 
 // The query heads that share the task's key-value head, query by query. In a

@@ -1,4 +1,4 @@
-// Attention over pages in eight bits with the tile unit of AMX.
+// Attention with the tile unit of AMX.
 #pragma once
 
 #include "tier.h"
@@ -11,5 +11,8 @@ void attend_tiles(const Attention& task, const Attended& result);
 
 constexpr int kTileChannels = 64;
 static constexpr bool fits_tiles(int head_size) { return head_size % kTileChannels == 0; }
+
+// Of tokens that are only read, as Tier::attend_prompt[kHalf], in bfloat16.
+void attend_prompt_tiles(const Attention& task, const Attended& result);
 
 }  // namespace thermesh

@@ -47,71 +47,85 @@ bool AttentionPlan::changes_at(const ThermeshBatch& batch, int layer) {
 }
 
 void AttentionPlan::make(const ThermeshNetwork& network, const ThermeshBatch& batch, int layer,
-                         int threads) {
+                         int threads, bool tells_prompts) {
   tasks.clear();
   merges.clear();
   choices.clear();
   partials = lists = list_size = most_candidates = 0;
-  const int group = network.heads / network.kv_heads;
-  const int most = std::max(1, kTaskRows / group);
-  partial_rows = most * group;
+  group_ = network.heads / network.kv_heads;
+  partial_rows = std::max(most(false), most(true)) * group_;
   // Where few tasks would leave threads idle, what is read is cut into parts. The
   // result is the same, bit for bit: a task over all pieces merges them in the same
   // order. Parts as long as that allows, as each begins with a wait for memory.
-  const int parts = threads > 1 && batch.tokens < 2 * threads ? 2 * threads : 1;
+  parts_ = threads > 1 && batch.tokens < 2 * threads ? 2 * threads : 1;
   for (int index = 0; index < batch.span_count; ++index) {
     const ThermeshSpan& span = batch.spans[index];
+    const int before = span.context_length - span.count;
+    const int read = tells_prompts ? std::clamp(span.prompt_end - before, 0, span.count) : 0;
+    const size_t first = tasks.size();
     for (int head = 0; head < network.kv_heads; ++head) {
-      const Task all{index, head, 0, span.count, 0, 0, -1, -1, 0, 0};
       const int place = span.head_windows + layer * network.kv_heads + head;
       const int window = span.head_windows < 0 ? 0 : batch.head_windows[place];
-      if (window) {
-        add_windows(span, all, window, most, parts);
-      } else {
-        add_head(span, all, layer, most, parts);
-      }
+      add_queries(span, {index, head, 0, read, 0, 0, -1, -1, true, 0, 0}, layer, window);
+      add_queries(span, {index, head, read, span.count - read, 0, 0, -1, -1, false, 0, 0}, layer,
+                  window);
     }
+    // By rows, as all else is shared among threads.
+    if (read) {
+      std::stable_sort(tasks.begin() + first, tasks.end(), [](const Task& a, const Task& b) {
+        return a.first_query < b.first_query;
+      });
+    }
+  }
+}
+
+void AttentionPlan::add_queries(const ThermeshSpan& span, const Task& task, int layer,
+                                int window) {
+  if (task.queries == 0) return;
+  if (window) {
+    add_windows(span, task, window);
+  } else {
+    add_head(span, task, layer);
   }
 }
 
 // Queries of a head that read a window each; those that follow read the same but for
 // themselves, mostly.
-void AttentionPlan::add_windows(const ThermeshSpan& span, Task task, int window, int most,
-                                int parts) {
+void AttentionPlan::add_windows(const ThermeshSpan& span, Task task, int window) {
   const auto start_of = [&](int query) {
     const int position = position_of(span, query);
     return position < span.sparse_from ? 0 : window_start(window, position);
   };
-  const int count = task.queries;
-  for (int first = 0, end; first < count; first = end) {
+  const int last = task.first_query + task.queries;
+  for (int first = task.first_query, end; first < last; first = end) {
     task.start = start_of(first);
     end = first + 1;
-    while (end < count && start_of(end) == task.start) ++end;
+    while (end < last && start_of(end) == task.start) ++end;
     task.first_query = first;
     task.queries = end - first;
-    add_dense(span, task, most, parts);
+    add_dense(span, task);
   }
 }
 
-void AttentionPlan::add_head(const ThermeshSpan& span, Task task, int layer, int most, int parts) {
-  const int count = task.queries;
-  for (int first = 0, end; first < count; first = end) {
+void AttentionPlan::add_head(const ThermeshSpan& span, Task task, int layer) {
+  const int last = task.first_query + task.queries;
+  for (int first = task.first_query, end; first < last; first = end) {
     const bool chooses = query_chooses(span, layer, first);
     end = first + 1;
-    while (end < count && query_chooses(span, layer, end) == chooses) ++end;
+    while (end < last && query_chooses(span, layer, end) == chooses) ++end;
     task.first_query = first;
     task.queries = end - first;
     if (chooses) {
-      add_sparse(span, task, layer, most, parts);
+      add_sparse(span, task, layer);
     } else {
-      add_dense(span, task, most, parts);
+      add_dense(span, task);
     }
   }
 }
 
-void AttentionPlan::add(Task task, int parts) {
+void AttentionPlan::add(Task task) {
   const int count = task.all_pieces();
-  if (parts == 1 || count == 1) {
+  if (parts_ == 1 || count == 1 || task.is_prompt) {
     task.pieces = count;
     tasks.push_back(task);
     return;
@@ -119,7 +133,7 @@ void AttentionPlan::add(Task task, int parts) {
   task.partial = partials;
   task.pieces = count;
   merges.push_back(task);
-  const int step = std::max(1, count / parts);
+  const int step = std::max(1, count / parts_);
   for (task.first_piece = 0; task.first_piece < count; task.first_piece += step) {
     task.partial = partials + task.first_piece;
     task.pieces = std::min(step, count - task.first_piece);
@@ -128,20 +142,20 @@ void AttentionPlan::add(Task task, int parts) {
   partials += count;
 }
 
-void AttentionPlan::add_dense(const ThermeshSpan& span, Task task, int most, int parts) {
-  const int end = task.first_query + task.queries;
-  for (; task.first_query < end; task.first_query += most) {
-    task.queries = std::min(most, end - task.first_query);
+void AttentionPlan::add_dense(const ThermeshSpan& span, Task task) {
+  const int end = task.first_query + task.queries, together = most(task.is_prompt);
+  for (; task.first_query < end; task.first_query += together) {
+    task.queries = std::min(together, end - task.first_query);
     task.end = position_of(span, task.first_query + task.queries);
-    add(task, parts);
+    add(task);
   }
 }
 
-// Each query reads a list of pages of its own.
-void AttentionPlan::add_sparse(const ThermeshSpan& span, Task task, int layer, int most,
-                               int parts) {
+// Each query reads a list of pages of its own, which few rows share.
+void AttentionPlan::add_sparse(const ThermeshSpan& span, Task task, int layer) {
   const int end = task.first_query + task.queries;
-  const int together = parts > 1 ? 1 : most;
+  const int together = parts_ > 1 ? 1 : most(false);
+  task.is_prompt = false;
   for (; task.first_query < end; task.first_query += together) {
     task.queries = std::min(together, end - task.first_query);
     Reading reading{};
@@ -154,7 +168,7 @@ void AttentionPlan::add_sparse(const ThermeshSpan& span, Task task, int layer, i
     task.end = reading.length;  // of the last query; several attend one by one
     lists += task.queries;
     choices.push_back(task);
-    add(task, parts);
+    add(task);
   }
 }
 

@@ -1,6 +1,7 @@
 // What the attention of a layer is cut into, and which pages a query reads.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "buffer.h"
@@ -9,8 +10,8 @@
 
 namespace thermesh {
 
-// Tokens that are attended to at once. What is read is always cut in the same way:
-// where every range of kRange tokens begins, whoever computes it.
+// Tokens that are attended to at once. What is read is always cut in the same way,
+// whoever computes it: where every range of kRange tokens begins, but for prompts.
 struct Piece {
   int begin, end;
 };
@@ -26,15 +27,19 @@ struct Task {
   int end;      // tokens, of those that are read
   int partial;  // index of the first piece's partial result, or -1: over all
   int list;     // index of the first query's own list of pages, or -1: all pages
+  bool is_prompt;  // tokens that are only read, which a tier computes in its own way
   int first_piece, pieces;
 
-  // Pieces of all that is read.
+  // Pieces of all that is read. Prompts have rows enough for all threads, so what they
+  // read is not cut.
   int all_pieces() const {
+    if (is_prompt) return start ? 2 : 1;
     const int ranges = (end + kRange - 1) / kRange;
     return start ? 1 + ranges - start / kRange : ranges;
   }
   Piece piece(int index) const {
     if (start && index == 0) return {0, kPageTokens};
+    if (is_prompt) return {start, end};
     const int range = start ? start / kRange + index - 1 : index;
     const int begin = range * kRange, after = begin + kRange;
     return {begin > start ? begin : start, after < end ? after : end};
@@ -67,16 +72,25 @@ struct AttentionPlan {
   int lists = 0, list_size = 0;  // pages of a list at most
   int most_candidates = 0;
 
-  void make(const ThermeshNetwork& network, const ThermeshBatch& batch, int layer, int threads);
+  // `tells_prompts`: whether queries that are only read are apart.
+  void make(const ThermeshNetwork& network, const ThermeshBatch& batch, int layer, int threads,
+            bool tells_prompts);
   // Whether `layer` has other tasks than the one before it.
   static bool changes_at(const ThermeshBatch& batch, int layer);
 
  private:
-  void add_head(const ThermeshSpan& span, Task task, int layer, int most, int parts);
-  void add_windows(const ThermeshSpan& span, Task task, int window, int most, int parts);
-  void add(Task task, int parts);
-  void add_dense(const ThermeshSpan& span, Task task, int most, int parts);
-  void add_sparse(const ThermeshSpan& span, Task task, int layer, int most, int parts);
+  void add_queries(const ThermeshSpan& span, const Task& task, int layer, int window);
+  void add_head(const ThermeshSpan& span, Task task, int layer);
+  void add_windows(const ThermeshSpan& span, Task task, int window);
+  void add(Task task);
+  void add_dense(const ThermeshSpan& span, Task task);
+  void add_sparse(const ThermeshSpan& span, Task task, int layer);
+  // Queries of a task at most.
+  int most(bool is_prompt) const {
+    return std::max(1, (is_prompt ? kPromptTaskRows : kTaskRows) / group_);
+  }
+
+  int group_ = 1, parts_ = 1;
 };
 
 }  // namespace thermesh

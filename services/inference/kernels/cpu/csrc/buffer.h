@@ -5,9 +5,14 @@
 #include <cstdlib>
 #include <new>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace thermesh {
 
-// Memory that grows and is never cleared, on cache lines.
+// Memory that grows and is never cleared, on cache lines; much of it in huge pages, as
+// tiles of sums are stored to 16 rows at once, each in a page of its own.
 class Buffer {
  public:
   Buffer() = default;
@@ -22,13 +27,19 @@ class Buffer {
   }
 
  private:
+  static constexpr size_t kHugePage = size_t{2} << 20;
+
   void* reserve(size_t bytes) {
     if (bytes > bytes_) {
-      const size_t rounded = (bytes + 63) / 64 * 64;
+      const size_t line = bytes < kHugePage / 2 ? 64 : kHugePage;
+      const size_t rounded = (bytes + line - 1) / line * line;
       std::free(start_);
-      start_ = std::aligned_alloc(64, rounded);
+      start_ = std::aligned_alloc(line, rounded);
       bytes_ = start_ ? rounded : 0;
       if (!start_) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+      if (line == kHugePage) madvise(start_, rounded, MADV_HUGEPAGE);  // may refuse
+#endif
     }
     return start_;
   }

@@ -28,14 +28,17 @@ class Contention {
     return helpers - asleep_;
   }
 
-  // Time was lost because a thread did not run; tells whether that is too much.
-  bool lose(Clock::duration lost, Clock::time_point now) {
+  // Of the last `passed`, `lost` went by because a thread did not run; tells whether
+  // that is too much.
+  bool lose(Clock::duration lost, Clock::duration passed, Clock::time_point now) {
     if (lost < kUnnoticed) return false;
     if (now - window_ > kWindow) {
       window_ = now;
       lost_ = {};
     }
-    lost_ += lost;
+    // What a long step loses is a share of itself, not of a window.
+    const double windows = std::chrono::duration<double>(passed) / kWindow;
+    lost_ += windows > 1 ? std::chrono::duration_cast<Clock::duration>(lost / windows) : lost;
     if (lost_ < kTooMuch) return false;
     lost_ = {};
     pause_ = now - resumed_ < kSettled ? std::min(2 * pause_, kLongest) : kShortest;

@@ -58,11 +58,10 @@ constexpr int kLanes = 16;
 constexpr int kBlock = 32;
 constexpr int kPanelRows = 16;
 // Rows that are multiplied with a matrix before the next ones: 256 rows of
-// activations stay in the second level cache.
+// activations stay in the second level cache. Of prompts weights are dequantised once
+// for them.
 constexpr int kRowsAtOnce = 256;
-// Of prompts: weights are dequantised once for them.
-constexpr int kPromptRowsAtOnce = 512;
-// Tile rows of a matrix that such a product wants together.
+// Tile rows of a matrix that a product of prompts wants together.
 constexpr int kTilesTogether = 2;
 constexpr int kPageTokens = 16;
 constexpr int kSlabPages = 16;
@@ -79,6 +78,9 @@ constexpr int kSegment = 128;
 constexpr int kRange = 512;
 // Query rows that attend to the same keys in one task.
 constexpr int kTaskRows = 48;
+// Of prompts where a tier has an arithmetic of its own for them: what a page takes to be
+// converted is divided among them.
+constexpr int kPromptTaskRows = 96;
 // Tokens behind the newest whose page is final: a step may write the newest ones
 // again (drafts that were refused), but never as many.
 constexpr int kFinalTokens = 64;

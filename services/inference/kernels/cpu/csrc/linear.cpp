@@ -5,7 +5,6 @@ namespace {
 
 // Rows of tiles of gate and up whose outputs are joined while they are at hand.
 constexpr int kJoined = 4;
-constexpr int kMostRows = std::max(kRowsAtOnce, kPromptRowsAtOnce);
 
 // Rows [first, first + count) of a run.
 struct Rows {
@@ -48,7 +47,7 @@ void compute(const Product& task, const Rows& rows, const Tier& tier) {
 
 // The last tile row has fewer outputs than lanes.
 void multiply_narrow(const Product& task, const Rows& rows, int width, const Tier& tier) {
-  alignas(64) float lanes[kMostRows * kLanes];
+  alignas(64) float lanes[kRowsAtOnce * kLanes];
   Product narrow = task;
   narrow.out = lanes;
   narrow.stride = kLanes;
@@ -86,21 +85,66 @@ void multiply(const Panels& panels, const Rows& rows, const Tiles& tiles, const 
   if (output.bias) add_bias(tiles, rows);
 }
 
-template <typename Work>
-void for_rows_at_once(const Panels& panels, const Work& work) {
-  for (const Run* run = panels.runs; run < panels.runs + panels.run_count; ++run) {
-    const int most = run->is_prompt ? kPromptRowsAtOnce : kRowsAtOnce;
-    for (int first = 0; first < run->count; first += most) {
-      work(Rows{run, first, std::min(most, run->count - first)});
-    }
-  }
+// The first of `tiles` tile rows that part `part` of `parts` has.
+int first_of(int part, int parts, int tiles) {
+  const int64_t groups = ceil_div(tiles, kTilesTogether);
+  return std::min(static_cast<int>(groups * part / parts) * kTilesTogether, tiles);
 }
 
-// The first of `tiles` tile rows that chunk `chunk` of `chunks` has.
-int first_of(int chunk, int chunks, int tiles) {
-  const int64_t groups = ceil_div(tiles, kTilesTogether);
-  return std::min(static_cast<int>(groups * chunk / chunks) * kTilesTogether, tiles);
-}
+// How a product is cut into chunks for the pool. Rows of prompts are cut into the
+// pool's shares, and each share's matrix into parts: so a thread multiplies the rows
+// that it has normalised, and normalises those that it has multiplied. Of all other
+// rows there are few, and each chunk has a part of the matrix.
+class Cut {
+ public:
+  Cut(const Panels& panels, int units, const Pool& pool) : panels_(panels) {
+    int longest = 0;
+    for (const Run* run = panels.runs; run < panels.runs + panels.run_count; ++run) {
+      if (run->is_prompt) longest = std::max(longest, run->count);
+    }
+    shares_ = std::clamp(longest / kFewestOfShare, 1, pool.shares());
+    parts_ = std::max(1, chunks_for(units, pool) / shares_);
+  }
+
+  int chunks() const { return shares_ * parts_; }
+
+  // Calls work(rows, first, last) for the tile rows of `tiles` that a chunk has.
+  template <typename Work>
+  void for_rows_of(int chunk, int tiles, const Work& work) const {
+    for (const Run* run = panels_.runs; run < panels_.runs + panels_.run_count; ++run) {
+      if (run->is_prompt) {
+        const int share = chunk / parts_, part = chunk % parts_;
+        const int first = first_row(*run, share), end = first_row(*run, share + 1);
+        for_rows_at_once(run, first, end, first_of(part, parts_, tiles),
+                         first_of(part + 1, parts_, tiles), work);
+      } else {
+        for_rows_at_once(run, 0, run->count, first_of(chunk, chunks(), tiles),
+                         first_of(chunk + 1, chunks(), tiles), work);
+      }
+    }
+  }
+
+ private:
+  // Weights are dequantised for each share: with fewer rows that takes longer than
+  // fetching these from another core.
+  static constexpr int kFewestOfShare = 64;
+
+  int first_row(const Run& run, int share) const {
+    return std::min(run.panels() * share / shares_ * kPanelRows, run.count);
+  }
+
+  template <typename Work>
+  static void for_rows_at_once(const Run* run, int first, int end, int first_tile, int last_tile,
+                               const Work& work) {
+    if (first_tile >= last_tile) return;
+    for (; first < end; first += kRowsAtOnce) {
+      work(Rows{run, first, std::min(kRowsAtOnce, end - first)}, first_tile, last_tile);
+    }
+  }
+
+  const Panels& panels_;
+  int shares_, parts_;
+};
 
 // The activations of a feed-forward part on their way from gate and up to down.
 struct Joint {
@@ -112,61 +156,63 @@ struct Joint {
 
   // Outputs of tile rows [first, last), which are whole blocks of what comes next.
   void join(const Rows& rows, int first, int last) const {
-    alignas(64) float gated[kMostRows * kJoined * kLanes], raised[kMostRows * kJoined * kLanes];
+    alignas(64) float gated[kRowsAtOnce * kJoined * kLanes], raised[kRowsAtOnce * kJoined * kLanes];
     const size_t width = static_cast<size_t>(last - first) * kLanes;
     compute(product_of(panels, rows, gate, first, last, {gated, width, false}), rows, tier);
     compute(product_of(panels, rows, up, first, last, {raised, width, false}), rows, tier);
     for (int r = 0; r < rows.count; ++r) {
-      float* own = gated + r * width;
-      tier.silu_mul(own, raised + r * width, static_cast<int>(width));
-      put(own, rows, r, first * kLanes, static_cast<int>(width));
+      put(gated + r * width, raised + r * width, rows, r, first * kLanes, static_cast<int>(width));
     }
   }
 
-  void put(const float* own, const Rows& rows, int r, int column, int width) const {
+  void put(float* own, const float* raised, const Rows& rows, int r, int column, int width) const {
     if (rows.run->is_prompt) {
       const int row = rows.first + r;
       uint8_t* panel = next.at(*rows.run, row / kPanelRows);
-      tier.to_bfloat16(own, width / kBlock, panel + column / kBlock * kPromptBlockBytes,
-                       row % kPanelRows);
+      tier.silu_mul_to_bfloat16(own, raised, width / kBlock,
+                                panel + column / kBlock * kPromptBlockBytes, row % kPanelRows);
     } else {
       const size_t row = rows.first_in_step() + r;
+      tier.silu_mul(own, raised, width);
       std::copy_n(own, width, out + row * gate.rows + column);
     }
   }
 };
+
+// Computes tile rows [first, last), counted through all outputs.
+void multiply_all(const Panels& panels, const Rows& rows, const Output* outputs, int count,
+                  int first, int last, const Tier& tier) {
+  for (const Output* output = outputs; last > 0 && output < outputs + count; ++output) {
+    const int own = tiles_of(*output->matrix);
+    const Tiles part{output, std::max(first, 0), std::min(last, own)};
+    if (part.first < part.last) multiply(panels, rows, part, tier);
+    first -= own;
+    last -= own;
+  }
+}
 
 }  // namespace
 
 void linear(const Panels& panels, const Output* outputs, int count, const Tier& tier, Pool& pool) {
   int tiles = 0;
   for (int i = 0; i < count; ++i) tiles += tiles_of(*outputs[i].matrix);
-  const int chunks = chunks_for(tiles, pool);
-  pool.run(chunks, [&](int chunk) {
-    int first = first_of(chunk, chunks, tiles), last = first_of(chunk + 1, chunks, tiles);
-    for (const Output* output = outputs; last > 0 && output < outputs + count; ++output) {
-      const int own = tiles_of(*output->matrix);
-      const Tiles part{output, std::max(first, 0), std::min(last, own)};
-      if (part.first < part.last) {
-        for_rows_at_once(panels, [&](const Rows& rows) { multiply(panels, rows, part, tier); });
-      }
-      first -= own;
-      last -= own;
-    }
+  const Cut cut(panels, tiles, pool);
+  pool.run(cut.chunks(), [&](int chunk) {
+    cut.for_rows_of(chunk, tiles, [&](const Rows& rows, int first, int last) {
+      multiply_all(panels, rows, outputs, count, first, last, tier);
+    });
   });
 }
 
 void gate_up(const Panels& panels, const ThermeshMatrix& gate, const ThermeshMatrix& up,
              float* out, const Panels& next, const Tier& tier, Pool& pool) {
   const int tiles = tiles_of(gate);
-  const int chunks = chunks_for(tiles, pool);
   const Joint joint{panels, gate, up, out, next, tier};
-  pool.run(chunks, [&](int chunk) {
-    const int end = first_of(chunk + 1, chunks, tiles);
-    for (int first = first_of(chunk, chunks, tiles); first < end; first += kJoined) {
-      const int last = std::min(first + kJoined, end);
-      for_rows_at_once(panels, [&](const Rows& rows) { joint.join(rows, first, last); });
-    }
+  const Cut cut(panels, tiles, pool);
+  pool.run(cut.chunks(), [&](int chunk) {
+    cut.for_rows_of(chunk, tiles, [&](const Rows& rows, int first, int end) {
+      for (; first < end; first += kJoined) joint.join(rows, first, std::min(first + kJoined, end));
+    });
   });
 }
 

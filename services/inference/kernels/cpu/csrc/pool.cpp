@@ -20,7 +20,6 @@ inline void pause() {
 #endif
 }
 
-inline uint32_t round_of(uint64_t ticket) { return static_cast<uint32_t>(ticket >> 32); }
 inline int chunks_of(uint64_t ticket) { return static_cast<int>(ticket >> 16 & 0xFFFF); }
 inline int taken_of(uint64_t ticket) { return static_cast<int>(ticket & 0xFFFF); }
 
@@ -49,7 +48,7 @@ void Pool::end() {
   if (used_.load(std::memory_order_relaxed) == 0) return;
   const Clock::time_point now = Clock::now();
   const Clock::duration took = now - began_;
-  contention_.lose(took - (computed() - computed_) - took / 16, now);
+  contention_.lose(took - (computed() - computed_) - took / 16, took, now);
 }
 
 void Pool::resize(int threads) {
@@ -95,24 +94,38 @@ void Pool::run(int chunks, Function function, const void* context) {
   function_ = function;
   context_ = context;
   finished_.store(0, std::memory_order_relaxed);
-  const uint64_t round = round_of(ticket_.load(std::memory_order_relaxed)) + 1u;
-  // Sequentially consistent with a helper's steps to sleep: either it sees this
-  // round or we see it sleeping.
-  ticket_.store(round << 32 | static_cast<uint64_t>(chunks) << 16);
+  const int shares = this->shares();
+  chunks_ = chunks;
+  cut_.store(shares, std::memory_order_relaxed);
+  const uint64_t round = static_cast<uint64_t>(this->round() + 1u) << 32;
+  // The first share's ticket is what helpers wait for, so it comes last; sequentially
+  // consistent with a helper's steps to sleep: either it sees this round or we see it
+  // sleeping.
+  for (int share = shares - 1; share >= 0; --share) {
+    const int own = first_of(share + 1, shares, chunks) - first_of(share, shares, chunks);
+    shares_[share].ticket.store(round | static_cast<uint64_t>(own) << 16);
+  }
   if (sleeping_.load() > 0) {
     { const std::lock_guard<std::mutex> lock(mutex_); }
     woken_.notify_all();
   }
-  take_chunks();
+  take_chunks(0);
   wait_for_others(chunks, started);
 }
 
-void Pool::take_chunks() {
+// Its own share first.
+void Pool::take_chunks(int thread) {
+  const int shares = cut_.load(std::memory_order_relaxed);
+  for (int i = 0; i < shares; ++i) take_share((thread + i) % shares);
+}
+
+void Pool::take_share(int share) {
   for (;;) {
-    const uint64_t ticket = ticket_.fetch_add(1, std::memory_order_acq_rel);
+    const uint64_t ticket = shares_[share].ticket.fetch_add(1, std::memory_order_acq_rel);
     if (taken_of(ticket) >= chunks_of(ticket)) return;
-    // The caller waits for this chunk, so function and context are its round's.
-    function_(context_, taken_of(ticket));
+    // The caller waits for this chunk, so everything else is its round's.
+    const int shares = cut_.load(std::memory_order_relaxed);
+    function_(context_, first_of(share, shares, chunks_) + taken_of(ticket));
     finished_.fetch_add(1, std::memory_order_acq_rel);
   }
 }
@@ -127,7 +140,7 @@ void Pool::wait_for_others(int chunks, Clock::time_point started) {
   const Clock::time_point waiting = Clock::now();
   while (finished_.load(std::memory_order_acquire) != chunks) std::this_thread::yield();
   const Clock::time_point now = Clock::now();
-  if (contention_.lose((now - waiting) - (waiting - started), now)) {
+  if (contention_.lose((now - waiting) - (waiting - started), now - started, now)) {
     use(contention_.allowed(static_cast<int>(helpers_.size()), now));
   }
 }
@@ -137,14 +150,14 @@ void Pool::help(int index) {
   while (!stopping_.load(std::memory_order_relaxed)) {
     wait_for_work(index, seen);
     if (!is_used(index)) continue;
-    seen = round_of(ticket_.load(std::memory_order_acquire));
-    take_chunks();
+    seen = round();
+    take_chunks(index + 1);
   }
 }
 
 void Pool::wait_for_work(int index, uint32_t seen) {
   for (int spin = 0; spin < kSpins && is_used(index); ++spin) {
-    if (round_of(ticket_.load(std::memory_order_acquire)) != seen) return;
+    if (round() != seen) return;
     pause();
   }
   std::unique_lock<std::mutex> lock(mutex_);
@@ -152,7 +165,7 @@ void Pool::wait_for_work(int index, uint32_t seen) {
   sleeping_.fetch_add(is_counted);
   woken_.wait(lock, [&] {
     return stopping_.load() || is_counted != is_used(index) ||
-           (is_counted && round_of(ticket_.load()) != seen);
+           (is_counted && round_of(shares_[0].ticket.load()) != seen);
   });
   sleeping_.fetch_sub(is_counted);
 }

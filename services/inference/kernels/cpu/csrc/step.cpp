@@ -88,13 +88,16 @@ class Step {
   }
 
  private:
-  // Calls work(row) for every row; in parallel where there are more than a few.
+  // Calls work(row) for every row; in parallel where there are more than a few. Many
+  // are cut as the products of prompts are, and so that rows whose keys share cache
+  // lines are stored by one thread.
   template <typename Work>
   void for_rows(int rows, const Work& work) {
     constexpr int kFewRows = 4;
-    pool_.run(ceil_div(rows, kFewRows), [&](int chunk) {
-      const int end = std::min((chunk + 1) * kFewRows, rows);
-      for (int row = chunk * kFewRows; row < end; ++row) work(row);
+    const int together = rows > 2 * kPanelRows ? kPanelRows : kFewRows;
+    pool_.run(ceil_div(rows, together), [&](int chunk) {
+      const int end = std::min((chunk + 1) * together, rows);
+      for (int row = chunk * together; row < end; ++row) work(row);
     });
   }
 

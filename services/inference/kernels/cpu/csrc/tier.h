@@ -8,7 +8,7 @@ namespace thermesh {
 
 // Query rows [rows][kMaxHeadSize], already scaled, that attend to tokens
 // [begin, end) of one key-value head; row r sees tokens below limits[r].
-// `end - begin` is at most kRange and `begin` a multiple of kSegment.
+// `begin` is a multiple of kSegment.
 struct Attention {
   const float* queries;
   const int32_t* limits;
@@ -78,10 +78,12 @@ struct Moments {
 struct Tier {
   const char* name;
   void (*product)(const Product& task);
-  // Both for rows of prompts, whose panels hold bfloat16; null where a tier computes
-  // these like all others.
+  // For rows of prompts, whose panels hold bfloat16; null where a tier computes these
+  // like all others. The last is `silu_mul` on the way to a panel.
   void (*prompt_product)(const Product& task);
   void (*to_bfloat16)(const float* x, int blocks, uint8_t* panel, int row);
+  void (*silu_mul_to_bfloat16)(const float* gate, const float* up, int blocks, uint8_t* panel,
+                               int row);
   // Writes row `row` of a panel of `rows` rows. Blocks whose largest number
   // exceeds `outlier` times the row's root mean square get fractions.
   void (*quantise)(const float* x, int blocks, float outlier, uint8_t* panel, int rows, int row);
@@ -95,6 +97,12 @@ struct Tier {
   uint16_t (*to_int8)(const float* x, int size, uint8_t* codes);
   // By the kind of the cache, kHalf or kInt8; so is `unpack_keys`.
   void (*attend[2])(const Attention& task, const Attended& result);
+  // Of tokens that are only read, or null where these attend like all others. What
+  // queries choose for themselves is read like all others.
+  void (*attend_prompt[2])(const Attention& task, const Attended& result);
+  bool tells_prompts(int32_t cache_kind, int head_size) const {
+    return attend_prompt[cache_kind] && head_size % kBlock == 0;
+  }
   // Adds `part` to `result`: both of [rows], as if attended in one go.
   void (*merge)(const Attended& part, int rows, int head_size, const Attended& result);
   // The keys of a page, [head_size][16 tokens].
@@ -121,6 +129,8 @@ const Tier& tier_amx();
 // Its products of prompts.
 void amx_prompt_product(const Product& task);
 void amx_to_bfloat16(const float* x, int blocks, uint8_t* panel, int row);
+void amx_silu_mul_to_bfloat16(const float* gate, const float* up, int blocks, uint8_t* panel,
+                              int row);
 bool allows_amx();
 #endif
 

@@ -273,9 +273,9 @@ bool allows_amx() {
   constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25, kBfloat16 = 1u << 22;
   constexpr unsigned kAll = kTile | kInt8 | kBfloat16;
   unsigned a, b, c, d;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kAll) != kAll) {
-    return false;
-  }
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kAll) != kAll) return false;
+  constexpr unsigned kVectorsOfBfloat16 = 1u << 5;
+  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & kVectorsOfBfloat16)) return false;
   // Linux saves the tiles of a process only if it has asked for them
   // (https://docs.kernel.org/arch/x86/xstate.html); one without AMX refuses.
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
@@ -292,7 +292,9 @@ const Tier& tier_amx() {
     own.product = product;
     own.prompt_product = amx_prompt_product;
     own.to_bfloat16 = amx_to_bfloat16;
+    own.silu_mul_to_bfloat16 = amx_silu_mul_to_bfloat16;
     own.attend[kInt8] = attend_int8;
+    own.attend_prompt[kHalf] = attend_prompt_tiles;
     return own;
   }();
   return tier;

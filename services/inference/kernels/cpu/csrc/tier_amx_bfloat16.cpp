@@ -10,6 +10,7 @@
 // columns to it, and blocks come in order.
 #include <immintrin.h>
 
+#include "amx_bfloat16.h"
 #include "tier.h"
 
 namespace thermesh {
@@ -31,35 +32,8 @@ namespace {
 // piece.
 constexpr int kPiece = 18;
 
-// The operand of `ldtilecfg`: eight whole registers. Rows of a panel beyond the last
-// are multiplied too, and left.
-struct alignas(64) Shapes {
-  uint8_t palette = 1, start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
 inline __m512 load_half(const uint8_t* x) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
-}
-
-// Two vectors of floats as pairs of bfloat16, rounded to the nearest.
-inline __m512i paired(__m512 first, __m512 second) {
-  const __m512i half = _mm512_set1_epi32(0x8000);
-  const __m512i low = _mm512_add_epi32(_mm512_castps_si512(first), half);
-  const __m512i high = _mm512_add_epi32(_mm512_castps_si512(second), half);
-  return _mm512_mask_blend_epi16(0xAAAAAAAA, _mm512_srli_epi32(low, 16), high);
-}
-
-// Two vectors of floats as bfloat16, one after the other.
-inline __m512i in_turn(__m512 first, __m512 second) {
-  const __m512i half = _mm512_set1_epi32(0x8000);
-  const auto narrow = [&](__m512 x) {
-    const __m512i rounded = _mm512_add_epi32(_mm512_castps_si512(x), half);
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
-  };
-  return _mm512_inserti64x4(_mm512_castsi256_si512(narrow(first)), narrow(second), 1);
 }
 
 // The code at bit `kShift` of every lane as 1 + code / 2^kBits.
@@ -220,9 +194,9 @@ void multiply_tiles(const Piece& piece, int index) {
 template <int32_t kKind>
 void multiply_all(const Product& task) {
   alignas(64) uint8_t weights[kTilesTogether * kPiece * kPromptBlockBytes];
-  const Shapes shapes;
+  const WholeTiles tiles;
   asm volatile("" ::: "memory");
-  _tile_loadconfig(&shapes);
+  _tile_loadconfig(&tiles);
   for (int index = 0; index < task.tile_rows; index += kTilesTogether) {
     for (int first = 0; first < task.blocks; first += kPiece) {
       const int blocks = task.blocks - first < kPiece ? task.blocks - first : kPiece;
@@ -244,6 +218,23 @@ void amx_to_bfloat16(const float* x, int blocks, uint8_t* panel, int row) {
   panel += row * kRowBytes;
   for (int block = 0; block < blocks; ++block, x += kBlock, panel += kPromptBlockBytes) {
     _mm512_store_si512(panel, in_turn(_mm512_loadu_ps(x), _mm512_loadu_ps(x + kLanes)));
+  }
+}
+
+void amx_silu_mul_to_bfloat16(const float* gate, const float* up, int blocks, uint8_t* panel,
+                              int row) {
+  // The largest finite power keeps 0 times infinity away.
+  const __m512 one = _mm512_set1_ps(1.0f), factor = _mm512_set1_ps(-kLog2OfE);
+  const __m512 most = _mm512_set1_ps(126.0f);
+  const auto gated = [&](int i) {
+    const __m512 x = _mm512_loadu_ps(gate + i);
+    const __m512 power = power_of_two(_mm512_min_ps(_mm512_mul_ps(x, factor), most));
+    const __m512 sigmoid = _mm512_rcp14_ps(_mm512_add_ps(one, power));
+    return _mm512_mul_ps(_mm512_mul_ps(x, sigmoid), _mm512_loadu_ps(up + i));
+  };
+  panel += row * kRowBytes;
+  for (int i = 0; i < blocks * kBlock; i += kBlock, panel += kPromptBlockBytes) {
+    _mm512_store_si512(panel, in_turn(gated(i), gated(i + kLanes)));
   }
 }
 
