@@ -93,7 +93,12 @@ class Bench:
             environ = source.with_source_tree(os.environ)
             process = await asyncio.create_subprocess_exec(*command, str(words), env=environ)
             stack.push_async_callback(process.wait)
-            return lambda: os.kill(process.pid, signal.SIGKILL)
+
+            def kill() -> None:
+                with contextlib.suppress(ProcessLookupError):  # its answer had ended
+                    os.kill(process.pid, signal.SIGKILL)
+
+            return kill
         question = long_question(words)
         if how == "SSE abort":
             stream = await self._doors.rest.open(question)
