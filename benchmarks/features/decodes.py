@@ -20,14 +20,14 @@ from typing import Any
 import torch
 
 from benchmarks.features.requests import Asked, requests
-from services.controller.envelope import envelope_of
-from services.inference.decoder import Decoder
+from services.controller.policies.envelope import envelope_of
+from services.inference.decoding.decoder import Decoder
 from services.inference.events import Ended, Token
 from services.inference.limits import Limits
 from services.inference.models import LoadedModel, load
 from services.inference.request import Context, Request
-from services.inference.sampling import Fixed, Guard, Sampling
-from services.inference.sequence import Sequence
+from services.inference.sampling.settings import Fixed, Guard, Sampling
+from services.inference.sequences.sequence import Sequence
 from thermesh import models
 from thermesh.clock import SystemClock
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from benchmarks.features.decodes import CAP, FOLDER, MODEL, as_decoded, records
 from benchmarks.features.requests import HELD_OUT, TRAIN, Asked
-from services.controller.forecast import FILE, KNOWN_SHARE, OUTPUTS, bound, known_high
-from services.controller.trees import Forest
+from services.controller.forecasting.forecast import FILE, KNOWN_SHARE, OUTPUTS, bound, known_high
+from services.controller.forecasting.trees import Forest
 from services.feature import lexical
 from services.feature.encoder import Encoder
 from services.feature.extract import Reading, assemble

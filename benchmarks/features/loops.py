@@ -21,17 +21,25 @@ from benchmarks.features.decodes import MODEL, engine, submit
 from benchmarks.features.requests import TRAIN, Asked
 from benchmarks.spread import interleaved, summary
 from services.controller.config import Config
-from services.controller.decision import Constraints, Observation
-from services.controller.forecast import shipped
-from services.controller.memory_store import MemoryStore
-from services.controller.policy import NEUTRAL
-from services.controller.records import Context, prior_version
+from services.controller.decisions.decision import Constraints, Observation
+from services.controller.decisions.records import Context, prior_version
+from services.controller.forecasting.forecast import shipped
+from services.controller.policies.policy import NEUTRAL
 from services.controller.room import Room, furnish
+from services.controller.storage.memory_store import MemoryStore
 from services.inference.events import Ended
 from services.inference.limits import Limits
 from services.inference.models import LoadedModel, load
-from services.inference.sampler import Row, sample
-from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Program, Residual, Sampling
+from services.inference.sampling.sampler import Row, sample
+from services.inference.sampling.settings import (
+    Dynatemp,
+    Edt,
+    Fixed,
+    Guard,
+    Program,
+    Residual,
+    Sampling,
+)
 from thermesh import models
 from thermesh.clock import SystemClock
 

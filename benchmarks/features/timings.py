@@ -25,7 +25,7 @@ from benchmarks.features.decodes import (
     submit,
 )
 from benchmarks.features.requests import Asked
-from services.inference.decoder import Decoder
+from services.inference.decoding.decoder import Decoder
 from services.inference.events import Ended, Usage
 from services.inference.limits import Limits
 from services.inference.models import LoadedModel, load

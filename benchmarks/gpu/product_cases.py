@@ -12,8 +12,8 @@ from benchmarks.gpu.case import Case, Tensors, normal
 from services.inference.kernels.triton import reference
 from services.inference.kernels.triton.drawing import launch
 from services.inference.kernels.triton.matrix import Matrix, quantise, quantise_fp8
-from services.inference.sampler import Row, sample
-from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Residual, Sampling
+from services.inference.sampling.sampler import Row, sample
+from services.inference.sampling.settings import Dynatemp, Edt, Fixed, Guard, Residual, Sampling
 
 
 def matrices() -> dict[str, Matrix]:

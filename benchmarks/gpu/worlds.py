@@ -14,8 +14,8 @@ from services.inference.kernels.triton.cache import PAGE
 from services.inference.kernels.triton.matrix import Matrix
 from services.inference.kernels.triton.network import GpuNetwork
 from services.inference.kernels.triton.weights import DeviceLayer, DeviceWeights
-from services.inference.sampler import Row
-from services.inference.sampling import Fixed, Sampling
+from services.inference.sampling.sampler import Row
+from services.inference.sampling.settings import Fixed, Sampling
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Arms of the study: each draws the next token of an answer from one distribution.
 
 `View` is a distribution that was looked at once for all arms. With the same number
-in [0, 1) an arm draws what `services.inference.sampler` draws for the same program
+in [0, 1) an arm draws what `services.inference.sampling.sampler` draws for the same program
 and guard, but for one token in about a million where the float32 sums differ. The rules:
 
     static     one temperature behind a guard

@@ -6,7 +6,7 @@ and seed draws a task and a row; the learner sees the reward of the action it ch
 nothing else. What is recorded is the mean reward of that action on that task, so that
 curves show decisions and not the luck of rows.
 
-`thompson` follows `services.controller.bandit` number by number, with a draw from the
+`thompson` follows `services.controller.policies.bandit` number by number, with a draw from the
 beliefs in place of the quadrature over them: the same distribution. Rewards R reach the
 beliefs as feedback 2 R - 1, as a client's score would.
 """
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.controller import bandit
-from services.controller.statics import Statics
+from services.controller.policies import bandit
+from services.controller.policies.statics import Statics
 
 Floats = NDArray[Any]
 Generator = np.random.Generator
@@ -70,7 +70,7 @@ Tuning = Statics
 
 @dataclass
 class Beliefs:
-    """`services.controller.bandit.Parameters` with a leading axis of seeds."""
+    """`services.controller.policies.bandit.Parameters` with a leading axis of seeds."""
 
     counts: Floats
     sums: Floats

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from benchmarks.policy.arms import TEMPERATURES
 from benchmarks.policy.families import FAMILIES
 from benchmarks.policy.learners import Thompson, Tuning, World, replay
-from services.controller import bandit, gaussian, learning
-from services.controller.experience import Experience
-from services.controller.gaussian import NEUTRAL
-from services.controller.learning import LearnerState
-from services.controller.policy import Parameters, PolicySnapshot
-from services.controller.records import LoggedDecision
-from services.controller.warmstart import warm_started
+from services.controller.decisions.experience import Experience
+from services.controller.decisions.records import LoggedDecision
+from services.controller.learning import lesson as learning
+from services.controller.learning.lesson import LearnerState
+from services.controller.policies import bandit, gaussian
+from services.controller.policies.gaussian import NEUTRAL
+from services.controller.policies.policy import Parameters, PolicySnapshot
+from services.controller.policies.warmstart import warm_started
 from thermesh.features import INDEX, TASKS
 
 Floats = NDArray[Any]

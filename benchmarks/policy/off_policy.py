@@ -10,8 +10,8 @@ import numpy as np
 from benchmarks.policy.arms import TEMPERATURES
 from benchmarks.policy.grids import TASKS, Floats, Grid
 from benchmarks.policy.judging import best_by_task, best_static, one_hot
-from services.controller import curves
-from services.controller.evaluation import Estimate, cross_fitted, doubly_robust, snips
+from services.controller.trust import curves
+from services.controller.trust.evaluation import Estimate, cross_fitted, doubly_robust, snips
 
 
 def rows(of: Grid, replays: int = 300, count: int = 1000) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The prior of a new installation, from the train part of the stored matrix.
 
-    thermesh bench policy prior        # rewrites services/controller/prior.json
+    thermesh bench policy prior        # rewrites services/controller/policies/prior.json
 
 For each task: how much less each guard and temperature earned than the best one behind
 top-n-sigma, as feedback (2 R - 1). Held-out prompts have no part in it.

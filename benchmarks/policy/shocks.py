@@ -13,10 +13,10 @@ from benchmarks.policy.grids import TASKS, Floats, Grid
 from benchmarks.policy.learners import Tuning, World
 from benchmarks.policy.learners import replay as replayed
 from benchmarks.policy.tuning import thompson
-from services.controller import gaussian
-from services.controller.elastic import Elastic
-from services.controller.learning import LearnerState
-from services.controller.replay import Buffer
+from services.controller.learning.lesson import LearnerState
+from services.controller.learning.replay import Buffer
+from services.controller.policies import gaussian
+from services.controller.policies.elastic import Elastic
 
 FIRST, ONE_TASK = 2000, 2000
 _DRAWS = 200

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.policy.arms import Arm, View
-from services.inference.decoder import Decoder
+from services.inference.decoding.decoder import Decoder
 from services.inference.request import Context, Priority, Request
-from services.inference.sampler import Drawn, random_unit
-from services.inference.sampling import DEFAULT
-from services.inference.sequence import Sequence as Decoding
+from services.inference.sampling.sampler import Drawn, random_unit
+from services.inference.sampling.settings import DEFAULT
+from services.inference.sequences.sequence import Sequence as Decoding
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from benchmarks.policy.families import TRAIN
 from benchmarks.policy.judging import task_means
 from benchmarks.policy.learners import Thompson, World, replay, world
 from benchmarks.policy.matrix import Matrix
-from services.controller.statics import Statics
+from services.controller.policies.statics import Statics
 
 Floats = NDArray[Any]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.kept import Steps
 from benchmarks.trust.users import lived, newborn
-from services.controller.learning import LearnerState
+from services.controller.learning.lesson import LearnerState
 
 WINDOW, BAR = 200, -0.02
 LEARNING = 1000

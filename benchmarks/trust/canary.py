@@ -21,8 +21,8 @@ from benchmarks.kept import Steps
 from benchmarks.policy.families import FAMILIES
 from benchmarks.policy.matrix import Matrix, parts
 from benchmarks.trust.users import MATRIX, MEANS, TEMPERATURES, drawn
-from services.controller.promotion import Verdict
-from services.controller.rollout import Rollout, Stage
+from services.controller.trust.promotion import Verdict
+from services.controller.trust.rollout import Rollout, Stage
 
 SHARE, DROP = 0.1, 0.05
 Generator = np.random.Generator

@@ -27,11 +27,11 @@ import numpy as np
 from benchmarks.trust.delivery import ROOT, mesh
 from benchmarks.trust.users import ACTS_AS, features
 from services.controller.config import Config
-from services.controller.decision import Constraints, Mode, Observation
-from services.controller.memory_store import MemoryStore
-from services.controller.policy import KINDS, prior
-from services.controller.records import Context, prior_version
+from services.controller.decisions.decision import Constraints, Mode, Observation
+from services.controller.decisions.records import Context, prior_version
+from services.controller.policies.policy import KINDS, prior
 from services.controller.room import Room, furnish
+from services.controller.storage.memory_store import MemoryStore
 from thermesh import rpc
 from thermesh.clock import SystemClock
 from thermesh.testing import eventually, free_port

@@ -27,13 +27,8 @@ from typing import TypeVar
 import numpy as np
 
 from benchmarks.trust.users import ACTS_AS, features
-from services.controller.decision import Constraints, Mode, Observation, decide
-from services.controller.joining import Arrival, FeedbackArrived, OutcomeArrived, fold
-from services.controller.learning import LearnerState
-from services.controller.learning_store import RedisLearningStore
-from services.controller.policy import PolicySnapshot, prior
-from services.controller.ports import Checkpoint
-from services.controller.records import (
+from services.controller.decisions.decision import Constraints, Mode, Observation, decide
+from services.controller.decisions.records import (
     Context,
     DecisionRecord,
     Feedback,
@@ -41,7 +36,12 @@ from services.controller.records import (
     Outcome,
     prior_version,
 )
-from services.controller.store import RedisStore
+from services.controller.learning.joining import Arrival, FeedbackArrived, OutcomeArrived, fold
+from services.controller.learning.lesson import LearnerState
+from services.controller.policies.policy import PolicySnapshot, prior
+from services.controller.storage.learning_store import RedisLearningStore
+from services.controller.storage.ports import Checkpoint
+from services.controller.storage.store import RedisStore
 from thermesh.errors import MeshError
 from thermesh.testing import RedisServer, eventually
 

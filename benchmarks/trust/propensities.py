@@ -14,10 +14,10 @@ import math
 import numpy as np
 
 from benchmarks.trust.users import ACTS_AS, features, lived
-from services.controller.decision import Constraints, Mode, Observation, decide
-from services.controller.learning import LearnerState
-from services.controller.policy import KINDS, PolicySnapshot, prior
-from services.controller.records import Context, DecisionRecord, LoggedDecision
+from services.controller.decisions.decision import Constraints, Mode, Observation, decide
+from services.controller.decisions.records import Context, DecisionRecord, LoggedDecision
+from services.controller.learning.lesson import LearnerState
+from services.controller.policies.policy import KINDS, PolicySnapshot, prior
 
 LEARNED = 500
 _SEEN = tuple(Observation(np.array(features(task)), name) for task, name in enumerate(ACTS_AS))

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from benchmarks.policy.families import FAMILIES
 from benchmarks.policy.matrix import Matrix, parts
-from services.controller import bandit, learning
-from services.controller.decision import Observation
-from services.controller.experience import Experience
-from services.controller.gaussian import NEUTRAL
-from services.controller.learning import LearnerState
-from services.controller.policy import PolicySnapshot
-from services.controller.records import LoggedDecision
+from services.controller.decisions.decision import Observation
+from services.controller.decisions.experience import Experience
+from services.controller.decisions.records import LoggedDecision
+from services.controller.learning import lesson as learning
+from services.controller.learning.lesson import LearnerState
+from services.controller.policies import bandit
+from services.controller.policies.gaussian import NEUTRAL
+from services.controller.policies.policy import PolicySnapshot
 from thermesh.features import INDEX, TASKS
 
 MATRIX = pathlib.Path(__file__).resolve().parents[1] / "results" / "policy-matrix.npz"

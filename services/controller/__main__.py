@@ -7,7 +7,7 @@ import numpy as np
 from services.controller.config import Config
 from services.controller.room import Room, furnish
 from services.controller.server import controller, feedback
-from services.controller.store import RedisStore
+from services.controller.storage.store import RedisStore
 from services.controller.tasks import send_hint
 from thermesh import process, rpc
 from thermesh.clock import SystemClock

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from services.controller.ports import ServingStore
-from services.controller.records import PolicyVersion
-from services.controller.rollout import Rollout, Stage
+from services.controller.decisions.records import PolicyVersion
+from services.controller.storage.ports import ServingStore
+from services.controller.trust.rollout import Rollout, Stage
 from thermesh.clock import Clock
 from thermesh.errors import Aborted, FailedPrecondition, NotFound
 

@@ -7,12 +7,12 @@ import time
 import numpy as np
 
 from services.controller.capabilities import USUAL, Capabilities
-from services.controller.courses import Courses
-from services.controller.decision import Constraints, Decision, Observation, decide
+from services.controller.decisions.courses import Courses
+from services.controller.decisions.decision import Constraints, Decision, Observation, decide
+from services.controller.decisions.pace import Forecaster
+from services.controller.decisions.records import Context, DecisionRecord
 from services.controller.metrics import Metrics
-from services.controller.pace import Forecaster
 from services.controller.recorder import Recorder
-from services.controller.records import Context, DecisionRecord
 from services.controller.sampling import ProgramKind
 from services.controller.serving import Serving
 from thermesh.clock import Clock

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.controller.joining import FeedbackArrived, Joined, fold
-from services.controller.policy import Parameters
-from services.controller.ports import Checkpoint, Commit, LearningStore, StoredEvent
-from services.controller.records import PolicyVersion, prior_version
-from services.controller.rollout import Stage
+from services.controller.decisions.records import PolicyVersion, prior_version
+from services.controller.learning.joining import FeedbackArrived, Joined, fold
+from services.controller.policies.policy import Parameters
+from services.controller.storage.ports import Checkpoint, Commit, LearningStore, StoredEvent
+from services.controller.trust.rollout import Stage
 from thermesh.clock import Clock
 
 BATCH = 256

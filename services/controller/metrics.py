@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from services.controller.decision import Decision
+from services.controller.decisions.decision import Decision
 from thermesh import semconv, telemetry
 
 

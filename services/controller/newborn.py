@@ -6,12 +6,12 @@ import pathlib
 from collections.abc import Callable
 from typing import TypeVar
 
-from services.controller import bandit
 from services.controller.config import PolicyConfig
-from services.controller.envelope import GUARDS
-from services.controller.policy import Parameters, prior
+from services.controller.policies import bandit
+from services.controller.policies.envelope import GUARDS
+from services.controller.policies.policy import Parameters, prior
+from services.controller.policies.statics import Statics, read
 from services.controller.sampling import MAXIMUM_TEMPERATURE, MINIMUM_TEMPERATURE
-from services.controller.statics import Statics, read
 from thermesh.settings import BadSetting
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ import contextlib
 import logging
 from collections import OrderedDict
 
-from services.controller.ports import ServingStore
-from services.controller.records import DecisionRecord
+from services.controller.decisions.records import DecisionRecord
+from services.controller.storage.ports import ServingStore
 from thermesh.errors import Unavailable
 
 log = logging.getLogger(__name__)

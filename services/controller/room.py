@@ -11,19 +11,19 @@ from typing import cast
 import numpy as np
 
 from services.controller.config import Config
-from services.controller.courses import Courses
 from services.controller.deciding import Decider
-from services.controller.decision import Mode
-from services.controller.forecast import shipped
+from services.controller.decisions.courses import Courses
+from services.controller.decisions.decision import Mode
+from services.controller.decisions.pace import Forecaster
+from services.controller.decisions.steering import Steerer
+from services.controller.forecasting.forecast import shipped
 from services.controller.hints import Hints
 from services.controller.metrics import Metrics
 from services.controller.newborn import newborn
-from services.controller.pace import Forecaster
-from services.controller.ports import ServingStore
 from services.controller.recorder import Recorder
 from services.controller.sampling import ProgramKind
 from services.controller.serving import Serving
-from services.controller.steering import Steerer
+from services.controller.storage.ports import ServingStore
 from services.controller.watcher import Watcher
 from thermesh.clock import Clock
 

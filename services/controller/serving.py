@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from services.controller.decision import Mode
-from services.controller.policy import Parameters, PolicySnapshot, prior
-from services.controller.records import PolicyVersion
-from services.controller.trial import Candidate
+from services.controller.decisions.decision import Mode
+from services.controller.decisions.records import PolicyVersion
+from services.controller.policies.policy import Parameters, PolicySnapshot, prior
+from services.controller.trust.trial import Candidate
 
 EVERY_ROUTE = "*"
 

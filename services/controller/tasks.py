@@ -19,10 +19,10 @@ from typing import Any
 from celery import Celery, signals
 
 from services.controller.config import LearnerConfig
-from services.controller.joining import FeedbackArrived
 from services.controller.learner import Drained, drain
-from services.controller.learning_store import RedisLearningStore
+from services.controller.learning.joining import FeedbackArrived
 from services.controller.newborn import newborn
+from services.controller.storage.learning_store import RedisLearningStore
 from thermesh import semconv, telemetry
 from thermesh.clock import SystemClock
 from thermesh.errors import Unavailable

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from services.controller.policy import PolicySnapshot
-from services.controller.ports import ServingStore
-from services.controller.records import PolicyVersion, prior_version
+from services.controller.decisions.records import PolicyVersion, prior_version
+from services.controller.policies.policy import PolicySnapshot
 from services.controller.serving import Serving
-from services.controller.trial import Candidate
+from services.controller.storage.ports import ServingStore
+from services.controller.trust.trial import Candidate
 from thermesh.clock import Clock
 from thermesh.errors import MeshError, NotFound, Unavailable
 

@@ -9,14 +9,18 @@ import logging
 from opentelemetry.metrics import Meter
 from starlette.types import ASGIApp
 
-from services.gateway.admission import Admission
+from services.gateway.admission.bound import Admission
+from services.gateway.admission.places import Places
+from services.gateway.admission.quotas import Quotas
+from services.gateway.admission.turnstile import Turnstile
 from services.gateway.callers import Caller
 from services.gateway.config import Config
-from services.gateway.conversation import Conversation
+from services.gateway.conversations.conversation import Conversation
+from services.gateway.conversations.resuming import Bounds, ResumableTurns
+from services.gateway.conversations.talks import Talks
 from services.gateway.feedback import ModelCard
 from services.gateway.gate import Gate
 from services.gateway.http_server import HttpServer
-from services.gateway.instruments import Instruments
 from services.gateway.kept import Conversations
 from services.gateway.links import Mesh
 from services.gateway.mesh.administration import Administration
@@ -24,21 +28,17 @@ from services.gateway.mesh.controller import ControllerClient
 from services.gateway.mesh.feature import FeatureClient
 from services.gateway.mesh.inference import InferenceClient
 from services.gateway.mesh.peer import Peer
-from services.gateway.observatory import Observatory
+from services.gateway.observability.instruments import Instruments
+from services.gateway.observability.observatory import Observatory
 from services.gateway.pipeline import Pipeline
-from services.gateway.places import Places
-from services.gateway.quotas import Quotas
 from services.gateway.realtime.session import Surroundings
 from services.gateway.rest.app import create_app
 from services.gateway.rest.doors import Doors
-from services.gateway.resuming import Bounds, ResumableTurns
 from services.gateway.server import ChatService, FeedbackService, add_services
 from services.gateway.speech.config import VoiceConfig
 from services.gateway.speech.links import SpeechSource
 from services.gateway.speech.process import Processes
 from services.gateway.store import RedisStore
-from services.gateway.talks import Talks
-from services.gateway.turnstile import Turnstile
 from thermesh import rpc, telemetry, tls
 from thermesh.clock import Clock, SystemClock
 from thermesh.keys import Allowance

@@ -26,19 +26,19 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
+from services.gateway.admission.buckets import Quota
+from services.gateway.admission.quotas import check
+from services.gateway.admission.turnstile import Turnstile
 from services.gateway.asking import Ask, Features
 from services.gateway.backlog import Backlog
-from services.gateway.buckets import Quota
 from services.gateway.decoding import Plan, Update
 from services.gateway.events import Accepted, Ended, Event, PlanDecided, Rejected, Tokens
 from services.gateway.headroom import Headroom
-from services.gateway.instruments import Instruments
-from services.gateway.journal import Journal
 from services.gateway.links import FeatureSource, Mesh
-from services.gateway.observatory import Observatory
+from services.gateway.observability.instruments import Instruments
+from services.gateway.observability.journal import Journal
+from services.gateway.observability.observatory import Observatory
 from services.gateway.planning import PlanMemory, fallback_plan, seeded
-from services.gateway.quotas import check
-from services.gateway.turnstile import Turnstile
 from thermesh.clock import Clock
 from thermesh.errors import DeadlineExceeded, Internal, MeshError, Unavailable
 

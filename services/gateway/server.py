@@ -8,10 +8,10 @@ from typing import Any
 
 from services.gateway import limits
 from services.gateway.callers import Caller
+from services.gateway.conversations.talks import Talks
 from services.gateway.gate import Gate
 from services.gateway.mesh.controller import ControllerClient
 from services.gateway.mesh.inference import InferenceClient
-from services.gateway.talks import Talks
 from services.gateway.wire import catalog, chat
 from thermesh.clock import Clock
 from thermesh.rpc import Server, remaining_seconds

@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from services.gateway.buckets import Quota, Side
+from services.gateway.admission.buckets import Quota, Side
 from services.gateway.keeping import StoreAway
 from thermesh.clock import Clock
 from thermesh.keys import KEYS_HASH, TENANTS_HASH, Allowance, Key, unpack_allowance, unpack_key

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from services.inference.decoder import Decoder
+from services.inference.decoding.decoder import Decoder
+from services.inference.decoding.warmup import warm_up
 from services.inference.events import Load, StepResult
 from services.inference.limits import Limits, refuse_when_full
 from services.inference.request import Request, Update
-from services.inference.sequence import Sequence
+from services.inference.sequences.sequence import Sequence
 from services.inference.stream import Stream
-from services.inference.warmup import warm_up
 from thermesh.clock import Clock
 from thermesh.errors import ResourceExhausted, Unavailable
 

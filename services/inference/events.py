@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from services.inference.request import Context, Plan, Source
-from services.inference.sampling import Sampling
+from services.inference.sampling.settings import Sampling
 from thermesh.errors import MeshError
 
 

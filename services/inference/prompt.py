@@ -11,9 +11,9 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from services.inference import sampling
-from services.inference.constraint import Matcher
 from services.inference.request import ChatTurn, Context, Request, Start
+from services.inference.sampling import settings as sampling
+from services.inference.sampling.constraint import Matcher
 from thermesh.clock import Clock
 from thermesh.errors import DeadlineExceeded, InvalidArgument, NotFound
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from services.inference.constraint import Matcher, OutputConstraint
-from services.inference.sampling import Guard, Penalties, Program, Sampling
+from services.inference.sampling.constraint import Matcher, OutputConstraint
+from services.inference.sampling.settings import Guard, Penalties, Program, Sampling
 from thermesh.errors import InvalidArgument
 
 ROLES = ("system", "user", "assistant")

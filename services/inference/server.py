@@ -10,9 +10,9 @@ from services.inference import conversation, wire
 from services.inference.capabilities import Capabilities
 from services.inference.engine import Engine
 from services.inference.events import Ended, Event
-from services.inference.grammar import Grammars
 from services.inference.prompt import Prompts
 from services.inference.request import Request
+from services.inference.sampling.grammar import Grammars
 from services.inference.scoring import Scorer
 from services.inference.stream import Stream
 from services.inference.wire.capabilities import capabilities

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import Observation
 
-from services.inference.acceptance import Acceptances
 from services.inference.config import Config
-from services.inference.decoder import Decoder
-from services.inference.drawing import DrawingNetwork
+from services.inference.decoding.decoder import Decoder
+from services.inference.decoding.drawing import DrawingNetwork
 from services.inference.engine import Engine
-from services.inference.grammar import Grammars
 from services.inference.kernels import CpuNetwork
 from services.inference.limits import limits_of
 from services.inference.measure import Measurements
 from services.inference.outcomes import OutcomeSpool, reporter
 from services.inference.prompt import Prompts
+from services.inference.sampling.grammar import Grammars
 from services.inference.scoring import Scorer
+from services.inference.sequences.acceptance import Acceptances
 from services.inference.server import InferenceService, add_to
 from services.inference.steer import Steering
 from thermesh import rpc, semconv, telemetry

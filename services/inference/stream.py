@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from services.inference.events import Ended, Event, Rejected, Token
 from services.inference.request import Plan, Update
-from services.inference.sequence import MAX_BUFFERED_TOKENS
+from services.inference.sequences.sequence import MAX_BUFFERED_TOKENS
 from thermesh.errors import FailedPrecondition, InvalidArgument, MeshError, ResourceExhausted
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.gateway.buckets import LocalBuckets
+from services.gateway.admission.buckets import LocalBuckets
 from services.gateway.store import RedisStore
 from thermesh.keys import UNLIMITED, Allowance
 from thermesh.testing import FakeClock, redis_server

@@ -8,15 +8,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from services.controller import flood, layout, ports
-from services.controller.decision import Constraints, Mode, Observation, Trial, decide
-from services.controller.joining import fold
-from services.controller.learner import drain
-from services.controller.learning import LearnerState
-from services.controller.learning_store import RedisLearningStore
-from services.controller.memory_store import MemoryStore
-from services.controller.policy import PolicySnapshot, prior
-from services.controller.records import (
+from services.controller.decisions.decision import Constraints, Mode, Observation, Trial, decide
+from services.controller.decisions.records import (
     Context,
     DecisionRecord,
     Feedback,
@@ -24,8 +17,16 @@ from services.controller.records import (
     PolicyVersion,
     prior_version,
 )
-from services.controller.rollout import Rollout, Stage
-from services.controller.store import RedisStore
+from services.controller.learner import drain
+from services.controller.learning.joining import fold
+from services.controller.learning.lesson import LearnerState
+from services.controller.policies.policy import PolicySnapshot, prior
+from services.controller.storage import layout, ports
+from services.controller.storage.learning_store import RedisLearningStore
+from services.controller.storage.memory_store import MemoryStore
+from services.controller.storage.store import RedisStore
+from services.controller.trust import flood
+from services.controller.trust.rollout import Rollout, Stage
 from thermesh.errors import AlreadyExists, NotFound, ResourceExhausted, Unavailable
 from thermesh.testing import redis_server
 
@@ -294,8 +295,8 @@ async def test_the_first_publication_wins(serving, learning):
 
 async def test_versions_are_listed_newest_first_and_the_oldest_dropped(serving, monkeypatch):
     """So many are kept, and what is gone is NotFound."""
-    monkeypatch.setattr("services.controller.layout.KEPT_VERSIONS", 3)
-    monkeypatch.setattr("services.controller.ports.KEPT_VERSIONS", 3)
+    monkeypatch.setattr("services.controller.storage.layout.KEPT_VERSIONS", 3)
+    monkeypatch.setattr("services.controller.storage.ports.KEPT_VERSIONS", 3)
     for number in range(1, 6):
         version = PolicyVersion(number, prior(), number, "learned", number - 1, 0)
         assert await serving.publish(version, expected_live=number - 1)
@@ -322,7 +323,7 @@ async def test_modes_are_set_and_removed(serving):
 
 async def test_routes_with_a_mode_are_bounded(serving, monkeypatch):
     """One more than the limit is refused; those there can still change."""
-    monkeypatch.setattr("services.controller.ports.ROUTES_LIMIT", 1)
+    monkeypatch.setattr("services.controller.storage.ports.ROUTES_LIMIT", 1)
     await serving.set_mode("/a", Mode.OBSERVE)
     with pytest.raises(ResourceExhausted):
         await serving.set_mode("/b", Mode.OBSERVE)
@@ -333,7 +334,7 @@ async def test_routes_with_a_mode_are_bounded(serving, monkeypatch):
 
 async def test_events_that_wait_are_bounded(serving, monkeypatch):
     """Full is said at once: feedback to the user, outcomes to who keeps them."""
-    monkeypatch.setattr("services.controller.ports.EVENTS_LIMIT", 1)
+    monkeypatch.setattr("services.controller.storage.ports.EVENTS_LIMIT", 1)
     made, other = await decided_by(serving), await decided_by(serving)
     await serving.submit(judged(made))
     with pytest.raises(ResourceExhausted) as feedback:
@@ -348,7 +349,7 @@ async def test_events_that_wait_are_bounded(serving, monkeypatch):
 
 async def test_feedback_for_one_decision_is_bounded(serving, monkeypatch):
     """A client cannot fill the learner with one answer."""
-    monkeypatch.setattr("services.controller.ports.FEEDBACK_A_DECISION_LIMIT", 2)
+    monkeypatch.setattr("services.controller.storage.ports.FEEDBACK_A_DECISION_LIMIT", 2)
     made = await decided_by(serving)
     for number in range(2):
         await serving.submit(judged(made, f"f{number}"))

@@ -16,8 +16,8 @@ from benchmarks.gpu.conformance import TOLERANCE, cases, normal
 from services.inference.kernels import Blocks
 from services.inference.kernels.triton import matrix, reference, status
 from services.inference.kernels.triton.drawing import is_plain, launch, settings
-from services.inference.sampler import Row, sample
-from services.inference.sampling import Edt, Fixed, Guard, Penalties, Sampling
+from services.inference.sampling.sampler import Row, sample
+from services.inference.sampling.settings import Edt, Fixed, Guard, Penalties, Sampling
 
 STATUS = status()
 pytestmark = pytest.mark.skipif(not STATUS.available, reason=STATUS.reason)

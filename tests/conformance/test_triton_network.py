@@ -12,7 +12,7 @@ import torch
 from quantised_network import SMALL, QuantisedTensors
 
 from services.inference.config import KernelsConfig
-from services.inference.decoder import Decoder
+from services.inference.decoding.decoder import Decoder
 from services.inference.kernels import Span, Sparsity, StepBatch, on_device
 from services.inference.kernels.triton import reference, status
 from services.inference.kernels.triton.graphs import shape_of
@@ -20,8 +20,8 @@ from services.inference.kernels.triton.network import GpuNetwork
 from services.inference.kernels.triton.weights import Share, from_tensors, from_weights
 from services.inference.limits import Limits
 from services.inference.request import Context, Request
-from services.inference.sampling import Fixed, Guard, Sampling
-from services.inference.sequence import Sequence
+from services.inference.sampling.settings import Fixed, Guard, Sampling
+from services.inference.sequences.sequence import Sequence
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.testing import FakeClock
 

@@ -13,8 +13,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.trace import NoOpTracer
 
 from services.controller.metrics import Metrics
-from services.gateway import heatmap
-from services.gateway.instruments import Instruments
+from services.gateway.observability import heatmap
+from services.gateway.observability.instruments import Instruments
 from services.inference.events import Load
 from services.inference.measure import Measurements
 from thermesh import semconv, telemetry

@@ -9,13 +9,13 @@ import time
 
 from benchmarks.engine.ours.thermesh import PAGES, Stream, Thermesh
 from services.inference.config import Config
-from services.inference.decoder import Decoder
+from services.inference.decoding.decoder import Decoder
+from services.inference.decoding.warmup import warm_up
 from services.inference.events import Ended, Token
 from services.inference.limits import limits_of
 from services.inference.request import Context, Request
-from services.inference.sampling import Fixed, Sampling
-from services.inference.sequence import Sequence
-from services.inference.warmup import warm_up
+from services.inference.sampling.settings import Fixed, Sampling
+from services.inference.sequences.sequence import Sequence
 from thermesh.clock import SystemClock
 from thermesh.settings import from_env
 

@@ -17,14 +17,14 @@ from typing import Any
 from benchmarks.engine.contender import ARRIVALS, STREAM_CONTEXT, during_a_step, random_prompt
 from services.inference.config import Config
 from services.inference.cores import physical_cores
-from services.inference.decoder import Decoder
+from services.inference.decoding.decoder import Decoder
 from services.inference.events import Token
 from services.inference.kernels import PAGE_SIZE
 from services.inference.limits import limits_of
 from services.inference.models import load
 from services.inference.request import Context, Request
-from services.inference.sampling import Fixed, Sampling
-from services.inference.sequence import Sequence
+from services.inference.sampling.settings import Fixed, Sampling
+from services.inference.sequences.sequence import Sequence
 from thermesh.clock import SystemClock
 from thermesh.settings import from_env
 

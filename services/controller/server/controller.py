@@ -8,8 +8,8 @@ from typing import Any
 from opentelemetry import trace
 
 from services.controller import administration, wire
+from services.controller.decisions.steering import Steerer
 from services.controller.room import Room
-from services.controller.steering import Steerer
 from services.controller.wire import rollout, steering
 from services.controller.wire.capabilities import capabilities
 from services.controller.wire.forecast import forecast

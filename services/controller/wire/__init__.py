@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from services.controller import checks
-from services.controller.decision import Constraints, Decision, Mode, Observation, Source
-from services.controller.policy import NEUTRAL
-from services.controller.records import Context, Feedback, Outcome, PolicyVersion
+from services.controller.decisions.decision import Constraints, Decision, Mode, Observation, Source
+from services.controller.decisions.records import Context, Feedback, Outcome, PolicyVersion
+from services.controller.policies.policy import NEUTRAL
 from services.controller.wire import sampling
 from thermesh.errors import InvalidArgument
 from thermesh.features import FEATURES, SCHEMA_VERSION, TASKS

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.controller.decision import Decision
-from services.controller.experience import latency_cost
-from services.controller.forecast import Forecast
+from services.controller.decisions.decision import Decision
+from services.controller.decisions.experience import latency_cost
+from services.controller.forecasting.forecast import Forecast
 from thermesh.v1 import common_pb2
 
 

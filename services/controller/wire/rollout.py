@@ -7,8 +7,8 @@ import math
 
 from services.controller import checks
 from services.controller.administration import Wanted
-from services.controller.policy import KINDS, Parameters, parameters_of
-from services.controller.rollout import SHARES, Rollout, Stage
+from services.controller.policies.policy import KINDS, Parameters, parameters_of
+from services.controller.trust.rollout import SHARES, Rollout, Stage
 from thermesh.errors import InvalidArgument
 from thermesh.v1 import controller_pb2
 

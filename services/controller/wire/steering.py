@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.controller.steering import Revision, Telemetry
+from services.controller.decisions.steering import Revision, Telemetry
 from services.controller.wire import sampling
 from thermesh.v1 import common_pb2, controller_pb2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.gateway.decoding import Mode
 from services.gateway.feedback import PolicyCard
 from services.gateway.mesh.peer import Peer
-from services.gateway.operating import Trial, TrialStart
+from services.gateway.observability.operating import Trial, TrialStart
 from services.gateway.wire import operating
 from thermesh.errors import NotFound
 from thermesh.v1 import controller_pb2, controller_pb2_grpc

@@ -13,7 +13,7 @@ from services.gateway.events import Event
 from services.gateway.feedback import Capabilities, ModelCard
 from services.gateway.mesh.outbox import Outbox
 from services.gateway.mesh.peer import CALLERS_FAULT, Peer
-from services.gateway.operating import EngineLoad
+from services.gateway.observability.operating import EngineLoad
 from services.gateway.wire import catalog, events, operating, requests
 from thermesh.clock import Clock
 from thermesh.errors import MeshError, NotFound

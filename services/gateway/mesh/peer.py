@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 
 from services.gateway.breaker import Breaker
-from services.gateway.instruments import Instruments
+from services.gateway.observability.instruments import Instruments
 from thermesh.clock import Clock
 from thermesh.errors import Code, MeshError, Unavailable
 from thermesh.rpc import is_serving, left_to_end, translated

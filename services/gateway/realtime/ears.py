@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.gateway.asking import Role, Voice
-from services.gateway.conversation import Hearing
+from services.gateway.conversations.conversation import Hearing
 from services.gateway.realtime.bodies import ResponseBody
 from services.gateway.realtime.items import Item, messages_of, new_id
 from services.gateway.realtime.response import Response

@@ -15,7 +15,7 @@ import asyncio
 import logging
 
 from services.gateway.asking import Ask, Role
-from services.gateway.conversation import END_PATIENCE_SECONDS, Hearing
+from services.gateway.conversations.conversation import END_PATIENCE_SECONDS, Hearing
 from services.gateway.decoding import FinishReason
 from services.gateway.events import Ended, Event, PlanDecided, Tokens, Usage
 from services.gateway.pipeline import Pipeline, Turn

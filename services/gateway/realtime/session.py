@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from services.gateway.asking import Ask, Role, Voice
 from services.gateway.callers import Caller
-from services.gateway.conversation import Hearing
+from services.gateway.conversations.conversation import Hearing
 from services.gateway.pipeline import Pipeline
 from services.gateway.realtime import bodies
 from services.gateway.realtime.bodies import ResponseBody, SessionBody

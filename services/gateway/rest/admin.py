@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from services.gateway import heatmap
 from services.gateway.decoding import Mode
-from services.gateway.operating import Stage, TrialStart
+from services.gateway.observability import heatmap
+from services.gateway.observability.operating import Stage, TrialStart
 from services.gateway.rest import admin_documents as shown
 from services.gateway.rest import documents
 from services.gateway.rest.bodies import Body

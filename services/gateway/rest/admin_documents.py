@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Literal
 
-from services.gateway.operating import Trial
+from services.gateway.observability.operating import Trial
 from services.gateway.rest.documents import Document, PolicyDocument
 
 

@@ -13,9 +13,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from services.gateway.admission.buckets import Quota
 from services.gateway.asking import Ask
 from services.gateway.backlog import MOST_EVENTS
-from services.gateway.buckets import Quota
 from services.gateway.decoding import Plan
 from services.gateway.events import Ended, Event, Usage
 from services.gateway.pipeline import Pipeline, Turn

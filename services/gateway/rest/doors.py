@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.gateway.admission import Admission
+from services.gateway.admission.bound import Admission
 from services.gateway.asking import Context, Embeddings
 from services.gateway.decoding import Mode
 from services.gateway.feedback import Feedback, ModelCard, PolicyCard, PolicyList, Receipt
 from services.gateway.gate import Gate
 from services.gateway.kept import Conversations
-from services.gateway.observatory import Observatory
-from services.gateway.operating import EngineLoad, Trial, TrialStart
+from services.gateway.observability.observatory import Observatory
+from services.gateway.observability.operating import EngineLoad, Trial, TrialStart
 from services.gateway.pipeline import Pipeline
 from services.gateway.realtime.session import Surroundings
 

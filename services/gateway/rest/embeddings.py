@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from starlette.types import Receive, Scope, Send
 
+from services.gateway.admission.buckets import Quota
+from services.gateway.admission.quotas import check, text_tokens
 from services.gateway.asking import Context, Embeddings, new_request_id
-from services.gateway.buckets import Quota
 from services.gateway.callers import Caller
-from services.gateway.quotas import check, text_tokens
 from services.gateway.rest import documents, fields
 from services.gateway.rest.bodies import Body
 from services.gateway.rest.doors import Doors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.gateway.buckets import Quota
+from services.gateway.admission.buckets import Quota
 from services.gateway.decoding import Plan
 
 

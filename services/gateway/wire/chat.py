@@ -15,7 +15,7 @@ from services.gateway.asking import (
     Voice,
     new_request_id,
 )
-from services.gateway.conversation import (
+from services.gateway.conversations.conversation import (
     Append,
     BadUpdate,
     Cancel,

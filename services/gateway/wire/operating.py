@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.gateway.decoding import Mode
 from services.gateway.feedback import PolicyCard
-from services.gateway.operating import EngineLoad, Stage, Trial, TrialStart
+from services.gateway.observability.operating import EngineLoad, Stage, Trial, TrialStart
 from services.gateway.wire.catalog import modes, policy_card
 from services.gateway.wire.sampling import enum_member, enum_value
 from thermesh.errors import NotFound

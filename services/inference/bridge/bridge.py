@@ -7,12 +7,13 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from services.inference import prompt, sampling
+from services.inference import prompt
 from services.inference.bridge.generation import Generation
 from services.inference.bridge.upstream import Upstream, UpstreamModel
 from services.inference.capabilities import Capabilities
 from services.inference.events import Load, Outcome
 from services.inference.request import Start
+from services.inference.sampling import settings as sampling
 from thermesh.clock import Clock
 from thermesh.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable
 

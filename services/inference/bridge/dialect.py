@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.inference.constraint import Kind, OutputConstraint
 from services.inference.request import Start
-from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Program, Sampling
+from services.inference.sampling.constraint import Kind, OutputConstraint
+from services.inference.sampling.settings import Dynatemp, Edt, Fixed, Guard, Program, Sampling
 from thermesh.errors import InvalidArgument
 
 

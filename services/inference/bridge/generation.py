@@ -21,7 +21,7 @@ from services.inference.events import (
     Token,
 )
 from services.inference.request import Plan, Source, Start, Update
-from services.inference.sampling import Sampling
+from services.inference.sampling.settings import Sampling
 from thermesh.clock import Clock
 from thermesh.errors import FailedPrecondition, Internal, InvalidArgument, MeshError
 

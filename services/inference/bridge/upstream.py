@@ -8,7 +8,7 @@ from typing import Protocol
 
 from services.inference.bridge.dialect import Dialect
 from services.inference.request import Start
-from services.inference.sampling import Sampling
+from services.inference.sampling.settings import Sampling
 
 UNKNOWN_TOKEN = -1
 

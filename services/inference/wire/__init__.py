@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from services.inference import constraint, events, request, sampling
+from services.inference import events, request
+from services.inference.sampling import constraint
+from services.inference.sampling import settings as sampling
 from services.inference.wire.programs import program, program_message
 from thermesh.errors import InvalidArgument
 from thermesh.features import TASKS

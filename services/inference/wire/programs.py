@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.inference import sampling
+from services.inference.sampling import settings as sampling
 from thermesh.errors import InvalidArgument
 from thermesh.v1 import common_pb2
 

@@ -14,8 +14,8 @@ import pytest
 
 from services.controller.__main__ import grpc_server
 from services.controller.config import Config
-from services.controller.memory_store import MemoryStore
 from services.controller.room import furnish
+from services.controller.storage.memory_store import MemoryStore
 from thermesh import rpc
 from thermesh.clock import SystemClock
 from thermesh.testing import eventually, free_port

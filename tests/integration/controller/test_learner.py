@@ -11,11 +11,11 @@ import uuid
 import pytest
 import redis as redis_client
 
-from services.controller.joining import FeedbackArrived, OutcomeArrived, fold
-from services.controller.learning import LearnerState
-from services.controller.learning_store import RedisLearningStore
-from services.controller.policy import prior
-from services.controller.records import Feedback, LoggedDecision, Outcome
+from services.controller.decisions.records import Feedback, LoggedDecision, Outcome
+from services.controller.learning.joining import FeedbackArrived, OutcomeArrived, fold
+from services.controller.learning.lesson import LearnerState
+from services.controller.policies.policy import prior
+from services.controller.storage.learning_store import RedisLearningStore
 from thermesh import errors
 from thermesh.features import INDEX, SCHEMA_VERSION, TASKS
 from thermesh.testing import eventually

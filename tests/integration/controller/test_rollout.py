@@ -8,9 +8,9 @@ import random
 
 import pytest
 
-from services.controller import gaussian
 from services.controller.config import PolicyConfig
 from services.controller.newborn import newborn
+from services.controller.policies import gaussian
 from thermesh import errors
 from thermesh.cli import policy
 from thermesh.testing import eventually

@@ -15,10 +15,10 @@ from benchmarks.policy.arms import Dynatemp, Edt, Mirostat, Static, View
 from benchmarks.policy.families import FAMILIES, PROMPTS, TRAIN, Answer
 from benchmarks.policy.learners import LinUcb, Thompson, Tuning, World, replay
 from benchmarks.policy.matrix import Matrix
-from services.controller import bandit
-from services.controller import shapes as shipped
-from services.inference import sampling
-from services.inference.sampler import Row, random_unit, sample
+from services.controller.policies import bandit
+from services.controller.policies import shapes as shipped
+from services.inference.sampling import settings as sampling
+from services.inference.sampling.sampler import Row, random_unit, sample
 from thermesh.features import TASKS
 
 GUARDS = {

@@ -11,8 +11,8 @@ from benchmarks.policy import tune
 from benchmarks.policy.arms import ARMS
 from benchmarks.policy.families import FAMILIES, PROMPTS
 from benchmarks.policy.matrix import CAP_SHARES, Matrix
-from services.controller import bandit, statics
-from services.controller.statics import Statics
+from services.controller.policies import bandit, statics
+from services.controller.policies.statics import Statics
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from services.controller.decision import Constraints, Mode, Observation, decide
-from services.controller.gaussian import NEUTRAL, prior
-from services.controller.policy import PolicySnapshot
-from services.controller.records import LoggedDecision
+from services.controller.decisions.decision import Constraints, Mode, Observation, decide
+from services.controller.decisions.records import LoggedDecision
+from services.controller.policies.gaussian import NEUTRAL, prior
+from services.controller.policies.policy import PolicySnapshot
 from thermesh.features import INDEX, TASKS
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from services.controller.administration import promote, roll_back
-from services.controller.gaussian import Parameters, prior
-from services.controller.memory_store import MemoryStore
-from services.controller.records import PolicyVersion
+from services.controller.decisions.records import PolicyVersion
+from services.controller.policies.gaussian import Parameters, prior
+from services.controller.storage.memory_store import MemoryStore
 from thermesh.errors import Aborted, FailedPrecondition, NotFound
 
 

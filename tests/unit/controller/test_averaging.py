@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.trust.users import BEST_STATIC, MEANS, drawn, newborn
-from services.controller import bandit, gaussian
-from services.controller.bandit import context_of
-from services.controller.policy import parameters_of
+from services.controller.policies import bandit, gaussian
+from services.controller.policies.bandit import context_of
+from services.controller.policies.policy import parameters_of
 from thermesh.cli.averaging import Protection, averaged
 from thermesh.errors import InvalidArgument
 

@@ -9,13 +9,13 @@ import threading
 import pytest
 
 from services.controller import watcher as watching
-from services.controller.decision import Mode
-from services.controller.gaussian import prior
+from services.controller.decisions.decision import Mode
+from services.controller.decisions.records import Context, DecisionRecord, PolicyVersion
 from services.controller.hints import Hints
-from services.controller.memory_store import MemoryStore
+from services.controller.policies.gaussian import prior
 from services.controller.recorder import Recorder
-from services.controller.records import Context, DecisionRecord, PolicyVersion
 from services.controller.serving import Serving
+from services.controller.storage.memory_store import MemoryStore
 from services.controller.watcher import Watcher
 from thermesh.errors import Unavailable
 from thermesh.testing import eventually

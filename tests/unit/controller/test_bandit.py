@@ -9,19 +9,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from services.controller import bandit, gaussian
-from services.controller.bandit import Action
 from services.controller.capabilities import PATHS, Capabilities
-from services.controller.decision import Constraints, Mode, Observation, decide
-from services.controller.envelope import envelope_of
-from services.controller.policy import PolicySnapshot, parameters_of, prior
-from services.controller.records import (
+from services.controller.decisions.decision import Constraints, Mode, Observation, decide
+from services.controller.decisions.records import (
     Context,
     DecisionRecord,
     LoggedDecision,
     PolicyVersion,
 )
-from services.controller.warmstart import warm_started
+from services.controller.policies import bandit, gaussian
+from services.controller.policies.bandit import Action
+from services.controller.policies.envelope import envelope_of
+from services.controller.policies.policy import PolicySnapshot, parameters_of, prior
+from services.controller.policies.warmstart import warm_started
 from thermesh.features import TASKS
 
 CHAT = bandit.context_of("chat")

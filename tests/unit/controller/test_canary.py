@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.controller.canary import BOUNDARY, LEAST_CONTROL, Arms, Canary
-from services.controller.promotion import Verdict
+from services.controller.trust.canary import BOUNDARY, LEAST_CONTROL, Arms, Canary
+from services.controller.trust.promotion import Verdict
 
 NOISY, QUIET = 0, 3
 DEVIATIONS = {NOISY: 0.5, QUIET: 0.15}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.controller import curves
-from services.controller.evaluation import NOTHING_KNOWN, snips
+from services.controller.trust import curves
+from services.controller.trust.evaluation import NOTHING_KNOWN, snips
 
 TEMPERATURES = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 1.1])
 MEANS = np.array([0.7 - 0.4 * (TEMPERATURES - 0.3) ** 2, 0.2 + 0.3 * TEMPERATURES, np.full(6, 0.5)])

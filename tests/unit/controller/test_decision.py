@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.controller import bandit
-from services.controller.bandit import Action
 from services.controller.capabilities import PATHS, Capabilities
-from services.controller.decision import Constraints, Mode, Observation, Source, decide
-from services.controller.envelope import ENVELOPES
-from services.controller.gaussian import distribution, prior
-from services.controller.policy import PolicySnapshot
-from services.controller.records import Context, DecisionRecord, LoggedDecision
+from services.controller.decisions.decision import Constraints, Mode, Observation, Source, decide
+from services.controller.decisions.records import Context, DecisionRecord, LoggedDecision
+from services.controller.policies import bandit
+from services.controller.policies.bandit import Action
+from services.controller.policies.envelope import ENVELOPES
+from services.controller.policies.gaussian import distribution, prior
+from services.controller.policies.policy import PolicySnapshot
 from services.controller.sampling import (
     Dynatemp,
     Edt,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.controller.envelope import ENVELOPES, envelope_of
-from services.controller.gaussian import NEUTRAL
+from services.controller.policies.envelope import ENVELOPES, envelope_of
+from services.controller.policies.gaussian import NEUTRAL
 from services.controller.sampling import Guard
 from thermesh.errors import InvalidArgument
 from thermesh.features import INDEX, TASKS

@@ -7,9 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from services.controller import bandit
-from services.controller.decision import Constraints, Mode, decide
-from services.controller.evaluation import (
+from services.controller.decisions.decision import Constraints, Mode, decide
+from services.controller.decisions.experience import Experience
+from services.controller.policies import bandit
+from services.controller.policies.policy import PolicySnapshot, prior
+from services.controller.trust.evaluation import (
     NOTHING_KNOWN,
     clipped,
     cross_fitted,
@@ -18,8 +20,6 @@ from services.controller.evaluation import (
     evaluate,
     snips,
 )
-from services.controller.experience import Experience
-from services.controller.policy import PolicySnapshot, prior
 
 MEANS = np.array([[0.8, 0.4, 0.1], [0.3, 0.6, 0.5]])
 LOGGING = np.array([0.5, 0.3, 0.2])

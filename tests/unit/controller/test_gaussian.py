@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.controller import gaussian as policy
-from services.controller.gaussian import (
+from services.controller.policies import gaussian as policy
+from services.controller.policies.gaussian import (
     NEUTRAL,
     Parameters,
     SquashedGaussian,

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.controller import joining
-from services.controller.gaussian import prior
-from services.controller.joining import FeedbackArrived, OutcomeArrived, Waiting, fold
-from services.controller.learning import LearnerState
-from services.controller.records import Feedback, LoggedDecision, Outcome
+from services.controller.decisions.records import Feedback, LoggedDecision, Outcome
+from services.controller.learning import joining
+from services.controller.learning.joining import FeedbackArrived, OutcomeArrived, Waiting, fold
+from services.controller.learning.lesson import LearnerState
+from services.controller.policies.gaussian import prior
 from thermesh.features import FEATURES
 
 NEUTRAL = tuple(feature.neutral for feature in FEATURES)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from services.controller.decisions.records import Context, DecisionRecord, Feedback, Outcome
 from services.controller.learner import drain
-from services.controller.memory_store import MemoryStore
-from services.controller.records import Context, DecisionRecord, Feedback, Outcome
+from services.controller.storage.memory_store import MemoryStore
 from thermesh.errors import Unavailable
 
 

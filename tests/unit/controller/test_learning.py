@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 
-from services.controller import learning
-from services.controller.decision import Constraints, Mode, decide
-from services.controller.experience import Experience, reward
-from services.controller.gaussian import Parameters, distribution, prior
-from services.controller.learning import LearnerState
-from services.controller.policy import PolicySnapshot
+from services.controller.decisions.decision import Constraints, Mode, decide
+from services.controller.decisions.experience import Experience, reward
+from services.controller.learning import lesson as learning
+from services.controller.learning.lesson import LearnerState
+from services.controller.policies.gaussian import Parameters, distribution, prior
+from services.controller.policies.policy import PolicySnapshot
 
 
 def state(feedback_count=0):

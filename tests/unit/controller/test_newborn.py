@@ -8,12 +8,12 @@ import json
 import numpy as np
 import pytest
 
-from services.controller import bandit, gaussian
-from services.controller.bandit import Action
 from services.controller.config import PolicyConfig
 from services.controller.newborn import newborn
-from services.controller.statics import Statics, applied
-from services.controller.warmstart import convert, warm_started
+from services.controller.policies import bandit, gaussian
+from services.controller.policies.bandit import Action
+from services.controller.policies.statics import Statics, applied
+from services.controller.policies.warmstart import convert, warm_started
 from thermesh.settings import BadSetting
 
 

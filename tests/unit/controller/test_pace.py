@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.controller import forecast, pace
-from services.controller.decision import Constraints, Mode, Observation, decide
-from services.controller.forecast import LEAST_BUDGET, LENGTH_MARGIN, Forecast, Model
-from services.controller.gaussian import NEUTRAL
-from services.controller.pace import Forecaster
-from services.controller.records import Outcome
-from services.controller.trees import Forest
+from services.controller.decisions import pace
+from services.controller.decisions.decision import Constraints, Mode, Observation, decide
+from services.controller.decisions.pace import Forecaster
+from services.controller.decisions.records import Outcome
+from services.controller.forecasting import forecast
+from services.controller.forecasting.forecast import LEAST_BUDGET, LENGTH_MARGIN, Forecast, Model
+from services.controller.forecasting.trees import Forest
+from services.controller.policies.gaussian import NEUTRAL
 from services.controller.wire.forecast import forecast as message
 
 SECONDS, TOKENS, HIGH, TOTAL = 0.05, 40, 80, 0.5

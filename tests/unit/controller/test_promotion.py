@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.controller.evaluation import Estimate, snips
-from services.controller.promotion import Verdict, gate, in_canary
+from services.controller.trust.evaluation import Estimate, snips
+from services.controller.trust.promotion import Verdict, gate, in_canary
 
 
 def estimate(lower, effective=500.0):

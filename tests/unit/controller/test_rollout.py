@@ -7,18 +7,25 @@ import dataclasses
 import numpy as np
 import pytest
 
-from services.controller import administration, bandit, learning
+from services.controller import administration
 from services.controller.administration import Wanted
-from services.controller.canary import HORIZON
-from services.controller.decision import Constraints, Mode, Trial, decide
-from services.controller.evaluation import snips
-from services.controller.experience import Experience
-from services.controller.learning import LearnerState
-from services.controller.memory_store import MemoryStore
-from services.controller.policy import PolicySnapshot
-from services.controller.records import Context, DecisionRecord, LoggedDecision, prior_version
-from services.controller.rollout import Evidence, Rollout, Stage
-from services.controller.trial import Candidate
+from services.controller.decisions.decision import Constraints, Mode, Trial, decide
+from services.controller.decisions.experience import Experience
+from services.controller.decisions.records import (
+    Context,
+    DecisionRecord,
+    LoggedDecision,
+    prior_version,
+)
+from services.controller.learning import lesson as learning
+from services.controller.learning.lesson import LearnerState
+from services.controller.policies import bandit
+from services.controller.policies.policy import PolicySnapshot
+from services.controller.storage.memory_store import MemoryStore
+from services.controller.trust.canary import HORIZON
+from services.controller.trust.evaluation import snips
+from services.controller.trust.rollout import Evidence, Rollout, Stage
+from services.controller.trust.trial import Candidate
 from thermesh import errors
 
 GRID = bandit.grid((0.2, 0.5, 0.8, 1.1))

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.controller.courses import Courses, course_of
-from services.controller.decision import Constraints, Mode, Observation, decide
-from services.controller.gaussian import prior
-from services.controller.memory_store import MemoryStore
-from services.controller.policy import PolicySnapshot
-from services.controller.records import Context, DecisionRecord
+from services.controller.decisions.courses import Courses, course_of
+from services.controller.decisions.decision import Constraints, Mode, Observation, decide
+from services.controller.decisions.records import Context, DecisionRecord
+from services.controller.decisions.steering import Steerer, Telemetry
+from services.controller.policies.gaussian import prior
+from services.controller.policies.policy import PolicySnapshot
 from services.controller.sampling import Fixed, Penalties
-from services.controller.steering import Steerer, Telemetry
+from services.controller.storage.memory_store import MemoryStore
 
 NOW = 1_700_000_000_000
 

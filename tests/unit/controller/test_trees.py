@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn.ensemble import GradientBoostingRegressor
 
 from benchmarks.features.forecast import INPUTS, columns, exported
-from services.controller.forecast import OUTPUTS, shipped
-from services.controller.trees import Forest
+from services.controller.forecasting.forecast import OUTPUTS, shipped
+from services.controller.forecasting.trees import Forest
 from thermesh.features import FEATURES
 
 

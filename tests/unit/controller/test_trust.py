@@ -10,15 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.controller import bandit, gaussian, influence, learning, signals
-from services.controller.caution import cautious
-from services.controller.elastic import Elastic
-from services.controller.experience import Experience, reward
-from services.controller.guardrail import ALARM, MUTED, PROBATION, Guardrail, Sighting, Verdict
-from services.controller.learning import LearnerState, Memory
-from services.controller.policy import prior
-from services.controller.records import Feedback, Outcome
-from services.controller.replay import PER_TASK, Buffer, similarity
+from services.controller.decisions.experience import Experience, reward
+from services.controller.decisions.records import Feedback, Outcome
+from services.controller.learning import influence, signals
+from services.controller.learning import lesson as learning
+from services.controller.learning.lesson import LearnerState, Memory
+from services.controller.learning.replay import PER_TASK, Buffer, similarity
+from services.controller.policies import bandit, gaussian
+from services.controller.policies.caution import cautious
+from services.controller.policies.elastic import Elastic
+from services.controller.policies.policy import prior
+from services.controller.trust.guardrail import (
+    ALARM,
+    MUTED,
+    PROBATION,
+    Guardrail,
+    Sighting,
+    Verdict,
+)
 from thermesh.features import TASKS
 
 

@@ -7,10 +7,10 @@ import math
 import pytest
 
 from services.controller import wire
-from services.controller.decision import Constraints, Mode
-from services.controller.policy import NEUTRAL
+from services.controller.decisions.decision import Constraints, Mode
+from services.controller.decisions.steering import Revision
+from services.controller.policies.policy import NEUTRAL
 from services.controller.sampling import Dynatemp, Edt, Fixed, Guard, Penalties, Residual
-from services.controller.steering import Revision
 from services.controller.wire import steering as wire_steering
 from thermesh.errors import InvalidArgument
 from thermesh.features import FEATURES, SCHEMA_VERSION

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.admission import Admission
+from services.gateway.admission.bound import Admission
 from thermesh.errors import ResourceExhausted, Unavailable
 from thermesh.testing import FakeClock
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.contest import BURST, Contest
+from services.gateway.admission.contest import BURST, Contest
 
 
 def contest(places=8):

@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway import heatmap
-from services.gateway.heatmap import BINS, MAX_TASKS, MINUTES, HeatMap, bin_of, is_odd, median
+from services.gateway.observability import heatmap
+from services.gateway.observability.heatmap import (
+    BINS,
+    MAX_TASKS,
+    MINUTES,
+    HeatMap,
+    bin_of,
+    is_odd,
+    median,
+)
 
 MINUTE_MS = 60_000
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
-from services.gateway.instruments import Instruments
 from services.gateway.mesh.peer import BRIEF_SECONDS, Peer
+from services.gateway.observability.instruments import Instruments
 
 
 class Call:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.gateway.admission.bookings import LONGEST_SECONDS, Bookings
+from services.gateway.admission.places import Places
 from services.gateway.asking import Priority
-from services.gateway.bookings import LONGEST_SECONDS, Bookings
-from services.gateway.places import Places
 from thermesh.errors import ResourceExhausted
 from thermesh.testing import FakeClock
 

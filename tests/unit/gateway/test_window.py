@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.gateway.conversations.window import Window
 from services.gateway.events import Rejected
-from services.gateway.window import Window
 from thermesh.errors import FailedPrecondition, InvalidArgument
 
 

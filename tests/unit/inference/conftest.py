@@ -10,12 +10,12 @@ import pytest
 import torch
 from fake_model import VOCABULARY_SIZE, FakeLightNetwork, FakeNetwork, FakeTokenizer
 
-from services.inference.decoder import Decoder
+from services.inference.decoding.decoder import Decoder
 from services.inference.events import Ended, Token
 from services.inference.limits import Limits
 from services.inference.request import Context, Priority, Request
-from services.inference.sampling import Fixed, Sampling
-from services.inference.sequence import Sequence
+from services.inference.sampling.settings import Fixed, Sampling
+from services.inference.sequences.sequence import Sequence
 from thermesh.testing import FakeClock
 
 # Test processes share the cores; threads of tiny steps would only wait for each other.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from services.inference.request import ComputePath, Plan
-from services.inference.sampling import Fixed, Sampling
+from services.inference.sampling.settings import Fixed, Sampling
 
 PROMPT = "Forty-eight tokens are read by all, and these sixty-nine are more..."
 LIGHT = Plan(Sampling(Fixed(1.0)), seed=11, compute_path=ComputePath.LIGHT)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from fake_model import VOCABULARY_SIZE, FakeTokenizer
 
-from services.inference.constraint import Kind, OutputConstraint
 from services.inference.events import Ended, FinishReason
-from services.inference.grammar import Grammars
 from services.inference.request import Plan, Source, Update
-from services.inference.sampler import Row, sample
-from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Penalties, Sampling
+from services.inference.sampling.constraint import Kind, OutputConstraint
+from services.inference.sampling.grammar import Grammars
+from services.inference.sampling.sampler import Row, sample
+from services.inference.sampling.settings import Dynatemp, Edt, Fixed, Guard, Penalties, Sampling
 from thermesh.errors import FailedPrecondition
 from thermesh.testing import FakeClock
 

@@ -12,14 +12,14 @@ from fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.inference.decoder import Decoder
+from services.inference.decoding.decoder import Decoder
+from services.inference.decoding.warmup import warm_up
 from services.inference.engine import Engine
 from services.inference.events import Applied, Ended, FinishReason, Token
 from services.inference.limits import Limits
 from services.inference.request import Plan, Priority, Source, Update
-from services.inference.sampling import Fixed, Sampling
+from services.inference.sampling.settings import Fixed, Sampling
 from services.inference.stream import MAX_PENDING_COMMANDS, Stream
-from services.inference.warmup import warm_up
 from thermesh.clock import SystemClock
 from thermesh.errors import (
     DeadlineExceeded,

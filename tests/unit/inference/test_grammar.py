@@ -9,9 +9,9 @@ import pytest
 from fake_model import END_ID, VOCABULARY_SIZE, FakeTokenizer
 from llguidance import LLParserLimits
 
-from services.inference import grammar
-from services.inference.constraint import Kind, OutputConstraint
-from services.inference.grammar import Grammars
+from services.inference.sampling import grammar
+from services.inference.sampling.constraint import Kind, OutputConstraint
+from services.inference.sampling.grammar import Grammars
 from thermesh.errors import FailedPrecondition, InvalidArgument
 
 PATH = "start.constraint"

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from services.inference.events import Applied, FinishReason, Load, Outcome, StepResult, Usage
 from services.inference.measure import Measurements
 from services.inference.request import Context, Plan, Source
-from services.inference.sampling import DEFAULT
+from services.inference.sampling.settings import DEFAULT
 from thermesh import semconv
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

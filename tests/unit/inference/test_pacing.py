@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.pacing import FEWEST_TOKENS, Pace
+from services.inference.scheduling.pacing import FEWEST_TOKENS, Pace
 
 
 def taught(decode_ms: float, prompt_ms: float, decoding: int = 1) -> Pace:

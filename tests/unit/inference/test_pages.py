@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.inference.pages import PageAllocator
+from services.inference.scheduling.pages import PageAllocator
 
 TOTAL = 12
 

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantised_network import SMALL, QuantisedTensors
 
-from services.inference.attending import Attending
 from services.inference.config import Config, KernelsConfig
-from services.inference.decoder import Decoder
+from services.inference.decoding.decoder import Decoder
 from services.inference.kernels import whole_network
 from services.inference.kernels.cpu import status
 from services.inference.limits import limits_of
 from services.inference.models.nested import Prefix, PrefixTensors
 from services.inference.request import ComputePath, Plan
-from services.inference.sampling import Edt, Fixed, Guard, Penalties, Sampling
+from services.inference.sampling.settings import Edt, Fixed, Guard, Penalties, Sampling
+from services.inference.sequences.attending import Attending
 from thermesh.testing import FakeClock
 
 from .conftest import Bench

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.page_keys import PageKeys
+from services.inference.sequences.page_keys import PageKeys
 
 IDS = st.lists(st.integers(0, 3), min_size=8, max_size=24)
 

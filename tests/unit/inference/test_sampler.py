@@ -9,15 +9,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference import sampling
-from services.inference.sampler import (
+from services.inference.sampling import settings as sampling
+from services.inference.sampling.sampler import (
     MINIMUM_TEMPERATURE,
     Row,
     random_unit,
     sample,
     temperature_of,
 )
-from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Penalties, Residual, Sampling
+from services.inference.sampling.settings import (
+    Dynatemp,
+    Edt,
+    Fixed,
+    Guard,
+    Penalties,
+    Residual,
+    Sampling,
+)
 from thermesh.errors import InvalidArgument
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, -1.0, 3.0])

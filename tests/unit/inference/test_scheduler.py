@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.limits import Limits
-from services.inference.pacing import Pace
-from services.inference.pages import PageAllocator
 from services.inference.request import Context, Priority, Request
-from services.inference.sampling import Fixed, Sampling
-from services.inference.scheduler import Scheduler
-from services.inference.sequence import Sequence
+from services.inference.sampling.settings import Fixed, Sampling
+from services.inference.scheduling.pacing import Pace
+from services.inference.scheduling.pages import PageAllocator
+from services.inference.scheduling.scheduler import Scheduler
+from services.inference.sequences.sequence import Sequence
 from thermesh.errors import ResourceExhausted
 
 

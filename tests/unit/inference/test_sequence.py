@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from services.inference.events import Applied, FinishReason, Rejected
-from services.inference.parameters import Parameters
-from services.inference.repetition import repetition
 from services.inference.request import Plan, Source, Update
-from services.inference.sampler import Drawn
-from services.inference.sampling import Edt, Fixed, Guard, Penalties, Sampling
-from services.inference.sequence import MAX_BUFFERED_TOKENS, Sequence
+from services.inference.sampling.sampler import Drawn
+from services.inference.sampling.settings import Edt, Fixed, Guard, Penalties, Sampling
+from services.inference.sequences.parameters import Parameters
+from services.inference.sequences.repetition import repetition
+from services.inference.sequences.sequence import MAX_BUFFERED_TOKENS, Sequence
 
 from .conftest import Reader, make_request
 

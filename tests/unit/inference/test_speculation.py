@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.acceptance import Acceptance, Acceptances
-from services.inference.constraint import Matcher
-from services.inference.costs import StepCosts
-from services.inference.drafting import LONGEST_MATCH, Suffixes, Verified
 from services.inference.events import Applied, FinishReason
 from services.inference.request import Source, Update
-from services.inference.sampling import Edt, Fixed, Penalties, Sampling
-from services.inference.speculation import Speculation, lengths
+from services.inference.sampling.constraint import Matcher
+from services.inference.sampling.settings import Edt, Fixed, Penalties, Sampling
+from services.inference.scheduling.costs import StepCosts
+from services.inference.scheduling.speculation import Speculation, lengths
+from services.inference.sequences.acceptance import Acceptance, Acceptances
+from services.inference.sequences.drafting import LONGEST_MATCH, Suffixes, Verified
 from thermesh.testing import FakeClock
 
 from .conftest import Bench, Reader

@@ -10,12 +10,12 @@ import random
 import pytest
 from fake_model import VOCABULARY_SIZE, FakeNetwork, FakeTokenizer
 
-from services.inference.decoder import Decoder
+from services.inference.decoding.decoder import Decoder
 from services.inference.engine import Engine
 from services.inference.events import Applied, Ended, Token
 from services.inference.limits import Limits
 from services.inference.request import Source, Update
-from services.inference.sampling import Fixed
+from services.inference.sampling.settings import Fixed
 from thermesh.clock import SystemClock
 
 from .conftest import make_request

@@ -21,8 +21,8 @@ from services.inference.bridge.vllm.interface import (
     Parameters,
     RequestOutput,
 )
-from services.inference.constraint import Kind, OutputConstraint
 from services.inference.request import Start
+from services.inference.sampling.constraint import Kind, OutputConstraint
 from thermesh.errors import InvalidArgument, Unavailable
 
 log = logging.getLogger(__name__)

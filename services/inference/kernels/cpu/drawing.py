@@ -18,8 +18,15 @@ from typing import Any
 import torch
 
 from services.inference.kernels.cpu import native
-from services.inference.sampler import Drawn, Row, best_of, evenness, sample, temperature_by
-from services.inference.sampling import Dynatemp, Fixed
+from services.inference.sampling.sampler import (
+    Drawn,
+    Row,
+    best_of,
+    evenness,
+    sample,
+    temperature_by,
+)
+from services.inference.sampling.settings import Dynatemp, Fixed
 
 Part = Callable[[Any, int], None]
 """A function of the library for an array of `native.Row` and its length."""

@@ -27,7 +27,7 @@ from thermesh.errors import Internal, InvalidArgument
 if TYPE_CHECKING:
     from services.inference.kernels import StepBatch
     from services.inference.models.config import ModelConfig
-    from services.inference.sampler import Drawn, Row
+    from services.inference.sampling.sampler import Drawn, Row
 
 _SCORE_CHUNK = 128
 """Tokens that `score` runs at once."""

@@ -9,7 +9,7 @@ import torch
 
 from services.inference.kernels.triton.cache import PAGE
 from services.inference.kernels.triton.graphs import Next
-from services.inference.sampler import Drawn
+from services.inference.sampling.sampler import Drawn
 
 
 class Ahead:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from services.inference.sampler import Drawn, Row, random_unit
-from services.inference.sampler import sample as sample_on_host
-from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Program, Residual
+from services.inference.sampling.sampler import Drawn, Row, random_unit
+from services.inference.sampling.sampler import sample as sample_on_host
+from services.inference.sampling.settings import Dynatemp, Edt, Fixed, Guard, Program, Residual
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 

@@ -51,7 +51,7 @@ from services.inference.kernels.triton.prompts import (
     wanted,
 )
 from services.inference.kernels.triton.weights import DeviceWeights, Share
-from services.inference.sampler import Drawn, Row
+from services.inference.sampling.sampler import Drawn, Row
 
 if TYPE_CHECKING:
     from services.inference.kernels import Span, StepBatch

@@ -1,6 +1,6 @@
 """The sampler on the device: temperature programs and guards, no host in between.
 
-What `services.inference.sampler` computes for a row, in the same order: telemetry
+What `services.inference.sampling.sampler` computes for a row, in the same order: telemetry
 of the model's own distribution, guard on untempered logits, the row's temperature
 from this very distribution, one draw by inverse CDF. The random number comes from
 the host, which knows it before the logits: it depends on seed and index alone.

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from services.inference.bridge import dialect as dialects
 from services.inference.bridge.dialect import DIALECTS
-from services.inference.constraint import Kind, OutputConstraint
 from services.inference.request import ChatTurn, Context, Start
-from services.inference.sampling import Dynatemp, Edt, Fixed, Guard, Penalties, Sampling
+from services.inference.sampling.constraint import Kind, OutputConstraint
+from services.inference.sampling.settings import Dynatemp, Edt, Fixed, Guard, Penalties, Sampling
 from thermesh.errors import InvalidArgument
 
 CONTEXT = Context("req-1")

@@ -20,7 +20,7 @@ from services.inference.bridge.upstream import (
     UpstreamToken,
 )
 from services.inference.request import ChatTurn, Context, Start
-from services.inference.sampling import DEFAULT
+from services.inference.sampling.settings import DEFAULT
 from thermesh import errors
 
 

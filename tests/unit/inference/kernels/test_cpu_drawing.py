@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from services.inference.kernels.cpu import drawing, native, status
 from services.inference.kernels.cpu.network import Engine
-from services.inference.sampler import Row, sample
-from services.inference.sampling import (
+from services.inference.sampling.sampler import Row, sample
+from services.inference.sampling.settings import (
     Dynatemp,
     Edt,
     Fixed,

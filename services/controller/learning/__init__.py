@@ -1,0 +1,1 @@
+"""From outcomes and feedback to a slightly better policy. Pure: no store, no clock."""

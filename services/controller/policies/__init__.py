@@ -1,0 +1,1 @@
+"""What decides: the learned policies and the bounds they keep."""

@@ -1,0 +1,1 @@
+"""Which policy may decide: evidence, trials, and the way back."""

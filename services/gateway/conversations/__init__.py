@@ -1,0 +1,1 @@
+"""Native conversations: what a call is about, and turns that outlive it."""

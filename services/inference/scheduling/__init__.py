@@ -1,0 +1,1 @@
+"""Which sequences compute what in the next step, on which pages."""

@@ -1,0 +1,1 @@
+"""One request being decoded: its tokens, parameters, guesses and account."""
