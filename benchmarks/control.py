@@ -88,7 +88,7 @@ SOURCES: dict[str, tuple[str, Callable[[Found], Iterator[Row]]]] = {
         "python -m benchmarks.trust propensities",
         _trusted("propensities", "9"),
     ),
-    "trust-costs": ("python -m benchmarks.trust costs", _trusted("costs", "10", "11")),
+    "trust-costs": ("python -m benchmarks.trust costs", _trusted("costs", "10", "13", "11")),
     "features-loops": ("python -m benchmarks.features loops", loops),
     "features-cost": ("python -m benchmarks.features cost", cost),
     "trust-attacks": ("python -m benchmarks.trust attacks", _trusted("attacks", "13")),

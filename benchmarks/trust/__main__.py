@@ -65,6 +65,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, object]]] = {
     "costs": lambda options: {
         "decision": costs.decisions(),
         "freshness": costs.freshness(options.samples, others_per_second=20.0),
+        "rollback": costs.rollbacks(5),
     },
     "replay": lambda options: asyncio.run(
         replays.measured(options.gateway, options.inference, options.requests)

@@ -4,6 +4,9 @@ From feedback to policy: real Redis, Celery worker and controller process. Other
 feedback arrives at a steady rate meanwhile; a sample is the time from the answer to
 SubmitFeedback until Decide answers with the version that learned from it.
 
+From trigger to rollback: in the same processes all feedback turns round after a while; a
+sample is that time for the piece that raises the guardrail's alarm.
+
 One decision: `Decider.decide` in this process with each kind of policy, interleaved with
 the same path in mode bypass, which asks no policy; medians of rounds, with their spread.
 """
@@ -19,8 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,6 +41,8 @@ from thermesh.testing import eventually, free_port
 from thermesh.v1 import controller_pb2, controller_pb2_grpc, feedback_pb2, feedback_pb2_grpc
 
 ROUNDS, DECISIONS = 7, 2_000
+PRAISED, MOST_BLAMED = 150, 100
+PRAISE = 0.8
 _CALL_SECONDS = 5.0
 
 
@@ -76,9 +81,8 @@ class Client:
     controller: controller_pb2_grpc.ControllerServiceStub
     feedback: feedback_pb2_grpc.FeedbackServiceStub
     sent: int = 0
-    delays: list[float] = field(default_factory=list)
 
-    async def judged(self) -> str:
+    async def judged(self, score: float = 0.5) -> str:
         """Decide, report and judge one request; return the id of the feedback."""
         self.sent += 1
         name = f"f{self.sent}"
@@ -91,14 +95,14 @@ class Client:
         )
         await self.controller.ReportOutcome(outcome, timeout=_CALL_SECONDS)
         submit = feedback_pb2.SubmitFeedbackRequest(
-            feedback_id=name, decision_id=plan.decision_id, score=0.5
+            feedback_id=name, decision_id=plan.decision_id, score=score
         )
         await self.feedback.SubmitFeedback(submit, timeout=_CALL_SECONDS)
         return name
 
-    async def sample(self) -> None:
-        """Note how long one piece of feedback takes to be served."""
-        name = await self.judged()
+    async def served(self, score: float) -> float:
+        """Judge one request; return the seconds from then on until the policy has heard it."""
+        name = await self.judged(score)
         accepted = time.perf_counter()
         asked = feedback_pb2.GetFeedbackRequest(feedback_id=name)
         while True:
@@ -106,9 +110,22 @@ class Client:
             request = controller_pb2.DecideRequest()
             plan = (await self.controller.Decide(request, timeout=_CALL_SECONDS)).plan
             if 0 < applied.applied_version <= plan.policy_version:
-                break
+                return time.perf_counter() - accepted
             await asyncio.sleep(0.001)
-        self.delays.append(time.perf_counter() - accepted)
+
+    async def guarded(self) -> float:
+        """Praise for a while, then blame all; return how long the piece that raises the
+        alarm took to be served, by the version that the guardrail published.
+        """
+        for _ in range(PRAISED):
+            await self.judged(PRAISE)
+        for _ in range(MOST_BLAMED):
+            seconds = await self.served(-PRAISE)
+            asked = controller_pb2.ListPoliciesRequest(limit=1)
+            [newest] = (await self.controller.ListPolicies(asked, timeout=_CALL_SECONDS)).policies
+            if newest.reason == "guarded":
+                return seconds
+        raise AssertionError("feedback that turned round raised no alarm")
 
 
 def freshness(samples: int, others_per_second: float) -> dict[str, object]:
@@ -128,24 +145,44 @@ def freshness(samples: int, others_per_second: float) -> dict[str, object]:
 
 
 async def _sampled(port: int, samples: int, others_per_second: float) -> list[float]:
+    async with _connected(port) as client:
+        for _ in range(5):
+            await client.served(0.5)
+        others = asyncio.create_task(_others(client, others_per_second))
+        try:
+            return [await client.served(0.5) for _ in range(samples)]
+        finally:
+            others.cancel()
+            await asyncio.gather(others, return_exceptions=True)
+
+
+def rollbacks(samples: int) -> dict[str, object]:
+    """Return milliseconds from the feedback that raises the alarm to the older policy serving."""
+    found = []
+    for _ in range(samples):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder)
+            with mesh(path) as (server, _), _controller(server.url, path) as port:
+                found.append(round(asyncio.run(_guarded(port)) * 1e3, 1))
+    return {"milliseconds": found}
+
+
+async def _guarded(port: int) -> float:
+    async with _connected(port) as client:
+        return await client.guarded()
+
+
+@contextlib.asynccontextmanager
+async def _connected(port: int) -> AsyncIterator[Client]:
     channel = rpc.connect(f"127.0.0.1:{port}")
-    client = Client(
-        controller_pb2_grpc.ControllerServiceStub(channel),
-        feedback_pb2_grpc.FeedbackServiceStub(channel),
-    )
     await eventually(lambda: rpc.is_serving(channel), 60, "a serving controller")
-    for _ in range(5):
-        await client.sample()
-    client.delays.clear()
-    others = asyncio.create_task(_others(client, others_per_second))
     try:
-        while len(client.delays) < samples:
-            await client.sample()
+        yield Client(
+            controller_pb2_grpc.ControllerServiceStub(channel),
+            feedback_pb2_grpc.FeedbackServiceStub(channel),
+        )
     finally:
-        others.cancel()
-        await asyncio.gather(others, return_exceptions=True)
         await channel.close()
-    return client.delays
 
 
 async def _others(client: Client, per_second: float) -> None:
