@@ -153,10 +153,12 @@ def test_both_clients_have_the_same_words(blocking, asynchronous):
     assert {name: words(blocking)[name] for name in expected} == expected
 
 
+# A process that is started in the background may inherit that SIGINT is ignored.
 CTRL_C = """
-import sys
+import signal, sys
 from thermesh.client import Tokens
 from thermesh.client.sync import MeshClient
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with MeshClient(sys.argv[1]) as mesh:
     try:
         for event in mesh.converse("Hi"):
