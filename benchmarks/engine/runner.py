@@ -20,8 +20,9 @@ from benchmarks.engine.plan import Figure, Sample
 from benchmarks.engine.processes import Entrant, Failed, Process, Processes, busy_neighbour
 from benchmarks.engine.results import Results
 
-SETTLE_SECONDS = 0.1
-"""Between two samples: threads of the one before stop spinning."""
+SETTLE_SECONDS = 0.5
+"""Between two samples: the threads of the one before stop spinning. OpenMP runtimes wait for
+200 ms (KMP_BLOCKTIME)."""
 REPRESENTATIVES = 2
 FOOTPRINT_CONTEXT = {"context": 128, "steps": 64}
 Tell = Callable[[str], None]

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 
+import httpx
 import psutil
 
 from thermesh import rpc
@@ -78,13 +79,21 @@ class House:
         self.redis.stop()
 
     async def ready(self, rooms: Sequence[str]) -> None:
-        """Return once every room is serving; raise AssertionError where one does not."""
+        """Return once every room is serving, and the gateway has found them; raise
+        AssertionError where that does not come.
+        """
         for room in rooms:
             async with contextlib.AsyncExitStack() as stack:
                 channel = rpc.connect(self.target(room))
                 stack.push_async_callback(channel.close)
                 serving = functools.partial(rpc.is_serving, channel)
                 await eventually(serving, START_SECONDS, f"{room} serving")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.ports['http']}") as client:
+
+            async def finds_all() -> bool:
+                return (await client.get("/readyz")).is_success
+
+            await eventually(finds_all, START_SECONDS, "the gateway ready")
 
     def _environment(self, name: str) -> dict[str, str]:
         threads = mesh.cores() if name == "inference" else 1

@@ -35,7 +35,7 @@ class Config:
         "THERMESH_STEP_TOKENS", 512, between(1, 65536), "most tokens computed in one step"
     )
     prefill_chunk: int = setting(
-        "THERMESH_PREFILL_CHUNK", 256, between(1, 65536), "most tokens of one prompt in one step"
+        "THERMESH_PREFILL_CHUNK", 512, between(1, 65536), "most tokens of one prompt in one step"
     )
     step_stretch: float = setting(
         "THERMESH_STEP_STRETCH",

@@ -27,7 +27,7 @@ class Limits:
     max_running: int = 32
     max_waiting: int = 64
     step_tokens: int = 512
-    prefill_chunk: int = 256
+    prefill_chunk: int = 512
     page_size: int = 16
     stretch: float = 2.0
     burst_seconds: float = 0.12
