@@ -131,8 +131,19 @@ class Rest:
 
     async def complete(self, question: Question) -> Answer:
         """Ask for a streamed chat completion; the temperature is decided."""
+        while self._idle:
+            try:
+                return await self._completed(question, *self._idle.pop())
+            except asyncio.IncompleteReadError as error:
+                if error.partial:
+                    raise
+                # closed as idle while the request was written: RFC 9112, 9.3.1
+        return await self._completed(question, *await self._connect())
+
+    async def _completed(
+        self, question: Question, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Answer:
         answer = Answer()
-        reader, writer = self._idle.pop() if self._idle else await self._connect()
         answer.asked_at = time.monotonic()
         writer.write(request_bytes(question))
         try:

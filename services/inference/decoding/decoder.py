@@ -155,7 +155,9 @@ class Decoder:
             self._compute(work, started)
         drawn_count = self._draw(started)
         if work or drawn_count:
-            self.scheduler.learn(work, self._clock.monotonic() - started)
+            seconds = self._clock.monotonic() - started
+            self._step_time_us = round(seconds * 1e6)
+            self.scheduler.learn(work, seconds)
         self._result.worked = bool(work or drawn_count)
         return self.take_result()
 
