@@ -199,7 +199,10 @@ def _servers(config: Config, app: ASGIApp) -> tuple[HttpServer, rpc.Server]:
         door,
         max_message_bytes=config.max_body_bytes,
     )
-    return http, rpc.Server("gateway", config.host, config.grpc_port, config.grace_s, door)
+    grpc = rpc.Server(
+        "gateway", config.host, config.grpc_port, config.grace_s, door, carries_trunks=False
+    )
+    return http, grpc
 
 
 def _peers(config: Config, instruments: Instruments, clock: Clock) -> dict[str, Peer]:
@@ -209,7 +212,7 @@ def _peers(config: Config, instruments: Instruments, clock: Clock) -> dict[str, 
         "inference": config.inference_target,
     }
     return {
-        name: Peer(name, rpc.connect(target), instruments, clock)
+        name: Peer(name, rpc.connect(target, by_trunk=True), instruments, clock)
         for name, target in targets.items()
     }
 
