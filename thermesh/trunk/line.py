@@ -52,11 +52,15 @@ class Line:
 
         Raises ResourceExhausted for a message that is too long.
         """
+        await self._room.opened()
+        self.send_now(message)
+
+    def send_now(self, message: bytes) -> None:
+        """Send a message whatever is left of the window, as the first of a call may be."""
         if len(message) > MOST_MESSAGE_BYTES:
             raise ResourceExhausted(
                 f"a message of {len(message)} bytes is longer than {MOST_MESSAGE_BYTES}"
             )
-        await self._room.opened()
         if self.status is None:
             self._room.take(len(message) + FRAME_BYTES)
             self._post(CallFrame(call=self.number, message=message))

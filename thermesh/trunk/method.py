@@ -63,14 +63,13 @@ class _Call:
     """What both kinds share: the line, its deadline, and its end."""
 
     def __init__(
-        self, trunk: Trunk, line: Line, method: TrunkMethod, request: Any, timeout: float | None
+        self, trunk: Trunk, line: Line, method: TrunkMethod, timeout: float | None
     ) -> None:
         self._trunk = trunk
         self._line = line
         self._method = method
         loop = asyncio.get_running_loop()
         self._expiry = None if timeout is None else loop.call_later(timeout, self._end, _LATE)
-        self._sending = loop.create_task(self._send(request), name="trunk-call")
 
     def cancel(self) -> None:
         """End the call; harmless when it is over."""
@@ -79,15 +78,6 @@ class _Call:
     def cancelled(self) -> bool:
         """Tell whether the caller ended the call."""
         return self._line.status is _CANCELLED
-
-    async def _send(self, request: Any) -> None:
-        raise NotImplementedError
-
-    async def _send_one(self, request: Any) -> None:
-        try:
-            await self._line.send(self._method.serialize(request))
-        except ResourceExhausted:
-            self._end(_TOO_LONG)
 
     async def _take(self) -> Any:
         """Return the next message, or raise what the call ended with; None where it went well."""
@@ -107,13 +97,21 @@ class _Call:
         self._trunk.cancel(self._line, status)
 
     def _settle(self) -> None:
-        self._sending.cancel()
         if self._expiry is not None:
             self._expiry.cancel()
 
 
 class UnaryCall(_Call):
     """One request, one response; await it once."""
+
+    def __init__(
+        self, trunk: Trunk, line: Line, method: TrunkMethod, request: Any, timeout: float | None
+    ) -> None:
+        super().__init__(trunk, line, method, timeout)
+        try:
+            line.send_now(method.serialize(request))
+        except ResourceExhausted:
+            self._end(_TOO_LONG)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._answer().__await__()
@@ -127,12 +125,20 @@ class UnaryCall(_Call):
             raise
         return answer
 
-    async def _send(self, request: Any) -> None:
-        await self._send_one(request)
-
 
 class StreamCall(_Call):
     """A stream of requests from an iterator, a stream of responses to be iterated."""
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        line: Line,
+        method: TrunkMethod,
+        requests: AsyncIterable[Any],
+        timeout: float | None,
+    ) -> None:
+        super().__init__(trunk, line, method, timeout)
+        self._sending = asyncio.create_task(self._send(requests), name="trunk-call")
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -143,10 +149,17 @@ class StreamCall(_Call):
             raise StopAsyncIteration
         return message
 
-    async def _send(self, request: AsyncIterable[Any]) -> None:
-        async for message in request:
-            await self._send_one(message)
+    async def _send(self, requests: AsyncIterable[Any]) -> None:
+        try:
+            async for message in requests:
+                await self._line.send(self._method.serialize(message))
+        except ResourceExhausted:
+            self._end(_TOO_LONG)
         self._trunk.half_close(self._line)
+
+    def _settle(self) -> None:
+        super()._settle()
+        self._sending.cancel()
 
 
 def _opening(path: str, timeout: float | None, metadata: Sequence[tuple[str, str]]) -> CallOpening:

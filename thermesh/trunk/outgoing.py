@@ -28,6 +28,11 @@ class Outgoing:
         self._waiting.append(frame)
         self._came.set()
 
+    def hold(self, frame: CallFrame) -> None:
+        """Add a frame that goes with what this turn of the loop brings next."""
+        self._waiting.append(frame)
+        asyncio.get_running_loop().call_soon(self._came.set)
+
     def close(self) -> None:
         """Let `batches` end once everything was taken."""
         self._is_closed = True
@@ -41,8 +46,6 @@ class Outgoing:
                     return
                 self._came.clear()
                 await self._came.wait()
-                # What else this turn of the loop brings goes along.
-                await asyncio.sleep(0)
             yield self._batch()
 
     def _batch(self) -> list[CallFrame]:

@@ -27,6 +27,7 @@ from thermesh.errors import MeshError
 
 PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 SSE_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     # Proxies must neither store, compress nor collect the stream.
@@ -152,7 +153,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None
 def event_bytes(chunk: dict[str, Any]) -> bytes:
     """Return one SSE event; one that has a type is named by it too."""
     name = f"event: {chunk['type']}\n".encode() if "type" in chunk else b""
-    data = json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()
+    data = _ENCODER.encode(chunk).encode()
     return name + b"data: " + data + b"\n\n"
 
 
