@@ -68,7 +68,7 @@ CHANNEL_OPTIONS = (
 )
 
 
-def connect(target: str, *, by_trunk: bool = False) -> grpc.aio.Channel:
+def connect(target: str, *, by_trunk: bool = False) -> ForwardingChannel:
     """Return a channel to a room at `target`, by TLS where `THERMESH_TLS` says so.
 
     It forwards deadline and trace, connects on first use and again by itself. `by_trunk`
