@@ -152,8 +152,7 @@ class PromptAttention {
   }
 
   void fetch_later(int index) const {
-    if (index * kPageTokens >= task_.reach) return;
-    fetch_far(task_.unit_of(task_.pages[index]), task_.unit_bytes);
+    fetch_far(task_.unit_at(index), task_.unit_bytes);
   }
 
   // All rows attend to the segment that is laid out, 32 at a time in four stages. What a
