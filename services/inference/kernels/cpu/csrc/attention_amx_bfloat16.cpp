@@ -152,7 +152,8 @@ class PromptAttention {
   }
 
   void fetch_later(int index) const {
-    fetch_far(task_.unit_at(index), task_.unit_bytes);
+    if (index >= pages_for(task_.end)) return;
+    fetch_far(task_.unit_of(task_.pages[index]), task_.unit_bytes);
   }
 
   // All rows attend to the segment that is laid out, 32 at a time in four stages. What a
