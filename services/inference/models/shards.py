@@ -51,6 +51,16 @@ def _gguf_name(name: str) -> str:
     return f"blk.{parts[2]}.{inner}.{parts[-1]}"
 
 
+def hub_name(name: str) -> str:
+    """Return the name in safetensors of a tensor that `Weights` knows by `name`."""
+    for outer, known in _OUTER_NAMES.items():
+        if known == name:
+            return outer
+    _, layer, inner, kind = name.split(".")
+    (place,) = (place for place, known in _NAMES.items() if known == inner)
+    return f"model.layers.{layer}.{place}.{kind}"
+
+
 class Shards:
     """The *.safetensors of a folder, read by the GGUF names of their tensors."""
 
