@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.features import corpus
 from services.feature.encoder import Encoder
-from services.feature.house import classifier
+from services.feature.house import classifier, for_reading
 from services.feature.task import TaskClassifier
 from thermesh.models import locate
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def encoder():
     torch.set_num_threads(1)
-    return Encoder(locate("all-minilm-l6-v2"))
+    return for_reading(Encoder(locate("all-minilm-l6-v2")))
 
 
 def accuracy(namer, encoder, prompts):
