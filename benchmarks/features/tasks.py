@@ -36,7 +36,7 @@ def measured(encoder: Encoder) -> dict[str, Any]:
 
     def served(text: str) -> TaskGuess:
         glance = full.guess(text, None)
-        return glance if glance.confidence >= Config().sure else read(text)
+        return glance if glance.confidence > Config().sure else read(text)
 
     paths: dict[str, Callable[[str], TaskGuess]] = {
         "as served": served,

@@ -43,7 +43,7 @@ class Config:
         "THERMESH_FEATURE_SURE",
         0.8,
         between(0.0, 1.0),
-        "probability of a task at a glance with which requests that say how long they wait do"
+        "probability of a task at a glance beyond which requests that say how long they wait do"
         " without the encoder; 1: none does",
     )
     threads: int = setting(

@@ -60,6 +60,7 @@ def build(config: Config) -> House:
     local_sessions = MemoryStore(config.cache_entries, clock)
     worker, embedder = None, None
     reads = for_reading(encoder) if encoder else None
+    may_be_sure = reads is not None and glancing(reads) is not None
     if encoder and reads:
         worker = EncoderWorker(reads.encode, config.waiting_limit, config.encoder_share)
         embedder = Embedder(encoder, worker, cache(encoder.name))
@@ -70,7 +71,7 @@ def build(config: Config) -> House:
         sessions=Sessions(local_sessions, shared, dimensions, config.session_ttl_seconds),
         tally=tally,
         clock=clock,
-        sure=config.sure,
+        sure=config.sure if may_be_sure else 1.0,
     )
     return House(reader, embedder, Metrics(tally), store)
 

@@ -75,8 +75,8 @@ class _Found:
 class Reader:
     """Turns readings into answers. `worker` None: lexical features only.
 
-    `sure` is how probable a task must be at a glance for a reading that bounds its wait to go
-    without the encoder.
+    A reading that bounds its wait goes without the encoder where its task is more probable than
+    `sure` at a glance.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Reader:
         found = _Found(self._classifier.guess(reading.text, None))
         wait = reading.encoder_wait_seconds
         seconds = budget_seconds if wait is None else min(budget_seconds, wait)
-        if self._worker and (wait is None or found.glance.confidence < self._sure):
+        if self._worker and (wait is None or found.glance.confidence <= self._sure):
             try:
                 async with asyncio.timeout(seconds):
                     kept = None if is_final else growing
