@@ -64,5 +64,11 @@ def load(encoder: str, dimensions: int, path: pathlib.Path | None = None) -> Hea
 
 def save(head: Head, path: pathlib.Path = FILE, **about: Any) -> None:
     """Write what `load` reads; `about` is kept beside it."""
-    names = {"encoder": np.array(head.encoder), "depth": np.array(head.depth)}
-    np.savez_compressed(path, **names, weight=head.weight, bias=head.bias, **about)
+    np.savez_compressed(
+        path,
+        encoder=np.array(head.encoder),
+        depth=np.array(head.depth),
+        weight=head.weight,
+        bias=head.bias,
+        **about,
+    )

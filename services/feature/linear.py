@@ -28,7 +28,8 @@ class Linear:
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor) -> Linear:
         """Return the layer of `weight` and `bias`, packed where that is quicker."""
-        if weight.dtype is not torch.bfloat16 or not torch.backends.mkldnn.is_available():
+        has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's
+        if weight.dtype is not torch.bfloat16 or not has_onednn:
             return cls(weight, bias)
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())  # noqa: SLF001
         return cls(packed, bias, is_packed=True)
@@ -39,6 +40,7 @@ class Linear:
         if self.is_packed:
             multiply = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001
             algorithm = "none" if activation == "gelu" else ""
-            return multiply(given, self.weight, self.bias, activation, [], algorithm).float()
-        product = functional.linear(given, self.weight, self.bias).float()
-        return functional.gelu(product) if activation == "gelu" else product
+            product: Tensor = multiply(given, self.weight, self.bias, activation, [], algorithm)
+            return product.float()
+        plain = functional.linear(given, self.weight, self.bias).float()
+        return functional.gelu(plain) if activation == "gelu" else plain
