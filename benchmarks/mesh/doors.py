@@ -1,12 +1,13 @@
 """The ways into a running mesh, each as a function that asks once and times it.
 
 All ask for the same kind of answer, so that what differs is the way. Prompts
-carry a number, because a text asked twice is answered from caches.
+are drawn from many, because a text asked twice is answered from caches.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -29,6 +30,15 @@ from thermesh.v1 import (
 
 CALL_SECONDS = 5.0
 STREAM_SECONDS = 120.0
+
+_QUESTIONS = (
+    "Why do people love {}? Explain it to a curious child in two or three sentences.",
+    "What is special about {}? Answer a curious child in two or three sentences.",
+    "Write the beginning of a story about {}, two or three sentences for a curious child.",
+    "How did travellers speak of {} long ago? Tell a curious child in two or three sentences.",
+)
+_ADJECTIVES = ["old", "small", "famous", "distant", "quiet", "northern", "wooden", "golden", "hidden", "empty", "broken", "gentle", "southern", "painted", "ancient", "silver", "narrow", "lonely", "crowded", "frozen"]
+_THINGS = ["lanterns", "volcanoes", "bridges", "glaciers", "violins", "harbours", "deserts", "beehives", "windmills", "comets", "lighthouses", "orchards", "caravans", "cathedrals", "islands", "forests", "kites", "rivers", "clocks", "whales"]
 
 
 @dataclass
@@ -62,11 +72,13 @@ class Targets:
 
 
 def prompt(number: int) -> str:
-    """Return a question of a usual length that was not asked before."""
-    return (
-        f"Request {number}-{uuid.uuid4().hex[:6]}. In two or three sentences, explain to a"
-        " curious child why the sky is blue during the day and red in the evening."
-    )
+    """Return a question of a usual length that was hardly asked before; four kinds take turns.
+
+    They are told apart as real ones are: the tasks of three at a glance, that of one by the
+    encoder.
+    """
+    first, second = random.sample(_ADJECTIVES, 2)
+    return _QUESTIONS[number % len(_QUESTIONS)].format(f"{first} {second} {random.choice(_THINGS)}")
 
 
 def context() -> common_pb2.RequestContext:
