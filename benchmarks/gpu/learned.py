@@ -21,8 +21,22 @@ from services.inference.kernels.precision import PRODUCTS, Precision, PrecisionP
 
 MINUTES = 2.0
 """Of training within the check; the command's own default is ten."""
+_TRAINING: tuple[str, ...] = ("--device", "cuda", "--minutes", str(MINUTES))
 _LIGHT_NEURONS, _LIGHT_HEADS = 0.5, 2
 """What the light path of row 10 keeps: half the neurons, two of three query heads."""
+_OUTER, _PLAN = (
+    "fp8",
+    {
+        "query_key_value": "int8/32",
+        "attention_output": "fp8",
+        "gate_up": "int4/64",
+        "down": "int4/64",
+    },
+)
+"""Precisions of row 11: of embedding and head, and of each layer's products."""
+_LAYERS = worlds.SMALL.layers
+_IDS = range(1000, 1256)
+"""A text to compare two networks on."""
 
 
 def trained(figures: Figures) -> None:
@@ -33,8 +47,7 @@ def trained(figures: Figures) -> None:
         raise NotMeasured(f"training cannot be imported here: {error}") from error
     with tempfile.TemporaryDirectory() as folder:
         output = pathlib.Path(folder) / "small.gguf"
-        threads = str(os.cpu_count() or 1)
-        sizes = ["--device", "cuda", "--minutes", str(MINUTES), "--threads", threads]
+        sizes = ["--threads", str(os.cpu_count() or 1), *_TRAINING]
         if command.main([agreement.MODEL, str(output), *sizes]) != 0:
             raise NotMeasured("the command failed; its message stands above")
         report = json.loads(pathlib.Path(f"{output}.json").read_text(encoding="utf-8"))
@@ -79,19 +92,13 @@ def light(figures: Figures) -> None:
 
 def planned(figures: Figures) -> None:
     """Row 11: the packaged model by a plan of all precisions, beside its own numbers."""
-    parsed = {
-        "query_key_value": "int8/32",
-        "attention_output": "fp8",
-        "gate_up": "int4/64",
-        "down": "int4/64",
-    }
-    layer = {name: Precision.parsed(parsed[name], name) for name in PRODUCTS}
-    plan = PrecisionPlan(Precision("fp8"), (layer,) * worlds.SMALL.layers)
+    layer = {name: Precision.parsed(_PLAN[name], name) for name in PRODUCTS}
+    plan = PrecisionPlan(Precision(_OUTER), (layer,) * _LAYERS)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "plan.json"
         path.write_text(plan.to_json(), encoding="utf-8")
         networks = {name: _loaded(plan) for name, plan in (("stored", ""), ("plan", str(path)))}
-    ids = torch.arange(1000, 1256)
+    ids = torch.tensor(_IDS)
     expected, actual = (one.score(ids).double().log_softmax(-1) for one in networks.values())
     figures.values["mean KL, nats"] = float((expected.exp() * (expected - actual)).sum(-1).mean())
     for name, network in networks.items():
