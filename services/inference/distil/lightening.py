@@ -150,7 +150,7 @@ class LightRun(Lessons):
         matrices: dict[str, Stored] = {
             name: (matrix.rows(), NEURONS_FORM) for name, matrix in student.matrices.items()
         }
-        own = {**student.vectors, **self._heads, **matrices}
+        own: dict[str, torch.Tensor | Stored] = {**student.vectors, **self._heads, **matrices}
         self.source.write_beside(target, own, self.light.metadata())
 
     def sizes(self) -> dict[str, Any]:

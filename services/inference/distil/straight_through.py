@@ -79,7 +79,8 @@ class Matrix:
 
     def gradients(self, given: torch.Tensor) -> Gradients:
         """Return the gradients for that of the rounded weights: [outputs, inputs]."""
-        found = Gradients(*(None if one is None else torch.empty_like(one) for one in self._parts))
+        minimum = None if self.minimum is None else torch.empty_like(self.minimum)
+        found = Gradients(torch.empty_like(self.latent), torch.empty_like(self.scale), minimum)
         for piece in self._pieces():
             self._gradients(piece, given[piece], found)
         return found
@@ -99,10 +100,6 @@ class Matrix:
             found.minimum[piece] = (gradient * (1 - inside)).sum(-1)
         factor = error.mul_(gradient.sign()).mul_(2 * COMPENSATION).add_(1)
         found.latent[piece] = factor.mul_(gradient).mul_(inside).flatten(1)
-
-    @property
-    def _parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        return self.latent, self.scale, self.minimum
 
     def _pieces(self) -> Iterator[slice]:
         """Yield rows to work on at once: what a core's cache holds, all of them on a GPU."""
@@ -124,7 +121,7 @@ class Matrix:
 
     def _steps(self, piece: slice, scale: torch.Tensor, minimum: torch.Tensor) -> torch.Tensor:
         """Return where weights lie on their grids, in codes: [outputs, groups, columns]."""
-        grouped = self.latent[piece].unflatten(1, (-1, self.form.group))
+        grouped = self.latent[piece].view(*scale.shape[:2], self.form.group)
         return grouped.sub(minimum).div_(scale).add_(self.form.offset)
 
     def _codes(self, piece: slice, scale: torch.Tensor, minimum: torch.Tensor) -> torch.Tensor:
