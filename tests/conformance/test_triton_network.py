@@ -205,6 +205,14 @@ def test_what_a_graph_captures_makes_nothing_on_the_host(operations):
     assert len(bodies) == 3
 
 
+def test_the_largest_step_is_one_step_of_all_its_tokens():
+    """What memory is measured by when the engine starts: a prompt as long as a step may be."""
+    network = make(QuantisedTensors())
+    expected = network.score(torch.zeros(300, dtype=torch.int64))[-1:]
+
+    assert deviation(network.largest_step(300), expected) < 2e-3
+
+
 def test_heads_with_windows_are_refused():
     """A device has no windows of heads: who asks for them is told, and nothing else is read."""
     sparsity = Sparsity(dense_below=0, head_windows=((64, 0),) * SMALL.layers)
