@@ -6,7 +6,7 @@ Time means nothing here: each line of a row has run before a device sees it.
 import gguf
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
+from on_the_host import OnTheHost
 
 from benchmarks.gpu import agreement, learned, rows
 from services.inference.kernels.triton import reference, status
@@ -16,17 +16,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not status().available, reason=status().reason),
 ]
-
-
-class OnTheHost(TorchFunctionMode):
-    """Puts on the CPU what asks for a GPU."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        """Change the device that a function of torch is given."""
-        kwargs = dict(kwargs or {})
-        if str(kwargs.get("device")).startswith("cuda"):
-            kwargs["device"] = "cpu"
-        return function(*args, **kwargs)
 
 
 class Scaled:
