@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -113,19 +111,5 @@ def _loaded(plan: str) -> Any:
         path = importlib.import_module("thermesh.models").locate(agreement.MODEL)
     except Exception as error:
         raise NotMeasured(f"the packaged model cannot be read here: {error}") from error
-    with _environment(THERMESH_DEVICE="cuda", THERMESH_PRECISION_PLAN=plan):
+    with agreement.environment(THERMESH_DEVICE="cuda", THERMESH_PRECISION_PLAN=plan):
         return models.load(path, agreement.MODEL).network
-
-
-@contextlib.contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
