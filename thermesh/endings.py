@@ -16,18 +16,23 @@ _END = object()
 
 
 def reading(inner: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the handler with its requests read so that no read is cancelled."""
+    """Return the handler with its requests read so that no read is cancelled.
+
+    The first is read while the handler begins.
+    """
 
     @functools.wraps(inner)
     def serve(requests: Any, context: Any) -> Any:
-        return inner(_messages(requests), context)
+        return inner(_messages(left_to_end(anext(requests, _END)), requests), context)
 
     return serve
 
 
-async def _messages(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    while (message := await left_to_end(anext(requests, _END))) is not _END:
+async def _messages(first: Awaitable[Any], requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    message = await first
+    while message is not _END:
         yield message
+        message = await left_to_end(anext(requests, _END))
 
 
 def left_to_end(work: Awaitable[Any]) -> asyncio.Future[Any]:

@@ -3,7 +3,7 @@
 Python's gRPC forwards neither deadline, cancellation nor trace from a call
 being served to the calls made for it. Coming in, `ServerInterceptor` makes the
 caller's deadline and trace current (context variables), opens the server span
-and turns errors into google.rpc.Status. Going out, `ForwardingChannel`
+and turns errors into google.rpc.Status. Going out, `channels.ForwardingChannel`
 sends both on. Cancellation needs no code: the task that serves a call is cancelled,
 and who opened a call cancels it in `finally`.
 
@@ -20,7 +20,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Self
+from typing import Any
 
 import grpc
 from google.protobuf import duration_pb2
@@ -40,6 +40,8 @@ CALL_BROKE = "CALL_BROKE"
 _STATUS_CODES = {code: getattr(grpc.StatusCode, code.name) for code in errors.Code}
 _CODES = {status: code for code, status in _STATUS_CODES.items()}
 _NANOS = 1_000_000_000
+_BARE = ("/grpc.", "/thermesh.v1.TrunkService/")
+"""Health and reflection need nothing around them; a trunk has calls in it that do."""
 
 _deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadline", default=None)
 
@@ -120,7 +122,7 @@ def translated() -> Iterator[None]:
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler but health and reflection, which need none of it."""
+    """Wraps every handler but those that need none of it."""
 
     def __init__(self) -> None:
         self._tracer = trace.get_tracer("thermesh.rpc")
@@ -133,8 +135,19 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         """Return the handler of the call, wrapped."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
-        if handler is None or method.startswith("/grpc."):
+        if handler is None or method.startswith(_BARE):
             return handler
+        return self.wrapped(handler, method, reading)
+
+    def wrapped(
+        self,
+        handler: Any,
+        method: str,
+        read: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda inner: inner,
+    ) -> Any:
+        """Return the handler of `method` with deadline, trace and errors around it; `read`
+        wraps one that reads a stream.
+        """
         kind = ("stream" if handler.request_streaming else "unary") + (
             "_stream" if handler.response_streaming else "_unary"
         )
@@ -142,7 +155,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         inner = getattr(handler, kind)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(
-            wrap(reading(inner) if handler.request_streaming else inner, method),
+            wrap(read(inner) if handler.request_streaming else inner, method),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -214,75 +227,3 @@ async def abort(context: Any, error: errors.MeshError) -> None:
     """End the call being served with `error`; always raises."""
     trailing = ((STATUS_DETAILS, to_status(error).SerializeToString()),)
     await context.abort(_STATUS_CODES[error.code], error.message, trailing)
-
-
-def _outgoing(
-    timeout: float | None, metadata: Any
-) -> tuple[float | None, tuple[tuple[str, str | bytes], ...]]:
-    """Return the timeout and metadata of a call, with the time left and the current trace."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    sent = tuple(metadata or ())
-    named = {key for key, _ in sent}
-    trace_of_call = ((key, value) for key, value in carrier.items() if key not in named)
-    limits = [limit for limit in (timeout, remaining_seconds()) if limit is not None]
-    return min(limits) if limits else None, (*sent, *trace_of_call)
-
-
-class ForwardingChannel(grpc.aio.Channel):
-    """A channel whose calls carry on deadline and trace of the call that is being served.
-
-    No interceptor of grpc.aio: one wraps each call in another call, with a task to begin
-    it and a generator between every message and its reader.
-    """
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
-
-    def unary_unary(self, *arguments: Any, **options: Any) -> Any:
-        """Return the method, to be called with a request."""
-        return _forwarding(self._channel.unary_unary(*arguments, **options))
-
-    def unary_stream(self, *arguments: Any, **options: Any) -> Any:
-        """Return the method, to be called with a request."""
-        return _forwarding(self._channel.unary_stream(*arguments, **options))
-
-    def stream_unary(self, *arguments: Any, **options: Any) -> Any:
-        """Return the method, to be called with an iterator of requests."""
-        return _forwarding(self._channel.stream_unary(*arguments, **options))
-
-    def stream_stream(self, *arguments: Any, **options: Any) -> Any:
-        """Return the method, to be called with an iterator of requests."""
-        return _forwarding(self._channel.stream_stream(*arguments, **options))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self, grace: float | None = None) -> None:
-        """Close the channel; calls on it must be over."""
-        await self._channel.close(grace)
-
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """Return how the connection is."""
-        return self._channel.get_state(try_to_connect)
-
-    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Return once the connection is otherwise."""
-        await self._channel.wait_for_state_change(last_observed_state)
-
-    async def channel_ready(self) -> None:
-        """Return once there is a connection."""
-        await self._channel.channel_ready()
-
-
-def _forwarding(method: Any) -> Callable[..., Any]:
-    def call(
-        request: Any = None, *, timeout: float | None = None, metadata: Any = None, **options: Any
-    ) -> Any:
-        timeout, metadata = _outgoing(timeout, metadata)
-        return method(request, timeout=timeout, metadata=metadata, **options)
-
-    return call

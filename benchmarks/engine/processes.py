@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import queue
 import subprocess
@@ -24,6 +23,7 @@ END_SECONDS = 3.0
 BURN = """
 import os
 parent = os.getppid()
+print(flush=True)
 while os.getppid() == parent:
     for _ in range(10**6):
         pass
@@ -50,9 +50,7 @@ def ourselves(name: str, model: pathlib.Path, settings: Mapping[str, str]) -> En
     """Return Thermesh with some settings of the environment."""
     options = json.dumps({"model": str(model)})
     command = (sys.executable, "-P", "-m", "benchmarks.engine.ours", options)
-    root = str(pathlib.Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
-    return Entrant(name, command, {**os.environ, "PYTHONPATH": path, **settings}, group=name)
+    return Entrant(name, command, {**environments.own_environment(), **settings}, group=name)
 
 
 def peer_entrant(peer: Peer, variant: Variant, model: pathlib.Path, threads: int) -> Entrant:
@@ -164,10 +162,12 @@ class Processes:
 
 @contextmanager
 def busy_neighbour() -> Iterator[None]:
-    """Keep another process computing at normal priority; it ends with its parent."""
-    process = subprocess.Popen([sys.executable, "-c", BURN])
+    """Keep another process computing at normal priority, from now on; it ends with its parent."""
+    process = subprocess.Popen([sys.executable, "-c", BURN], stdout=subprocess.PIPE)
+    assert process.stdout is not None
     try:
+        process.stdout.readline()
         yield
     finally:
         process.kill()
-        process.wait()
+        process.communicate()

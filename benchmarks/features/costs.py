@@ -1,4 +1,4 @@
-"""What a vector costs: lexical, with the encoder in float32, and in its fastest type.
+"""What a vector costs: lexical, at a glance, with the encoder in float32 and its fastest type.
 
 In this process, one thread, no cache: `Reader`'s parts in its order, interleaved with each
 other, medians of rounds. What gRPC, Redis and a busy neighbour add is in the mesh's
@@ -16,7 +16,7 @@ from services.feature import lexical
 from services.feature.encoder import Encoder, product_type
 from services.feature.encoding import cosine
 from services.feature.extract import Reading, assemble
-from services.feature.house import classifier
+from services.feature.house import classifier, for_reading
 from services.feature.task import TaskClassifier
 from thermesh.models import locate
 
@@ -26,9 +26,11 @@ TEXT = "My order never came and nobody answers. Where is it, and when do I get m
 
 def measured(encoder: str) -> dict[str, Any]:
     """Return milliseconds of one vector of TEXT, by path, and how true bfloat16 is."""
-    exact, fast = Encoder(locate(encoder)), Encoder(locate(encoder), product_type())
+    exact = for_reading(Encoder(locate(encoder)))
+    fast = for_reading(Encoder(locate(encoder), product_type()))
     paths: dict[str, Callable[[], object]] = {
         "lexical": lambda: vector(TaskClassifier(), None),
+        "at a glance": _glancing(fast),
         "encoder, float32": _path(exact),
         "encoder, as served": _path(fast),
     }
@@ -56,6 +58,11 @@ def vector(named: TaskClassifier, encoder: Encoder | None) -> object:
         session=None,
         now_unix_ms=0,
     )
+
+
+def _glancing(encoder: Encoder) -> Callable[[], object]:
+    named = classifier(encoder)
+    return lambda: vector(named, None)
 
 
 def _path(encoder: Encoder) -> Callable[[], object]:

@@ -3,10 +3,16 @@
 Multinomial logistic regression with an L2 penalty, every class of equal weight, by L-BFGS.
 Folds are split by template. Penalty, scales and temperature are those that do best, fold
 for fold, on prompts that stand alone: those from templates have cousins in other folds.
+
+How many of the encoder's layers are read is chosen the same way: the fewest whose accuracy
+lies within one standard error of the best (Breiman et al., Classification and Regression
+Trees, 1984, section 3.4.3).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,33 +31,68 @@ CLASSES = (*TASKS, "")
 PENALTY = 1e-3
 FOLDS = 5
 TEMPERATURES = np.linspace(0.2, 3.0, 57)
+SURE = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The head with its temperature divided in, and how the folds did without it."""
+    """The head with its temperature divided in, and how the folds did without it on the
+    `prompts` that stand alone. `sure`: by probability, the share named with so much and more,
+    and how much of that is right.
+    """
 
     head: Head
     temperature: float
     accuracy: float
+    prompts: int
+    sure: dict[float, tuple[float, float]]
+
+
+def by_depth(encoder: Encoder, prompts: list[Prompt]) -> list[Trained]:
+    """Return what `prompts` teach on the first layer of `encoder`, the first two, and so on."""
+    depths = range(1, encoder.depth + 1)
+    return [trained(encoder.truncated(depth), prompts) for depth in depths]
+
+
+def chosen(found: Sequence[Trained]) -> Trained:
+    """Return the shallowest of `found` within a standard error of the most accurate."""
+    best = max(found, key=lambda each: each.accuracy)
+    error = math.sqrt(best.accuracy * (1.0 - best.accuracy) / best.prompts)
+    return next(each for each in found if each.accuracy >= best.accuracy - error)
 
 
 def trained(encoder: Encoder, prompts: list[Prompt]) -> Trained:
     """Return the head for `encoder` that `prompts` teach."""
-    x = np.stack(
-        [inputs(encoder.encode(each.text).embedding, log_odds(each.text)) for each in prompts]
-    )
+    return taught(encoder.name, encoder.depth, lambda text: encoder.encode(text).embedding, prompts)
+
+
+def glancing(encoder: Encoder, prompts: list[Prompt]) -> Trained:
+    """Return the head for the token vectors of `encoder`."""
+    return taught(encoder.name, 0, encoder.glance, prompts)
+
+
+def taught(name: str, depth: int, look: Callable[[str], Floats], prompts: list[Prompt]) -> Trained:
+    """Return the head that `prompts` teach on what `look` says of a text."""
+    x = np.stack([inputs(look(each.text), log_odds(each.text)) for each in prompts])
     y = np.array([CLASSES.index(each.task) for each in prompts])
     logits = out_of_fold(x, y, folds(prompts))
     alone = np.array([each.stands_alone for each in prompts])
     temperature = min(TEMPERATURES, key=lambda value: surprise(logits[alone] / value, y[alone]))
     weight, bias = fitted(x, y)
     head = Head(
-        encoder.name,
+        name,
+        depth,
         (weight / temperature).astype(np.float32),
         (bias / temperature).astype(np.float32),
     )
-    return Trained(head, float(temperature), float((logits.argmax(axis=1) == y)[alone].mean()))
+    right = (logits.argmax(axis=1) == y)[alone]
+    chances = torch.from_numpy(logits[alone] / temperature).softmax(dim=1).numpy()
+    sure = {
+        share: (float(known.mean()), float(right[known].mean()))
+        for share in SURE
+        if (known := chances.max(axis=1) >= share).any()
+    }
+    return Trained(head, float(temperature), float(right.mean()), len(right), sure)
 
 
 def folds(prompts: list[Prompt]) -> Floats:

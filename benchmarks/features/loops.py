@@ -1,18 +1,19 @@
 """What the two control loops pay: a forecast in each decision, a program in each token.
 
 Interleaved in this process, medians of rounds. A decision is `Decider.decide` with the
-packaged policy, with forecasts and without, and with a new version swapped in before each,
-whose probabilities its first decision of a task works out. A token is drawn by the sampler
-from logits of the packaged model's vocabulary behind top-n-sigma, under each program; its
-share is of what the engine takes for a token, alone on one thread.
+packaged policy, with forecasts and without, and as the first of a version, swapped in before
+each as the watcher does. A token is drawn from logits of the packaged model's vocabulary
+behind top-n-sigma, under each program, by the sampler that serves on this machine and by that
+in torch, which defines the meaning; its share is of what the engine takes for a token, alone
+on one thread.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from services.controller.forecasting.forecast import shipped
 from services.controller.policies.policy import NEUTRAL
 from services.controller.room import Room, furnish
 from services.controller.storage.memory_store import MemoryStore
+from services.inference.decoding.drawing import SamplingNetwork
 from services.inference.events import Ended
 from services.inference.limits import Limits
 from services.inference.models import LoadedModel, load
@@ -51,21 +53,28 @@ PROGRAMS: dict[str, Program] = {
     "dynatemp": Dynatemp(0.7, 0.3, 1.0),
     "residual": Residual(0.7, 0.3, 1.0, 0.2),
 }
+Way = TypeVar("Way", str, tuple[str, str])
+Sampler = Callable[[Sequence[torch.Tensor], Sequence[Row]], object]
 _ASKED = Asked("loops", TRAIN, "Tell me about the history of lighthouses.", "chat")
 
 
 def measured() -> dict[str, Any]:
     """Return microseconds of a decision and of a token, by way."""
     model = load(models.locate(MODEL.name), MODEL.name)
-    tokens = _microseconds({name: _drawing(model, each) for name, each in PROGRAMS.items()})
-    step_us = _token_us(model)
-    added = {name: each["median"] - tokens["fixed"]["median"] for name, each in tokens.items()}
+    samplers = {"torch": _by_torch}
+    if isinstance(model.network, SamplingNetwork):
+        samplers["as served"] = model.network.sample
+    ways = {
+        (by, name): _drawing(model, each, sampler)
+        for by, sampler in samplers.items()
+        for name, each in PROGRAMS.items()
+    }
+    tokens, step_us = _microseconds(ways), _token_us(model)
     return {
         "decision_us": decisions(),
-        "draw_us": tokens,
+        "draw_us": {by: {name: tokens[by, name] for name in PROGRAMS} for by in samplers},
         "token_us": step_us,
-        "added_us": added,
-        "added_share": {name: each / step_us for name, each in added.items()},
+        "served_by": list(samplers)[-1],
     }
 
 
@@ -81,41 +90,47 @@ def decisions() -> dict[str, dict[str, float]]:
     )
 
 
-def _microseconds(ways: dict[str, Callable[[], int]]) -> dict[str, dict[str, float]]:
-    """Return the summary of each way's microseconds; a way returns how often it worked."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+def _microseconds(ways: dict[Way, Callable[[], float]]) -> dict[Way, dict[str, float]]:
+    """Return the summary of each way's microseconds; a way returns the seconds it took."""
+    taken: dict[Way, list[float]] = {name: [] for name in ways}
     for name in interleaved(list(ways), WARM_UP + ROUNDS):
-        began = time.perf_counter()
-        count = ways[name]()
-        taken[name].append((time.perf_counter() - began) / count * 1e6)
+        taken[name].append(ways[name]() * 1e6)
     return {name: vars(summary(each[WARM_UP:])) for name, each in taken.items()}
 
 
-def _deciding(config: Config, *, is_first: bool = False) -> Callable[[], int]:
+def _deciding(config: Config, *, is_first: bool = False) -> Callable[[], float]:
     room = furnish(config, MemoryStore(), SystemClock(), lambda _: None, np.random.default_rng(1))
     return lambda: _decide(room, is_first=is_first)
 
 
-def _decide(room: Room, *, is_first: bool) -> int:
+def _decide(room: Room, *, is_first: bool) -> float:
+    """Return the mean seconds of a decision; no request waits for the swap before it."""
     seen, context = Observation(NEUTRAL, "chat"), Context(session_id="s")
-    version = prior_version(0)
+    version, seconds = prior_version(0), 0.0
     for _ in range(DECISIONS):
         if is_first:
             room.serving.swap_policy(version)
+        began = time.perf_counter()
         room.decider.decide(seen, Constraints(), context, MODEL.name, "/")
-    return DECISIONS
+        seconds += time.perf_counter() - began
+    return seconds / DECISIONS
 
 
-def _drawing(model: LoadedModel, program: Program) -> Callable[[], int]:
+def _by_torch(logits: Sequence[torch.Tensor], rows: Sequence[Row]) -> object:
+    return sample(torch.stack(list(logits)), list(rows))
+
+
+def _drawing(model: LoadedModel, program: Program, sampler: Sampler) -> Callable[[], float]:
     generator = torch.Generator().manual_seed(3)
-    logits = 3.0 * torch.randn(1, model.config.vocabulary_size, generator=generator)
+    logits = 3.0 * torch.randn(model.config.vocabulary_size, generator=generator)
     sampling = Sampling(program, Guard(top_n_sigma=1.0))
 
-    def draw() -> int:
+    def draw() -> float:
+        began = time.perf_counter()
         with torch.inference_mode():
             for index in range(DRAWS):
-                sample(logits, [Row(sampling, 1, index)])
-        return DRAWS
+                sampler([logits], [Row(sampling, 1, index)])
+        return (time.perf_counter() - began) / DRAWS
 
     return draw
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from benchmarks.features import corpus
 from benchmarks.features.corpus import Prompt
+from services.feature.config import Config
 from services.feature.encoder import Encoder
+from services.feature.head import Head
 from services.feature.house import classifier
 from services.feature.task import TaskClassifier, TaskGuess
 from thermesh.features import TASKS
@@ -28,15 +30,35 @@ def measured(encoder: Encoder) -> dict[str, Any]:
     parts["held-out, word for word"] = corpus.verbatim()
     parts |= {f"held-out, {name}": corpus.in_language(name) for name in corpus.LANGUAGES}
     full, cues = classifier(encoder), TaskClassifier()
+
+    def read(text: str) -> TaskGuess:
+        return full.guess(text, encoder.encode(text).embedding)
+
+    def served(text: str) -> TaskGuess:
+        glance = full.guess(text, None)
+        return glance if glance.confidence > Config().sure else read(text)
+
+    paths: dict[str, Callable[[str], TaskGuess]] = {
+        "as served": served,
+        "encoder": read,
+        "at a glance": lambda text: full.guess(text, None),
+        "cues": lambda text: cues.guess(text, None),
+    }
     return {
-        name: {
-            "encoder": figures(
-                prompts, lambda text: full.guess(text, encoder.encode(text).embedding)
-            ),
-            "cues": figures(prompts, lambda text: cues.guess(text, None)),
-        }
+        name: {path: figures(prompts, guess) for path, guess in paths.items()}
         for name, prompts in parts.items()
     }
+
+
+def accuracy(encoder: Encoder, head: Head) -> float:
+    """Return how often `head` names English held-out prompts right."""
+    reads, look = encoder.truncated(head.depth), encoder.glance
+    named = TaskClassifier(head=head)
+    found = figures(
+        corpus.held_out(),
+        lambda text: named.guess(text, reads.encode(text).embedding if head.depth else look(text)),
+    )
+    return float(found["accuracy"])
 
 
 def figures(prompts: Sequence[Prompt], guess: Callable[[str], TaskGuess]) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def long_question(words: int) -> ways.Question:
     """Return a question of about so many words, whose answer would be long."""
     text = " ".join(str(random.randrange(10, 99)) for _ in range(words))
     padding = f" Continue these numbers without end: {text}"
-    return ways.Question(4_000, padding=padding, model=house.REAL_MODEL)
+    return ways.Question(4_000, padding=padding, model=house.REAL_MODEL, endless=True)
 
 
 @asynccontextmanager

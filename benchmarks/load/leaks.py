@@ -109,7 +109,7 @@ def figures(rounds: Rounds) -> list[Figure]:
     """Judge what is left."""
     found = []
     for each in rounds:
-        before, after, idle = each["before"], each["after"], each["idle"]
+        before, after = each["before"], each["after"]
         grown = after["rss_mib"] - before["rss_mib"]
         told = f"{grown:+.2f} MiB, from {before['rss_mib']:.1f}"
         title = f"memory after {each['count']:,} cancelled streams"
@@ -121,7 +121,7 @@ def figures(rounds: Rounds) -> list[Figure]:
         ):
             found.append((f"{noun} alive", "0", str(after[name]), after[name] == 0))
         # The connections to the neighbours are made by the first requests and kept.
-        for name, since, then in (("tasks", "idle", idle), ("descriptors", "warm", before)):
-            more = after[name] - then[name]
-            found.append((f"{name} more than {since}", "0", f"{more:+d}", more <= 0))
+        for name in ("tasks", "descriptors"):
+            more = after[name] - before[name]
+            found.append((f"{name} more than warm", "0", f"{more:+d}", more <= 0))
     return found

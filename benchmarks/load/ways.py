@@ -31,6 +31,8 @@ from thermesh.v1 import (
 )
 
 STREAM_SECONDS = 120.0
+NO_END = {0: -100.0, 2: -100.0}
+"""Bias that keeps the default model from ending: its end of text and of turn."""
 
 _numbers = itertools.count()
 
@@ -73,7 +75,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked; `words` make it one that no cache has seen."""
+    """What is asked; an `endless` answer is not ended by the model."""
 
     max_tokens: int
     tenant: str = "benchmark"
@@ -81,6 +83,7 @@ class Question:
     key: str = ""
     padding: str = ""
     model: str = "stub"
+    endless: bool = False
 
     def text(self) -> str:
         """Return a question of usual length that was not asked before."""
@@ -100,7 +103,7 @@ async def inference(channel: grpc.aio.Channel, question: Question) -> Answer:
         chat=common_pb2.ChatInput(messages=[user]),
         sampling=common_pb2.Sampling(program=program),
         max_tokens=question.max_tokens,
-        ignore_end_of_sequence=bool(question.padding),
+        ignore_end_of_sequence=question.endless,
     )
     stub = inference_pb2_grpc.InferenceServiceStub(channel)
     request = inference_pb2.GenerateRequest(start=start)
@@ -115,7 +118,9 @@ async def converse(
     start = chat_pb2.ConverseStart(
         context=_context(question),
         messages=[user],
-        constraints=controller_pb2.Constraints(max_tokens=question.max_tokens),
+        constraints=controller_pb2.Constraints(
+            max_tokens=question.max_tokens, logit_bias=NO_END if question.endless else {}
+        ),
     )
     stub = chat_pb2_grpc.ChatServiceStub(channel)
     request = chat_pb2.ConverseRequest(start=start)
@@ -213,6 +218,7 @@ def request_bytes(question: Question) -> bytes:
             "messages": [{"role": "user", "content": question.text()}],
             "max_tokens": question.max_tokens,
             "stream": True,
+            "logit_bias": NO_END if question.endless else {},
             "thermesh": {"priority": question.priority, "tenant": question.tenant},
         }
     ).encode()

@@ -43,7 +43,9 @@ class Serving:
 
     def swap_policy(self, version: PolicyVersion) -> None:
         """Decide by `version` from the next call on."""
-        snapshot = PolicySnapshot(version.version, version.parameters, version.feedback_count)
+        snapshot = PolicySnapshot(
+            version.version, version.parameters, version.feedback_count, self.state.snapshot
+        )
         self.state = replace(self.state, snapshot=snapshot)
 
     def swap_candidate(self, candidate: Candidate | None) -> None:

@@ -78,8 +78,11 @@ class Watcher:
         except (NotFound, ValueError, KeyError, TypeError):
             log.exception("a candidate cannot be tried; the live policy decides")
             return None
-        snapshot = PolicySnapshot(version.version, version.parameters, version.feedback_count)
-        return Candidate(rollout, snapshot)
+        live = self._serving.state.snapshot
+        return Candidate(
+            rollout,
+            PolicySnapshot(version.version, version.parameters, version.feedback_count, live),
+        )
 
     def _first(self) -> PolicyVersion:
         return prior_version(self._clock.unix_ms(), self._newborn)

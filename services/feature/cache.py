@@ -7,6 +7,7 @@ The value repeats the hash, so that a reply meant for another key is not believe
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from typing import Protocol
@@ -111,12 +112,15 @@ class EncodingCache:
         content = digest(tenant, text)
         return self._believe(content, await self._local.get(self._prefix + content.hex()))
 
-    async def put(self, tenant: str, text: str, encoding: Encoding) -> None:
-        """Keep an encoding, here and where the other replicas find it."""
+    async def put(
+        self, tenant: str, text: str, encoding: Encoding, share_after_seconds: float = 0.0
+    ) -> None:
+        """Keep an encoding here and, that much later, where the other replicas find it."""
         content = digest(tenant, text)
-        value = content + pack(encoding)
-        for store in (self._local, self._shared):
-            await store.put(self._prefix + content.hex(), value, self._ttl_seconds)
+        key, value = self._prefix + content.hex(), content + pack(encoding)
+        await self._local.put(key, value, self._ttl_seconds)
+        await asyncio.sleep(share_after_seconds)
+        await self._shared.put(key, value, self._ttl_seconds)
 
     def _believe(self, content: bytes, value: bytes | None) -> Encoding | None:
         if value is None or value[:_DIGEST_BYTES] != content:

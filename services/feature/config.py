@@ -39,6 +39,13 @@ class Config:
         between(0.01, 1.0),
         "part of the time that the encoder may work for requests that say how long they wait",
     )
+    sure: float = setting(
+        "THERMESH_FEATURE_SURE",
+        0.8,
+        between(0.0, 1.0),
+        "probability of a task at a glance beyond which requests that say how long they wait do"
+        " without the encoder; 1: none does",
+    )
     threads: int = setting(
         "THERMESH_FEATURE_THREADS", 1, between(1, 256), "cores one encoding may use"
     )

@@ -8,11 +8,11 @@ at worst and never finds the queue full of a batch.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from services.feature.cache import EncodingCache
-from services.feature.encoding import ENCODER_CHARACTERS, Embedding, settle
+from services.feature.encoding import ENCODER_CHARACTERS, Embedding, Encoding, settle
 from services.feature.worker import EncoderWorker
 from thermesh.errors import NotFound, ResourceExhausted
 
@@ -38,16 +38,28 @@ class Embedded:
     token_count: int
 
 
-class Embedder:
-    """Embeds batches with the encoder named `model`; `count` counts a text's tokens."""
+class Whole(Protocol):
+    """An encoder with all of its layers; requests are read with fewer."""
 
-    def __init__(
-        self, model: str, worker: EncoderWorker, cache: EncodingCache, count: Callable[[str], int]
-    ) -> None:
-        self._model = model
+    name: str
+
+    def encode(self, text: str) -> Encoding:
+        """Return the encoding of `text`."""
+        ...
+
+    def count(self, text: str) -> int:
+        """Return how many tokens of `text` are read."""
+        ...
+
+
+class Embedder:
+    """Embeds batches with `encoder`, on the thread of `worker`."""
+
+    def __init__(self, encoder: Whole, worker: EncoderWorker, cache: EncodingCache) -> None:
+        self._encoder = encoder
+        self._model = encoder.name
         self._worker = worker
         self._cache = cache
-        self._count = count
         self._batches = 0
 
     async def embed(self, batch: Batch) -> Embedded:
@@ -60,7 +72,7 @@ class Embedder:
         try:
             texts = [text[:ENCODER_CHARACTERS] for text in batch.texts]
             embeddings = [await self._embedding(batch.tenant, text) for text in texts]
-            tokens = await asyncio.to_thread(lambda: sum(map(self._count, texts)))
+            tokens = await asyncio.to_thread(lambda: sum(map(self._encoder.count, texts)))
         finally:
             self._batches -= 1
         return Embedded(self._model, embeddings, tokens)
@@ -69,7 +81,7 @@ class Embedder:
         known = await self._cache.get(tenant, text)
         if known:
             return known.embedding
-        job = self._worker.submit(text)
+        job = self._worker.submit(text, self._encoder.encode)
         if job is None:
             raise _busy()
         encoding = settle(await asyncio.wrap_future(job))

@@ -17,6 +17,7 @@ embedding: mean over tokens, normalised (Reimers and Gurevych, arXiv
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import pathlib
@@ -30,6 +31,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from services.feature.encoding import ENCODER_CHARACTERS, Encoding
+from services.feature.glance import Glance
+from services.feature.linear import Linear
 from thermesh.errors import InvalidArgument
 from thermesh.features import ENCODER_TOKENS
 
@@ -40,6 +43,18 @@ class HiddenStates:
 
     states: Tensor
     attention_entropy: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """One layer: its products (query, key and value are one) and the names of its norms."""
+
+    projections: Linear
+    mixed: Linear
+    inner: Linear
+    outer: Linear
+    attention_norm: str
+    norm: str
 
 
 class Encoder:
@@ -56,26 +71,55 @@ class Encoder:
                 f"the encoder must be a BERT with gelu, not {config.get('model_type')!r}",
                 field="THERMESH_ENCODER",
             )
-        self._layers = int(config["num_hidden_layers"])
         self._heads = int(config["num_attention_heads"])
         self._epsilon = float(config["layer_norm_eps"])
-        self._products = products
-        self._weights = {
-            name: weight.to(products) if _is_linear(name) else weight
-            for name, weight in load_file(folder / "model.safetensors").items()
-        }
+        self._weights = load_file(folder / "model.safetensors")
+        self._blocks = [
+            self._block(f"encoder.layer.{layer}", products)
+            for layer in range(int(config["num_hidden_layers"]))
+        ]
         self.name = folder.name
         self.dimensions = int(config["hidden_size"])
         self._tokenizer = _tokenizer(folder / "tokenizer.json")
 
+    @property
+    def depth(self) -> int:
+        """How many layers are run."""
+        return len(self._blocks)
+
+    @property
+    def glance(self) -> Glance:
+        """What the token vectors say before any layer is run."""
+        words, positions, segments, weight, bias = (
+            self._weights[f"embeddings.{name}"].numpy()
+            for name in (
+                "word_embeddings.weight",
+                "position_embeddings.weight",
+                "token_type_embeddings.weight",
+                "LayerNorm.weight",
+                "LayerNorm.bias",
+            )
+        )
+        return Glance(words, positions + segments[0], weight, bias, self._epsilon, self._token_ids)
+
+    def _token_ids(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text[:ENCODER_CHARACTERS]).ids
+
+    def truncated(self, depth: int) -> Encoder:
+        """Return an encoder of the first `depth` layers of this one, on the same weights."""
+        shallow = copy.copy(self)
+        shallow._blocks = self._blocks[:depth]  # noqa: SLF001  # another of this class
+        return shallow
+
+    @torch.inference_mode()
     def encode(self, text: str) -> Encoding:
         """Read the first ENCODER_TOKENS tokens of `text`."""
         tokens = self._tokenizer.encode(text[:ENCODER_CHARACTERS])
         hidden = self.forward(tokens.ids)
         mean = hidden.states.mean(dim=0)
-        closeness = functional.cosine_similarity(hidden.states, mean[None], dim=1).mean()
+        closeness = functional.normalize(hidden.states, dim=1).mean(dim=0) @ _direction(mean)
         return Encoding(
-            embedding=functional.normalize(mean, dim=0).numpy(),
+            embedding=_direction(mean).numpy(),
             semantic_complexity=_unit(1.0 - float(closeness)),
             attention_entropy=hidden.attention_entropy,
             vocabulary_rarity=vocabulary_rarity(tokens),
@@ -83,17 +127,17 @@ class Encoder:
 
     def count(self, text: str) -> int:
         """Return how many tokens of `text` are read, the special ones included."""
-        return len(self._tokenizer.encode(text[:ENCODER_CHARACTERS]).ids)
+        return len(self._token_ids(text))
 
     @torch.inference_mode()
     def forward(self, token_ids: list[int]) -> HiddenStates:
         """Return the last hidden states of `token_ids`, which include the special tokens."""
-        states, entropies = self._embed(token_ids), []
-        for layer in range(self._layers):
-            attended, entropy = self._attend(f"encoder.layer.{layer}.attention", states)
-            states = self._feed_forward(f"encoder.layer.{layer}", attended)
-            entropies.append(entropy)
-        entropy_nats = sum(entropies) / self._layers
+        states, negative_entropy = self._embed(token_ids), torch.zeros(())
+        for block in self._blocks:
+            attended, rows = self._attend(block, states)
+            states = self._feed_forward(block, attended)
+            negative_entropy += rows
+        entropy_nats = -float(negative_entropy) / (len(self._blocks) * self._heads * len(states))
         return HiddenStates(states, _unit(entropy_nats / math.log(max(2, len(token_ids)))))
 
     def _embed(self, token_ids: list[int]) -> Tensor:
@@ -103,31 +147,44 @@ class Encoder:
         segment = self._weights["embeddings.token_type_embeddings.weight"][0]
         return self._norm("embeddings", words + positions + segment)
 
-    def _attend(self, name: str, states: Tensor) -> tuple[Tensor, float]:
-        """Return the block's output [n, d] and its mean row entropy in nats."""
-        split = (len(states), self._heads, -1)
-        query, key, value = (
-            self._linear(f"{name}.self.{part}", states).view(split).transpose(0, 1)
-            for part in ("query", "key", "value")
-        )  # each [h, n, d / h]
+    def _attend(self, block: _Block, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the block's output [n, d], and the sum of p ln p over all of its attention."""
+        split = (len(states), 3, self._heads, -1)
+        query, key, value = block.projections(states).view(split).permute(1, 2, 0, 3)
         scores = query @ key.transpose(1, 2) / math.sqrt(query.shape[2])
-        weights = scores.softmax(dim=2)  # [h, n, n]
+        logarithms = scores.log_softmax(dim=2)  # [h, n, n]
+        weights = logarithms.exp()
         mixed = (weights @ value).transpose(0, 1).flatten(1)
-        output = self._norm(f"{name}.output", self._linear(f"{name}.output.dense", mixed) + states)
-        return output, float(torch.special.entr(weights).sum(dim=2).mean())
+        output = self._norm(block.attention_norm, block.mixed(mixed) + states)
+        return output, torch.dot(weights.flatten(), logarithms.flatten())
 
-    def _feed_forward(self, name: str, states: Tensor) -> Tensor:
-        inner = functional.gelu(self._linear(f"{name}.intermediate.dense", states))  # [n, f]
-        return self._norm(f"{name}.output", self._linear(f"{name}.output.dense", inner) + states)
-
-    def _linear(self, name: str, states: Tensor) -> Tensor:
-        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
-        return functional.linear(states.to(self._products), weight, bias).float()
+    def _feed_forward(self, block: _Block, states: Tensor) -> Tensor:
+        inner = block.inner(states, "gelu")  # [n, f]
+        return self._norm(block.norm, block.outer(inner) + states)
 
     def _norm(self, name: str, states: Tensor) -> Tensor:
         weight = self._weights[f"{name}.LayerNorm.weight"]
         bias = self._weights[f"{name}.LayerNorm.bias"]
         return functional.layer_norm(states, (self.dimensions,), weight, bias, self._epsilon)
+
+    def _block(self, name: str, products: torch.dtype) -> _Block:
+        """Take a block's linear layers out of the weights: they are laid out anew."""
+
+        def linear(*parts: str) -> Linear:
+            weight, bias = (
+                torch.cat([self._weights.pop(f"{name}.{part}.{kind}") for part in parts])
+                for kind in ("weight", "bias")
+            )
+            return Linear.of(weight.to(products), bias.to(products))
+
+        return _Block(
+            projections=linear(*(f"attention.self.{part}" for part in ("query", "key", "value"))),
+            mixed=linear("attention.output.dense"),
+            inner=linear("intermediate.dense"),
+            outer=linear("output.dense"),
+            attention_norm=f"{name}.attention.output",
+            norm=f"{name}.output",
+        )
 
 
 def product_type() -> torch.dtype:
@@ -158,8 +215,8 @@ def _tokenizer(path: pathlib.Path) -> Tokenizer:
     return tokenizer
 
 
-def _is_linear(name: str) -> bool:
-    return name.startswith("encoder.layer.") and "LayerNorm" not in name
+def _direction(vector: Tensor) -> Tensor:
+    return functional.normalize(vector, dim=0)
 
 
 def _unit(value: float) -> float:

@@ -17,7 +17,7 @@ from services.feature.reader import Reader
 from services.feature.session import Sessions
 from services.feature.store import RedisStore
 from services.feature.tally import Tally
-from services.feature.task import TaskClassifier
+from services.feature.task import Glancing, TaskClassifier
 from services.feature.worker import EncoderWorker
 from thermesh.clock import SystemClock
 from thermesh.models import locate
@@ -42,39 +42,60 @@ def build(config: Config) -> House:
     """Load the encoder and put the room together; raise NotFound where there is no encoder."""
     clock, tally = SystemClock(), Tally()
     encoder = load_encoder(config)
-    name, dimensions = (encoder.name, encoder.dimensions) if encoder else (NO_ENCODER, 0)
+    dimensions = encoder.dimensions if encoder else 0
     store = RedisStore(config.redis_url)
     shared = GuardedStore(store, Breaker(clock), tally)
-    cache = EncodingCache(
-        local=MemoryStore(config.cache_entries, clock),
-        shared=shared,
-        tally=tally,
-        encoder=name,
-        dimensions=dimensions,
-        ttl_seconds=config.cache_ttl_seconds,
-    )
+    local = MemoryStore(config.cache_entries, clock)
+
+    def cache(name: str) -> EncodingCache:
+        return EncodingCache(
+            local=local,
+            shared=shared,
+            tally=tally,
+            encoder=name,
+            dimensions=dimensions,
+            ttl_seconds=config.cache_ttl_seconds,
+        )
+
     local_sessions = MemoryStore(config.cache_entries, clock)
-    worker = None
-    if encoder:
-        worker = EncoderWorker(encoder.encode, config.waiting_limit, config.encoder_share)
+    worker, embedder = None, None
+    reads = for_reading(encoder) if encoder else None
+    may_be_sure = reads is not None and glancing(reads) is not None
+    if encoder and reads:
+        worker = EncoderWorker(reads.encode, config.waiting_limit, config.encoder_share)
+        embedder = Embedder(encoder, worker, cache(encoder.name))
     reader = Reader(
         worker=worker,
-        classifier=classifier(encoder),
-        cache=cache,
+        classifier=classifier(reads),
+        cache=cache(f"{reads.name}:{reads.depth}" if reads else NO_ENCODER),
         sessions=Sessions(local_sessions, shared, dimensions, config.session_ttl_seconds),
         tally=tally,
         clock=clock,
+        sure=config.sure if may_be_sure else 1.0,
     )
-    embedder = Embedder(name, worker, cache, encoder.count) if encoder and worker else None
     return House(reader, embedder, Metrics(tally), store)
 
 
+def for_reading(encoder: Encoder) -> Encoder:
+    """Return as many layers of `encoder` as requests are read with: those that the shipped
+    head was trained on, all where it was made for another encoder.
+    """
+    trained = head.load(encoder.name, encoder.dimensions)
+    return encoder.truncated(trained.depth) if trained else encoder
+
+
 def classifier(encoder: Encoder | None) -> TaskClassifier:
-    """Return the best classifier of tasks there is for `encoder`."""
+    """Return the best classifier of tasks there is for `encoder`, which is `for_reading`."""
     if encoder is None:
         return TaskClassifier()
     trained = head.load(encoder.name, encoder.dimensions)
-    return TaskClassifier(lambda text: encoder.encode(text).embedding, trained)
+    return TaskClassifier(lambda text: encoder.encode(text).embedding, trained, glancing(encoder))
+
+
+def glancing(encoder: Encoder) -> Glancing | None:
+    """Return what names tasks by token vectors; None where nothing was trained on them."""
+    trained = head.load(encoder.name, 2 * encoder.dimensions, head.GLANCE_FILE)
+    return Glancing(encoder.glance, trained) if trained else None
 
 
 def load_encoder(config: Config) -> Encoder | None:

@@ -23,7 +23,7 @@ from services.feature.growing import Growing, pooled
 from services.feature.newest import newest
 from services.feature.session import Session, SessionName, Sessions, begin
 from services.feature.tally import Tally
-from services.feature.task import TaskClassifier
+from services.feature.task import TaskClassifier, TaskGuess
 from services.feature.worker import EncoderWorker
 from thermesh.clock import Clock
 
@@ -34,6 +34,11 @@ MOST_SEGMENTS = 32
 MOST_NEW = 2
 """Segments that are encoded for one answer: the open one, and one that was just finished. A
 text that comes with more at once is read as a whole, which costs less."""
+
+SHARE_AFTER_SECONDS = 0.05
+"""Until the other replicas are given the encoding of a request that bounds its wait: by then
+its first token is out, whose prompt the same processors are reading now on a small machine.
+"""
 
 TRY_AGAIN_SECONDS = 0.5
 """How often an idle encoder that was too slow for those who asked is tried again."""
@@ -57,15 +62,22 @@ class Update:
 
 @dataclass
 class _Found:
-    """What was found in time; a timeout keeps what came before it."""
+    """What was found in time; a timeout keeps what came before it. `glance` is the task of a
+    text that the encoder has not read.
+    """
 
+    glance: TaskGuess
     encoding: Encoding | None = None
     session: Session | None = None
     cached: bool = False
 
 
 class Reader:
-    """Turns readings into answers. `worker` None: lexical features only."""
+    """Turns readings into answers. `worker` None: lexical features only.
+
+    A reading that bounds its wait goes without the encoder where its task is more probable than
+    `sure` at a glance.
+    """
 
     def __init__(
         self,
@@ -76,7 +88,9 @@ class Reader:
         sessions: Sessions,
         tally: Tally,
         clock: Clock,
+        sure: float = 1.0,
     ) -> None:
+        self._sure = sure
         self._worker = worker
         self._classifier = classifier
         self._cache = cache
@@ -98,10 +112,10 @@ class Reader:
 
         `growing` knows what of the text was read before: then only the rest is.
         """
-        found = _Found()
+        found = _Found(self._classifier.guess(reading.text, None))
         wait = reading.encoder_wait_seconds
         seconds = budget_seconds if wait is None else min(budget_seconds, wait)
-        if self._worker:
+        if self._worker and (wait is None or found.glance.confidence <= self._sure):
             try:
                 async with asyncio.timeout(seconds):
                     kept = None if is_final else growing
@@ -229,7 +243,8 @@ class Reader:
         job.add_done_callback(done)
 
     def _keep(self, reading: Reading, encoding: Encoding) -> None:
-        self._write(self._cache.put(reading.tenant, _content(reading), encoding))
+        after = 0.0 if reading.encoder_wait_seconds is None else SHARE_AFTER_SECONDS
+        self._write(self._cache.put(reading.tenant, _content(reading), encoding, after))
 
     def _remember_turn(self, reading: Reading, found: _Found) -> None:
         if found.encoding and reading.session_id:
@@ -250,9 +265,9 @@ class Reader:
         task.add_done_callback(self._writes.discard)
 
     def _assemble(self, reading: Reading, found: _Found, growing: Growing | None) -> Vector:
-        guess = self._classifier.guess(
-            reading.text, found.encoding.embedding if found.encoding else None
-        )
+        guess = found.glance
+        if found.encoding:
+            guess = self._classifier.guess(reading.text, found.encoding.embedding)
         return extract.assemble(
             reading,
             lexical=growing.features() if growing else lexical.read(reading.text),

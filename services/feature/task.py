@@ -4,8 +4,9 @@ With the encoder it is made for, the trained head (`head`) weighs embedding and 
 says how probable it is that the encoder could not read the text at all; that share is
 given to the cues alone. Another encoder votes with the mean cosine of the text to its
 NEIGHBOURS nearest prototypes, to which cues add evidence in the same unit of log odds.
-Without an encoder the cues speak alone, and where nothing speaks all tasks are equally
-probable and the classifier abstains.
+A text that the encoder has not read is named by a head of its token vectors (`glance`), which
+is as sure of itself as it is right. Without an encoder the cues speak alone, and where nothing
+speaks all tasks are equally probable and the classifier abstains.
 """
 
 from __future__ import annotations
@@ -46,29 +47,44 @@ class TaskGuess:
     confidence: float
 
 
+@dataclass(frozen=True, eq=False)
+class Glancing:
+    """What looks at token vectors, and the head that reads them."""
+
+    look: Callable[[str], Embedding]
+    head: Head
+
+
 class TaskClassifier:
-    """Guesses tasks by `head`, else by prototypes that `embed` is asked for once, else by cues."""
+    """Guesses tasks by `head`, else by prototypes that `embed` is asked for once; what the
+    encoder has not read by `glancing`, else by cues.
+    """
 
     def __init__(
-        self, embed: Callable[[str], Embedding] | None = None, head: Head | None = None
+        self,
+        embed: Callable[[str], Embedding] | None = None,
+        head: Head | None = None,
+        glancing: Glancing | None = None,
     ) -> None:
         self._head = head
+        self._glancing = glancing
         self._prototypes: dict[str, Embedding] = {}
         if embed and head is None:
             for task, texts in PROTOTYPES.items():
                 self._prototypes[task] = np.stack([embed(text) for text in texts])
 
     def guess(self, text: str, embedding: Embedding | None) -> TaskGuess:
-        """Return the guess for `text`; `embedding` is None where the encoder is late."""
+        """Return the guess for `text`; `embedding` is None where the encoder has not read it."""
         odds = log_odds(text)
         if embedding is None:
-            return decide(_softmax(odds))
+            if self._glancing is None:
+                return decide(_softmax(odds))
+            return _weighed(self._glancing.head, self._glancing.look(text), odds)
         if self._head is None:
             return decide(
                 _softmax([a + b for a, b in zip(odds, self._votes(embedding), strict=True)])
             )
-        *read, unread = self._head.probabilities(embedding, odds).tolist()
-        return decide([p + unread * cue for p, cue in zip(read, _softmax(odds), strict=True)])
+        return _weighed(self._head, embedding, odds)
 
     def _votes(self, embedding: Embedding) -> list[float]:
         return [COSINE_WEIGHT * self._affinity(task, embedding) for task in TASKS]
@@ -78,6 +94,12 @@ class TaskClassifier:
             return 0.0
         nearest = np.sort(self._prototypes[task] @ embedding)[-NEIGHBOURS:]
         return float(nearest.mean())
+
+
+def _weighed(head: Head, embedding: Embedding, odds: list[float]) -> TaskGuess:
+    """Give the cues the share of the probability that `head` could not read the text."""
+    *read, unread = head.probabilities(embedding, odds).tolist()
+    return decide([p + unread * cue for p, cue in zip(read, _softmax(odds), strict=True)])
 
 
 def decide(probabilities: list[float]) -> TaskGuess:

@@ -17,21 +17,20 @@ from concurrent.futures import Future
 
 from services.feature.encoding import Encoding
 
-Job = tuple[str, "Future[Encoding]"]
+Encode = Callable[[str], Encoding]
+Job = tuple[str, "Future[Encoding]", Encode]
 
 RECENT = 0.2
 """Weight of the newest encoding in the mean of how long they take."""
 
 
 class EncoderWorker:
-    """Runs `encode` for one text after another; `waiting_limit` texts may wait.
+    """Runs `encode`, or what a job brings, for one text after another; `waiting_limit` may wait.
 
     `share` is how much of the time it may work for who would do without; see `is_resting`.
     """
 
-    def __init__(
-        self, encode: Callable[[str], Encoding], waiting_limit: int, share: float = 1.0
-    ) -> None:
+    def __init__(self, encode: Encode, waiting_limit: int, share: float = 1.0) -> None:
         self._encode = encode
         self._jobs: queue.Queue[Job | None] = queue.Queue(waiting_limit)
         self._mean_seconds = 0.0
@@ -41,11 +40,11 @@ class EncoderWorker:
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
-    def submit(self, text: str) -> Future[Encoding] | None:
-        """Queue `text`; return its future, None where the queue is full."""
+    def submit(self, text: str, encode: Encode | None = None) -> Future[Encoding] | None:
+        """Queue `text` for `encode`; return its future, None where the queue is full."""
         future: Future[Encoding] = Future()
         try:
-            self._jobs.put_nowait((text, future))
+            self._jobs.put_nowait((text, future, encode or self._encode))
         except queue.Full:
             return None
         return future
@@ -79,14 +78,14 @@ class EncoderWorker:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            text, future = job
+            text, future, encode = job
             if future.set_running_or_notify_cancel():
-                self._work(text, future)
+                self._work(text, future, encode)
 
-    def _work(self, text: str, future: Future[Encoding]) -> None:
+    def _work(self, text: str, future: Future[Encoding], encode: Encode) -> None:
         self._is_running, began = True, time.perf_counter()
         try:
-            encoding = self._encode(text)
+            encoding = encode(text)
         except Exception as error:
             self._is_running = False
             future.set_exception(error)

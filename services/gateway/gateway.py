@@ -18,16 +18,11 @@ from services.gateway.config import Config
 from services.gateway.conversations.conversation import Conversation
 from services.gateway.conversations.resuming import Bounds, ResumableTurns
 from services.gateway.conversations.talks import Talks
-from services.gateway.feedback import ModelCard
 from services.gateway.gate import Gate
 from services.gateway.http_server import HttpServer
 from services.gateway.kept import Conversations
-from services.gateway.links import Mesh
-from services.gateway.mesh.administration import Administration
-from services.gateway.mesh.controller import ControllerClient
 from services.gateway.mesh.feature import FeatureClient
-from services.gateway.mesh.inference import InferenceClient
-from services.gateway.mesh.peer import Peer
+from services.gateway.mesh.neighbours import Neighbours
 from services.gateway.observability.instruments import Instruments
 from services.gateway.observability.observatory import Observatory
 from services.gateway.pipeline import Pipeline
@@ -45,8 +40,6 @@ from thermesh.keys import Allowance
 
 log = logging.getLogger(__name__)
 
-HEALTH_TIMEOUT_SECONDS = 0.5
-
 
 class Gateway:
     """Wires everything by hand; `start`, then `drain`. Needs a running event loop."""
@@ -60,62 +53,37 @@ class Gateway:
         speech: SpeechSource | None = None,
     ) -> None:
         self._config = config
-        clock = clock or SystemClock()
-        instruments = Instruments(meter)
-        self._peers = _peers(config, instruments, clock)
-        timeout = config.call_timeout_s
-        observatory = Observatory(clock)
-        feature = _feature(config, self._peers["feature"])
-        controller = _controller(config, self._peers["controller"], observatory)
+        clock, voice = clock or SystemClock(), voice or VoiceConfig()
+        instruments, observatory = Instruments(meter), Observatory(clock)
         self._store = RedisStore(config.redis_url)
         turnstile = _turnstile(config, self._store, clock)
         self.admission, self._quotas = turnstile.admission, turnstile.quotas
         instruments.watch_open_streams(lambda: self.admission.inside)
-        inference = _inference(config, self._peers["inference"], turnstile.places, clock)
-        self._engine = inference
+        self._rooms = Neighbours(
+            config, instruments, clock, turnstile.places, observatory.saw_feedback
+        )
         pipeline = Pipeline(
-            Mesh(feature, controller, inference),
+            self._rooms.mesh,
             turnstile=turnstile,
             instruments=instruments,
             clock=clock,
             observatory=observatory,
             max_stream_seconds=config.max_stream_s,
         )
-        voice = voice or VoiceConfig()
-        speech = speech or Processes(voice)
-        self._sessions = Admission(config.max_sessions, config.max_per_tenant, clock, "sessions")
         gate = _gate(config, self._store, clock)
+        self._sessions = Admission(config.max_sessions, config.max_per_tenant, clock, "sessions")
         self._conversations = Conversations(self._store, clock, config.response_ttl_s)
-        doors = Doors(
-            gate=gate,
-            pipeline=pipeline,
-            models=inference,
-            learning=controller,
-            administration=Administration(self._peers["controller"], timeout),
-            engine=inference,
-            observatory=observatory,
-            encoder=feature,
-            conversations=self._conversations,
-            realtime=Surroundings(
-                pipeline, feature.listen, speech, voice.preempt, voice.lead_tokens
-            ),
-            sessions=self._sessions,
-            peers=self._ask_peers,
-            metrics=telemetry.prometheus_text,
-            max_body_bytes=config.max_body_bytes,
-            ping_seconds=config.ping_s,
-        )
-        self.app = create_app(doors)
+        self.app = create_app(self._doors(pipeline, gate, voice, speech or Processes(voice)))
         self._http, self._grpc = _servers(config, self.app)
-        self._talks = _talks(config, pipeline, feature)
-        chat = ChatService(self._talks, inference, gate, clock)
-        add_services(self._grpc, chat, FeedbackService(controller, gate))
+        self._talks = _talks(config, pipeline, self._rooms.feature)
+        chat = ChatService(self._talks, self._rooms.inference, gate, clock)
+        add_services(self._grpc, chat, FeedbackService(self._rooms.controller, gate))
 
     async def start(self) -> tuple[int, int]:
         """Open both doors; return the ports of HTTP and gRPC."""
         grpc_port = await self._grpc.start()
         http_port = await self._http.start()
-        self._engine.describe()
+        self._rooms.open()
         self._warn_of_open_door()
         log.info("REST on http://%s:%d", self._config.host, http_port)
         return http_port, grpc_port
@@ -131,9 +99,7 @@ class Gateway:
 
     async def close_peers(self) -> None:
         """Close the channels to the neighbours, once no call is open on them."""
-        await self._engine.close()
-        for peer in self._peers.values():
-            await peer.close()
+        await self._rooms.close()
         await self._quotas.close()
         await self._conversations.close()
         await self._store.close()
@@ -144,9 +110,28 @@ class Gateway:
                 "anybody who reaches %s may ask: THERMESH_REQUIRE_KEYS is off", self._config.host
             )
 
-    async def _ask_peers(self) -> dict[str, bool]:
-        asked = (peer.is_serving(HEALTH_TIMEOUT_SECONDS) for peer in self._peers.values())
-        return dict(zip(self._peers, await asyncio.gather(*asked), strict=True))
+    def _doors(
+        self, pipeline: Pipeline, gate: Gate, voice: VoiceConfig, speech: SpeechSource
+    ) -> Doors:
+        rooms, config = self._rooms, self._config
+        lead = (voice.preempt, voice.lead_tokens)
+        return Doors(
+            gate=gate,
+            pipeline=pipeline,
+            models=rooms.inference,
+            learning=rooms.controller,
+            administration=rooms.administration,
+            engine=rooms.inference,
+            observatory=pipeline.observatory,
+            encoder=rooms.feature,
+            conversations=self._conversations,
+            realtime=Surroundings(pipeline, rooms.feature.listen, speech, *lead),
+            sessions=self._sessions,
+            peers=rooms.are_serving,
+            metrics=telemetry.prometheus_text,
+            max_body_bytes=config.max_body_bytes,
+            ping_seconds=config.ping_s,
+        )
 
 
 def _talks(config: Config, pipeline: Pipeline, feature: FeatureClient) -> Talks:
@@ -157,23 +142,6 @@ def _talks(config: Config, pipeline: Pipeline, feature: FeatureClient) -> Talks:
 
     bounds = Bounds(config.max_resumable, config.resume_events, config.resume_grace_s)
     return Talks(converse, ResumableTurns(converse, bounds), seconds)
-
-
-def _feature(config: Config, peer: Peer) -> FeatureClient:
-    budget_seconds = config.extract_budget_ms / 1000
-    return FeatureClient(peer, budget_seconds, config.max_listening_s, config.embed_timeout_s)
-
-
-def _controller(config: Config, peer: Peer, observatory: Observatory) -> ControllerClient:
-    budget_seconds = config.decide_budget_ms / 1000
-    return ControllerClient(peer, budget_seconds, config.call_timeout_s, observatory.saw_feedback)
-
-
-def _inference(config: Config, peer: Peer, places: Places, clock: Clock) -> InferenceClient:
-    def fit(card: ModelCard) -> None:
-        places.fit(card.max_running, card.max_waiting)
-
-    return InferenceClient(peer, clock, config.plan_grace_ms, config.call_timeout_s, fit)
 
 
 def _turnstile(config: Config, store: RedisStore, clock: Clock) -> Turnstile:
@@ -199,19 +167,10 @@ def _servers(config: Config, app: ASGIApp) -> tuple[HttpServer, rpc.Server]:
         door,
         max_message_bytes=config.max_body_bytes,
     )
-    return http, rpc.Server("gateway", config.host, config.grpc_port, config.grace_s, door)
-
-
-def _peers(config: Config, instruments: Instruments, clock: Clock) -> dict[str, Peer]:
-    targets = {
-        "feature": config.feature_target,
-        "controller": config.controller_target,
-        "inference": config.inference_target,
-    }
-    return {
-        name: Peer(name, rpc.connect(target), instruments, clock)
-        for name, target in targets.items()
-    }
+    grpc = rpc.Server(
+        "gateway", config.host, config.grpc_port, config.grace_s, door, carries_trunks=False
+    )
+    return http, grpc
 
 
 def is_loopback(host: str) -> bool:

@@ -8,8 +8,8 @@ controller, which a busy machine makes slow as well. The estimate is an expectil
 is seen and waiting too short costs one feature.
 
 A fast engine hides little of a short prompt. An encoding is waited for all the same, as
-long as one takes: without it the task of two in three requests would not be told, and
-that is worth more than some milliseconds.
+long as one takes: only requests whose task is not told at a glance are encoded, and there
+it is worth more than some milliseconds.
 """
 
 from __future__ import annotations

@@ -41,10 +41,6 @@ class ControllerLink(Protocol):
 class Generation(Protocol):
     """One open call to inference."""
 
-    async def begun(self) -> None:
-        """Return once the start is on its way; never where the call fails before."""
-        ...
-
     def events(self) -> AsyncIterator[Event]:
         """Yield what inference says; raise MeshError where the call fails."""
         ...

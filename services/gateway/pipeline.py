@@ -206,8 +206,6 @@ class Turn:
         return fallback_plan(constraints, choice, task)
 
     async def _decide(self) -> None:
-        # Prefill is what takes longest: nothing else is begun before its prompt is on its way.
-        await self._generation.begun()
         features = await self._features_in_time()
         plan = await self._plan_in_time(features)
         if plan is None:

@@ -53,25 +53,7 @@ class Service:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        network = model.network
-        tells_prompts = isinstance(network, CpuNetwork) and network.tells_prompts
-        limits = limits_of(
-            config,
-            looks_ahead=isinstance(network, DrawingNetwork),
-            reuses_output=not tells_prompts,
-            has_light_network=getattr(network, "light_network", None) is not None,
-        )
-        kv_pages = config.kv_pages or model.network.fitting_pages(config.step_tokens)
-        vocabulary_size = model.config.vocabulary_size
-        decoder = Decoder(model.network, model.tokenizer, limits, kv_pages, clock)
-        self.engine = Engine(
-            decoder,
-            limits,
-            context_length=model.config.context_length,
-            vocabulary_size=vocabulary_size,
-            clock=clock,
-            threads=threads,
-        )
+        self.engine = engine_of(config, model, threads, clock)
         self.measurements = Measurements(
             self.engine, model.name, telemetry.meter(), telemetry.tracer()
         )
@@ -85,15 +67,13 @@ class Service:
             load_interval_seconds=config.load_interval_seconds,
         )
         self._scorer = Scorer(model.network)
+        self._grammars = Grammars(model.tokenizer, model.config.vocabulary_size)
         prompts = Prompts(model.name, model.tokenizer, self.engine.token_capacity, clock)
+        door = InferenceService(model, self.engine, prompts, self._scorer, self._grammars)
         self.server = rpc.Server(
             "inference", config.host, config.port, config.grace_seconds, rpc.room_door()
         )
-        self._grammars = Grammars(model.tokenizer, vocabulary_size)
-        add_to(
-            self.server,
-            InferenceService(model, self.engine, prompts, self._scorer, self._grammars),
-        )
+        add_to(self.server, door)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
@@ -150,6 +130,27 @@ class Service:
         meter.create_observable_counter(
             semconv.REVISIONS_LOST, [lambda _: [Observation(self.engine.revisions_lost)]]
         )
+
+
+def engine_of(config: Config, model: LoadedModel, threads: int, clock: Clock) -> Engine:
+    """Return the engine of a model, bounded as the settings say and its network can."""
+    network = model.network
+    tells_prompts = isinstance(network, CpuNetwork) and network.tells_prompts
+    limits = limits_of(
+        config,
+        looks_ahead=isinstance(network, DrawingNetwork),
+        reuses_output=not tells_prompts,
+        has_light_network=getattr(network, "light_network", None) is not None,
+    )
+    kv_pages = config.kv_pages or network.fitting_pages(config.step_tokens)
+    return Engine(
+        Decoder(network, model.tokenizer, limits, kv_pages, clock),
+        limits,
+        context_length=model.config.context_length,
+        vocabulary_size=model.config.vocabulary_size,
+        clock=clock,
+        threads=threads,
+    )
 
 
 def _guesses(acceptances: Acceptances) -> list[Observation]:

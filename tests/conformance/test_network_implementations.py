@@ -117,6 +117,17 @@ def test_logits_are_those_of_the_dequantised_weights(make, variant, precision, t
     assert deviation(logits, tensors.reference().score(ids)) < tolerance
 
 
+@pytest.mark.parametrize("kinds", [("BF16",), ("F16", "Q4_1", "BF16")])
+def test_weights_of_sixteen_bits_are_what_they_are(make, kinds):
+    """Half precision and bfloat16 lose nothing, alone and beside quantised matrices."""
+    tensors = QuantisedTensors(dataclasses.replace(SMALL, vocabulary_size=201), kinds)
+    ids = torch.from_numpy(np.random.default_rng(1).integers(0, 200, 70))
+
+    logits = make(tensors).score(ids)
+
+    assert deviation(logits, tensors.reference().score(ids)) < 3e-3
+
+
 @st.composite
 def schedules(draw):
     """Lengths of sequences and, for each step, which advance by how many tokens."""

@@ -246,6 +246,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.accepts.set()
         self.go = asyncio.Event()
         self.go.set()
+        self.steps: asyncio.Semaphore | None = None  # each token takes one, where there is one
         self.finish_reason = common_pb2.FINISH_REASON_STOP
         self.max_running = 0
         self.calls: list[Call] = []
@@ -302,6 +303,8 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
                 yield inference_pb2.GenerateResponse(applied=change)
             if call.cancel_asked.is_set():
                 break
+            if self.steps:
+                await self.steps.acquire()
             token = self._token(index, text, temperature, revision, call.start.candidate_count)
             yield inference_pb2.GenerateResponse(tokens=common_pb2.TokenChunk(tokens=[token]))
             said += 1

@@ -15,6 +15,8 @@ KINDS = {
     "Q4_0": gguf.GGMLQuantizationType.Q4_0,
     "Q4_1": gguf.GGMLQuantizationType.Q4_1,
     "Q8_0": gguf.GGMLQuantizationType.Q8_0,
+    "F16": gguf.GGMLQuantizationType.F16,
+    "BF16": gguf.GGMLQuantizationType.BF16,
 }
 SMALL = ModelConfig("llama", 4096, 200, 2, 64, 4, 2, 32, 96, 10_000.0, 1e-5)
 
@@ -36,7 +38,7 @@ class QuantisedTensors:
             numbers = random.standard_normal(view.shape) * random.lognormal(sigma=0.5)
             kind = kinds[len(self._blocks) % len(kinds)]
             rows = gguf.quants.quantize((numbers / 8).astype("f4"), KINDS[kind])
-            self._blocks[name] = Blocks(kind, rows, columns=view.shape[1])
+            self._blocks[name] = Blocks(kind, rows.view(np.uint8), columns=view.shape[1])
 
     def kinds(self):
         """See `Tensors`."""

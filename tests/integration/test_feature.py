@@ -32,6 +32,7 @@ class FakeEncoder:
 
     name = "fake"
     dimensions = 2
+    depth = 1
 
     def count(self, text):
         """Words stand for tokens."""

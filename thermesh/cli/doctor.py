@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     findings = [Finding("setting", one["variable"], one["problem"]) for one in wrong]
     # With a bad setting the rest is still worth a look, by the defaults.
     config = UpConfig() if wrong else from_env(UpConfig)
-    checks = (versions, machine, kernels, device, vllm, redis, packaged_models, listening)
+    checks = (versions, machine, kernels, compiled, device, vllm, redis, packaged_models, listening)
     findings += [finding for check in checks for finding in check(config)]
     for finding in findings:
         mark = console.styled("FAIL", "bad") if finding.problem else console.styled("ok  ", "good")
@@ -106,21 +106,40 @@ def kernels(config: UpConfig) -> Iterator[Finding]:
     yield Finding("kernels", f"not running; processor {platform.machine()}: {flags}")
 
 
+def compiled(_config: UpConfig) -> Iterator[Finding]:
+    """Ask the inference room whether its C++ kernels were compiled when it was installed."""
+    found = _room_says("services.inference.kernels.cpu")
+    if found is None:
+        yield Finding("c++", "unknown: the inference room is not installed here")
+    elif found["available"]:
+        yield Finding("c++", f"compiled; this processor can {', '.join(found['tiers'])}")
+    else:
+        yield Finding("c++", f"{found['reason']}; plain torch serves, many times as slow")
+
+
 def device(_config: UpConfig) -> Iterator[Finding]:
-    """Ask the inference room, in a process of its own, what GPU it could use."""
-    command = [sys.executable, "-P", "-m", "services.inference.kernels.triton"]
-    environ = mesh.with_source_tree(os.environ)
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
-    if answer.returncode != 0:
+    """Ask the inference room what GPU it could use."""
+    found = _room_says("services.inference.kernels.triton")
+    if found is None:
         yield Finding("gpu", "unknown: the inference room is not installed here")
         return
-    found = json.loads(answer.stdout.strip().splitlines()[-1])
     if not found["available"]:
         yield Finding("gpu", f"none: {found['reason']}; the CPU serves")
         return
     memory, count = found["memory_bytes"] / 2**30, found["count"]
     products = "FP8, INT4 and INT8" if found["has_fp8"] else "INT4 and INT8"
     yield Finding("gpu", f"{count} x {found['name']}, {memory:.0f} GiB, weights in {products}")
+
+
+def _room_says(module: str) -> dict[str, Any] | None:
+    """Return what a module of the inference room prints, run in a process of its own."""
+    command = [sys.executable, "-P", "-m", module]
+    environ = mesh.with_source_tree(os.environ)
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    if answer.returncode != 0:
+        return None
+    said: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
+    return said
 
 
 def vllm(_config: UpConfig) -> Iterator[Finding]:

@@ -68,7 +68,7 @@ class FeatureServiceServicer(object):
     def Extract(self, request, context):
         """Extract reads one request. Errors: INVALID_ARGUMENT where the text is
         empty or over 1 MiB. When the encoder cannot answer inside the deadline
-        the lexical features alone are sent, with encoder_used false.
+        the features of the words alone are sent, with encoder_used false.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

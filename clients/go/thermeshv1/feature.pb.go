@@ -99,7 +99,8 @@ type ExtractRequest struct {
 	Voice *VoiceSignal `protobuf:"bytes,5,opt,name=voice,proto3" json:"voice,omitempty"`
 	// encoder_wait_us is how long the answer may wait for the encoder, in
 	// microseconds; absent: as long as the service's own budget allows. Longer
-	// than that budget, or than the deadline, is never waited.
+	// than that budget, or than the deadline, is never waited. Where it is
+	// present and the words alone tell the task, the encoder is not asked.
 	EncoderWaitUs *uint32 `protobuf:"varint,6,opt,name=encoder_wait_us,json=encoderWaitUs,proto3,oneof" json:"encoder_wait_us,omitempty"`
 }
 
@@ -191,8 +192,9 @@ type FeatureVector struct {
 	Task Task `protobuf:"varint,3,opt,name=task,proto3,enum=thermesh.v1.Task" json:"task,omitempty"`
 	// task_confidence is the probability given to task, in [0, 1].
 	TaskConfidence float32 `protobuf:"fixed32,4,opt,name=task_confidence,json=taskConfidence,proto3" json:"task_confidence,omitempty"`
-	// encoder_used is false where only the lexical features were computed and
-	// the others hold their documented neutral value.
+	// encoder_used is false where the encoder did not read the text: then its
+	// features hold their documented neutral value, and the task is that which
+	// the words alone tell.
 	EncoderUsed bool `protobuf:"varint,5,opt,name=encoder_used,json=encoderUsed,proto3" json:"encoder_used,omitempty"`
 }
 

@@ -19,7 +19,7 @@ const _ = grpc.SupportPackageIsVersion7
 type FeatureServiceClient interface {
 	// Extract reads one request. Errors: INVALID_ARGUMENT where the text is
 	// empty or over 1 MiB. When the encoder cannot answer inside the deadline
-	// the lexical features alone are sent, with encoder_used false.
+	// the features of the words alone are sent, with encoder_used false.
 	Extract(ctx context.Context, in *ExtractRequest, opts ...grpc.CallOption) (*ExtractResponse, error)
 	// ExtractStream follows a growing text, such as the partial transcripts of a
 	// speaker. The client speaks first with `start`, then sends `partial`
@@ -109,7 +109,7 @@ func (c *featureServiceClient) DescribeFeatures(ctx context.Context, in *Describ
 type FeatureServiceServer interface {
 	// Extract reads one request. Errors: INVALID_ARGUMENT where the text is
 	// empty or over 1 MiB. When the encoder cannot answer inside the deadline
-	// the lexical features alone are sent, with encoder_used false.
+	// the features of the words alone are sent, with encoder_used false.
 	Extract(context.Context, *ExtractRequest) (*ExtractResponse, error)
 	// ExtractStream follows a growing text, such as the partial transcripts of a
 	// speaker. The client speaks first with `start`, then sends `partial`

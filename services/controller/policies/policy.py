@@ -108,6 +108,13 @@ class Drawn(Protocol):
     def action(self) -> bandit.Action: ...  # noqa: D102
 
 
+_Asked = tuple[int, tuple[bool, ...]]
+"""A context of the bandit, and which of its actions may be drawn."""
+
+FORESEEN_LIMIT = 64
+"""Tables that a new version works out before anybody asks; users' own ranges make more."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
     """How a grid is drawn from: the probability of each action, their running sums and sum.
@@ -133,16 +140,25 @@ class _Table:
 class PolicySnapshot:
     """One version of the policy, as the decision path holds it; never changes.
 
-    What a grid's probabilities are for a task and range is computed once.
+    What a grid's probabilities are for a task and range is computed once, and for those that
+    were asked of the version before (`like`) at once: no request pays for a new version.
     """
 
     __slots__ = ("_tables", "feedback_count", "parameters", "version")
 
-    def __init__(self, version: int, parameters: Parameters, feedback_count: int) -> None:
+    def __init__(
+        self,
+        version: int,
+        parameters: Parameters,
+        feedback_count: int,
+        like: PolicySnapshot | None = None,
+    ) -> None:
         self.version = version
         self.parameters = parameters
         self.feedback_count = feedback_count
-        self._tables: dict[tuple[int, tuple[bool, ...]], _Table] = {}
+        self._tables: dict[_Asked, _Table] = {}
+        if like is not None and isinstance(parameters, bandit.Parameters):
+            self._foresee(parameters, like)
 
     def draw(
         self,
@@ -207,11 +223,21 @@ class PolicySnapshot:
         allowed = bandit.allowed_within(parameters.actions, lower, upper, paths)
         key = (bandit.context_of(task), allowed)
         if key not in self._tables:
-            chances = np.zeros(len(allowed))
-            if any(allowed):
-                chances = bandit.probabilities(parameters, key[0], allowed)
-            self._tables[key] = _Table.of(chances)
+            self._tables[key] = _table_of(parameters, *key)
         return self._tables[key]
+
+    def _foresee(self, parameters: bandit.Parameters, like: PolicySnapshot) -> None:
+        if isinstance(like.parameters, bandit.Parameters):
+            is_same = like.parameters.actions == parameters.actions
+            asked = list(like._tables)[:FORESEEN_LIMIT] if is_same else []
+            self._tables = {key: _table_of(parameters, *key) for key in asked}
+
+
+def _table_of(parameters: bandit.Parameters, context: int, allowed: tuple[bool, ...]) -> _Table:
+    chances = np.zeros(len(allowed))
+    if any(allowed):
+        chances = bandit.probabilities(parameters, context, allowed)
+    return _Table.of(chances)
 
 
 def _middle(lower: float, upper: float) -> bandit.Action:

@@ -84,6 +84,7 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
         """Store how decoding went."""
         outcome = wire.outcome(request)
         self._room.forecaster.learn(outcome)
+        await self._room.recorder.settle(outcome.decision_id)
         report = await self._store.report(outcome)
         if report.hint_wanted:
             self._room.hints.want(current_traceparent())

@@ -25,9 +25,7 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
     ) -> feedback_pb2.SubmitFeedbackResponse:
         """Store feedback once and wake the learner."""
         feedback = wire.feedback(request)
-        if feedback.decision_id in self._room.recorder:
-            # made a moment ago, or while the store was away: not unknown
-            await self._room.recorder.flush()
+        await self._room.recorder.settle(feedback.decision_id)
         try:
             submission = await self._room.store.submit(feedback)
         except ResourceExhausted:

@@ -145,12 +145,8 @@ class OpenGeneration:
         self._peer = peer
         self._outbox: Outbox[inference_pb2.GenerateRequest] = Outbox()
         self._outbox.send(start)
-        self._has_begun, self._is_heard = asyncio.Event(), asyncio.Event()
+        self._is_heard = asyncio.Event()
         self._call = stub.Generate(self._spoken(), timeout=timeout_seconds)
-
-    async def begun(self) -> None:
-        """Return once the start is written; never where the call fails before."""
-        await self._has_begun.wait()
 
     async def events(self) -> AsyncIterator[Event]:
         """Yield what inference says; raise MeshError where the call fails."""
@@ -197,7 +193,6 @@ class OpenGeneration:
     async def _spoken(self) -> AsyncIterator[inference_pb2.GenerateRequest]:
         async for message in self._outbox.messages():
             yield message
-            self._has_begun.set()
             await self._is_heard.wait()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -21,6 +23,9 @@ from services.gateway.rest.problems import (
 from thermesh import __version__
 from thermesh.errors import MeshError
 
+# Spans and metrics of a request are the gateway's own; FastAPI's would tell the same again.
+_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+
 _DESCRIPTION = (
     "OpenAI-compatible answers whose decoding is decided per request. An absent"
     " temperature is adaptive, a number pins it; every answer tells its plan."
@@ -38,6 +43,7 @@ def create_app(doors: Doors) -> FastAPI:
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.doors = doors
     app.include_router(completions.router, dependencies=[_KEY])

@@ -27,6 +27,7 @@ from thermesh.errors import MeshError
 
 PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 SSE_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     # Proxies must neither store, compress nor collect the stream.
@@ -56,21 +57,24 @@ class Answering(Response):
         self._is_started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or stop at once when the client is gone."""
-        await unless_gone(receive, self._respond(scope, receive, send))
+        """Answer, or stop at once when the client is gone.
 
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        Who is refused is told so in this very step of the loop: the watch over the connection,
+        which takes tasks and with them turns of a busy loop, begins behind the turnstile.
+        """
         try:
             async with self._choices:
-                if self._stream:
-                    await self._write_stream(send)
-                    return
-                while not self._answers.is_over:
-                    if found := await self._choices.next():
-                        self._answers.observe(*found)
+                await unless_gone(receive, self._respond(scope, receive, send))
         except MeshError as error:
             await self._fail(error, scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._stream:
+            await self._write_stream(send)
             return
+        while not self._answers.is_over:
+            if found := await self._choices.next():
+                self._answers.observe(*found)
         whole = JSONResponse(self._answers.whole(), headers=self._told())
         await whole(scope, receive, send)
 
@@ -152,7 +156,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None
 def event_bytes(chunk: dict[str, Any]) -> bytes:
     """Return one SSE event; one that has a type is named by it too."""
     name = f"event: {chunk['type']}\n".encode() if "type" in chunk else b""
-    data = json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()
+    data = _ENCODER.encode(chunk).encode()
     return name + b"data: " + data + b"\n\n"
 
 

@@ -56,6 +56,7 @@ __all__ = [
     "device_status",
     "follow",
     "on_device",
+    "prefers_device",
     "select",
     "whole_network",
 ]
@@ -250,6 +251,14 @@ def _is_slow() -> bool:
     return status().tiers == ("generic",)
 
 
+def prefers_device(wanted: KernelsConfig | None = None) -> bool:
+    """Whether a network is to run on a GPU if it can: one is there, or somebody insists."""
+    wanted = wanted or from_env(KernelsConfig)
+    # The interpreter is for tests: it serves only where somebody insists.
+    is_open = wanted.device == "auto" and wanted.kernels == "auto" and not wanted.tier
+    return wanted.device == "cuda" or (is_open and device_status().device == "cuda")
+
+
 def on_device(
     config: ModelConfig, source: Tensors | Weights, wanted: KernelsConfig | None = None
 ) -> GpuNetwork | None:
@@ -262,9 +271,7 @@ def on_device(
     """
     wanted = wanted or from_env(KernelsConfig)
     found, insists = device_status(), wanted.device == "cuda"
-    # The interpreter is for tests: it serves only where somebody insists.
-    is_open = wanted.device == "auto" and wanted.kernels == "auto" and not wanted.tier
-    if not insists and not (is_open and found.device == "cuda"):
+    if not prefers_device(wanted):
         return None
     if not found.available:
         raise FailedPrecondition(f"THERMESH_DEVICE=cuda: {found.reason}")

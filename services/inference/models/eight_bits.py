@@ -1,8 +1,8 @@
-"""Weights that the packed kernels cannot hold, rounded to eight bits while they are read.
+"""Weights that are not quantised, rounded to eight bits while they are read.
 
 Only where `THERMESH_WEIGHTS=int8` asks for it: a model is served as its file has it
 otherwise. Rows become blocks of 32 weights with one scale in half precision, `Q8_0`
-as llama.cpp has it. Matrices whose format the kernels know stay bit for bit.
+as llama.cpp has it. Matrices that are quantised as the kernels know it stay bit for bit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from services.inference.config import KernelsConfig
 from services.inference.kernels import Blocks
-from services.inference.kernels.cpu.packing import KINDS, Tensors
+from services.inference.kernels.cpu.packing import QUANTISED, Tensors
 from thermesh.settings import from_env
 
 BLOCK = 32
@@ -76,11 +76,11 @@ class EightBits:
     def kinds(self) -> Mapping[str, str]:
         """Return the format of each matrix."""
         kinds = self._source.kinds()
-        return {name: kind if kind in KINDS else KIND for name, kind in kinds.items()}
+        return {name: kind if kind in QUANTISED else KIND for name, kind in kinds.items()}
 
     def matrix(self, name: str) -> Blocks:
         """Return a matrix, rounded where it must be."""
-        if self._source.kinds()[name] in KINDS:
+        if self._source.kinds()[name] in QUANTISED:
             return self._source.matrix(name)
         return as_blocks(self._source.shape(name), self._source.pieces(name))
 

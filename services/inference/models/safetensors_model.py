@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from services.inference.config import KernelsConfig
-from services.inference.kernels import CpuNetwork, on_device, whole_network
+from services.inference.kernels import CpuNetwork, on_device, prefers_device, whole_network
 from services.inference.models.config import ModelConfig, RopeScaling
 from services.inference.models.folder import JsonFile
 from services.inference.models.folder_tokenizer import read_tokenizer
@@ -21,7 +21,7 @@ from services.inference.models.head_windows import measured
 from services.inference.models.loaded import LoadedModel
 from services.inference.models.network import Network
 from services.inference.models.refusal import malformed, unsupported
-from services.inference.models.shards import RoundedShards, Shards
+from services.inference.models.shards import PackableShards, RoundedShards, Shards
 from services.inference.models.weights import Weights, parameter_count
 from thermesh.settings import from_env
 
@@ -51,13 +51,16 @@ def load(folder: pathlib.Path, name: str) -> LoadedModel:
 
 
 def _network(shards: Shards, config: ModelConfig) -> Network | CpuNetwork | GpuNetwork:
-    if from_env(KernelsConfig).weights == "int8":
-        tensors = RoundedShards(shards, config)
-        packed = on_device(config, tensors) or whole_network(config, tensors)
-        if isinstance(packed, CpuNetwork):
-            packed.head_windows = measured(config, tensors.last_norm)
-        if packed is not None:
-            return packed
+    is_rounded = from_env(KernelsConfig).weights == "int8"
+    tensors = (RoundedShards if is_rounded else PackableShards)(shards, config)
+    packed = on_device(config, tensors) if is_rounded else None
+    if packed is not None:
+        return packed
+    # A GPU takes the weights as numbers.
+    whole = whole_network(config, tensors) if is_rounded or not prefers_device() else None
+    if whole is not None:
+        whole.head_windows = measured(config, tensors.last_norm)
+        return whole
     weights = Weights.allocate(config)
     shards.fill(weights, config)
     return on_device(config, weights) or Network(config, weights)

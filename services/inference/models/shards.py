@@ -51,6 +51,16 @@ def _gguf_name(name: str) -> str:
     return f"blk.{parts[2]}.{inner}.{parts[-1]}"
 
 
+def hub_name(name: str) -> str:
+    """Return the name in safetensors of a tensor that `Weights` knows by `name`."""
+    for outer, known in _OUTER_NAMES.items():
+        if known == name:
+            return outer
+    _, layer, inner, kind = name.split(".")
+    (place,) = (place for place, known in _NAMES.items() if known == inner)
+    return f"model.layers.{layer}.{place}.{kind}"
+
+
 class Shards:
     """The *.safetensors of a folder, read by the GGUF names of their tensors."""
 
@@ -62,7 +72,7 @@ class Shards:
         if not self._paths:
             raise NotFound(f"{folder.name}: no *.safetensors in this folder", field="model")
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self._formats: dict[str, str] = {}
+        self.formats: dict[str, str] = {}
         self._places: dict[str, tuple[pathlib.Path, str]] = {}
         for path in self._paths:
             self._describe(path)
@@ -80,13 +90,13 @@ class Shards:
                         path, f"tensor {name} is {stored.get_dtype()}, supported are {allowed}"
                     )
                 self.shapes[known] = tuple(stored.get_shape())
-                self._formats[known] = stored.get_dtype()
+                self.formats[known] = stored.get_dtype()
                 self._places[known] = (path, name)
 
     @property
     def weight_format(self) -> str:
         """The number format of most tensors, e.g. `BF16`."""
-        formats = list(self._formats.values())
+        formats = list(self.formats.values())
         return max(sorted(set(formats)), key=formats.count)
 
     @property
@@ -132,6 +142,12 @@ class Shards:
                 piece = stored[first : min(first + step, rows)]
                 yield first, _finite(path, stored_name, piece).float()
 
+    def stored(self, name: str) -> torch.Tensor:
+        """Return a tensor that is there, by its GGUF name, in the format of its file."""
+        path, stored_name = self._places[name]
+        with _opened(path) as shard:
+            return _finite(path, stored_name, shard.get_tensor(stored_name))
+
     def vector(self, name: str) -> torch.Tensor | None:
         """Return a vector as float32 by its GGUF name, None where the files lack it."""
         if name not in self._places:
@@ -141,8 +157,8 @@ class Shards:
             return _finite(path, stored_name, shard.get_tensor(stored_name)).float()
 
 
-class RoundedShards:
-    """The tensors of a folder for packed kernels: matrices in eight bits."""
+class PackableShards:
+    """The tensors of a folder for packed kernels, its matrices as they are stored."""
 
     def __init__(self, shards: Shards, config: ModelConfig) -> None:
         self._shards = shards
@@ -151,13 +167,15 @@ class RoundedShards:
     def kinds(self) -> Mapping[str, str]:
         """Return the format of each matrix of the network."""
         expected = expected_shapes(self._config).items()
-        return {name: KIND for name, shape in expected if len(shape) > 1}
+        return {name: self._kind(name) for name, shape in expected if len(shape) > 1}
+
+    def _kind(self, name: str) -> str:
+        return self._shards.formats[name]
 
     def matrix(self, name: str) -> Blocks:
-        """Return a matrix, rounded."""
-        rows, columns = self._shards.shapes[name]
-        pieces = ((first, piece.numpy()) for first, piece in self._shards.pieces(name))
-        return as_blocks((rows, columns), pieces)
+        """Return a matrix: its rows as bytes."""
+        stored = self._shards.stored(name)
+        return Blocks(self._kind(name), stored.view(torch.uint8).numpy(), stored.shape[1])
 
     def vector(self, name: str) -> npt.NDArray[np.float32] | None:
         """Return a vector, None where the files lack it."""
@@ -175,6 +193,19 @@ class RoundedShards:
         found = self.vector("output_norm.weight")
         assert found is not None  # `Shards.check` has seen it
         return found
+
+
+class RoundedShards(PackableShards):
+    """The same with matrices in eight bits."""
+
+    def _kind(self, name: str) -> str:  # noqa: ARG002  # all alike
+        return KIND
+
+    def matrix(self, name: str) -> Blocks:
+        """Return a matrix, rounded."""
+        rows, columns = self._shards.shapes[name]
+        pieces = ((first, piece.numpy()) for first, piece in self._shards.pieces(name))
+        return as_blocks((rows, columns), pieces)
 
 
 def _finite(path: pathlib.Path, name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -162,7 +162,7 @@ async def test_no_more_than_the_engine_holds_are_let_in(serve, neighbours):
     """The engine says how many that are, and no setting does; the refusal costs it nothing."""
     neighbours.inference.max_running = 1
     served = await serve()
-    await served.gateway._engine.models()
+    await served.gateway._rooms.inference.models()
     served.inference.go.clear()
     first = asyncio.create_task(served.chat())
     await eventually(lambda: served.gateway.admission.inside == 1)

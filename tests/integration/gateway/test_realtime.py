@@ -164,8 +164,9 @@ async def test_cancelling_ends_decoding_and_says_why(text_only):
     async with connected(text_only) as connection:
         await connection.conversation.item.create(item=USER)
         await connection.response.create()
-        await until(connection, "response.output_text.delta")
-        await until(connection, "response.output_text.delta")
+        said = ""
+        while said != "Paris is":
+            said += (await until(connection, "response.output_text.delta"))[-1].delta
         twice = await refused(connection, {"type": "response.create"})
         assert twice.code == "conversation_already_has_active_response"
         await connection.response.cancel()

@@ -159,16 +159,20 @@ async def test_barging_in_stops_the_answer_and_keeps_what_was_heard(serve):
     async with talking(serve) as talk:
         talk.served.inference.texts = ["Paris", " is", " it.", " Indeed", " so"]
         talk.served.inference.hangs_after = 4
+        talk.served.inference.steps = asyncio.Semaphore(0)
         await talk.append()
         talk.hear(Started(500), stopped())
-        for _ in range(3):
+        for _ in range(4):
+            talk.served.inference.steps.release()
+            await talk.until("response.output_audio_transcript.delta")
+        while talk.kinds().count("response.output_audio.delta") < 3:
             await talk.until("response.output_audio.delta")
         talk.clock.advance(0.45)
         talk.hear(Started(4000))
         done = (await talk.until("response.done")).response
         told = talk.kinds().count("response.output_audio_transcript.delta")
         truncated = await talk.until("conversation.item.truncated")
-        talk.served.inference.hangs_after = None
+        talk.served.inference.hangs_after = talk.served.inference.steps = None
         talk.hear(stopped("and of spain"))
         await talk.until("response.done")
         first, second = talk.served.inference.calls

@@ -7,7 +7,7 @@ import pytest
 from thermesh.cli import doctor, models, up
 from thermesh.cli.__main__ import main
 from thermesh.cli.config import UpConfig
-from thermesh.cli.doctor import device
+from thermesh.cli.doctor import compiled, device
 
 
 @pytest.fixture(autouse=True)
@@ -20,8 +20,9 @@ def surroundings(monkeypatch, tmp_path):
     monkeypatch.setenv("THERMESH_STATE_DIR", str(tmp_path))
     monkeypatch.setattr(models.models, "locate", lambda name: tmp_path / name)
     monkeypatch.setattr(models.models, "faults", lambda name: [])
-    # A process that imports torch, asked below and not by every test.
-    monkeypatch.setattr(doctor, "device", lambda _config: iter(()))
+    # Processes that import torch, asked below and not by every test.
+    for check in ("device", "compiled"):
+        monkeypatch.setattr(doctor, check, lambda _config: iter(()))
 
 
 @pytest.mark.slow
@@ -40,6 +41,23 @@ def test_what_a_gpu_could_do_is_told(monkeypatch, found, expected):
     assert finding.subject == "gpu"
     assert expected in finding.found or "triton is not installed" in finding.found
     assert not finding.problem
+
+
+@pytest.mark.slow
+def test_whether_the_kernels_were_compiled_is_told():
+    """With their tiers, or with what to do and who serves meanwhile."""
+    (finding,) = compiled(UpConfig())
+    assert finding.subject == "c++"
+    assert "compiled; this processor can" in finding.found or "plain torch serves" in finding.found
+    assert not finding.problem
+
+
+def test_a_missing_compiler_is_told(monkeypatch):
+    """The reason, and that plain torch serves, in one line."""
+    told = {"available": False, "tiers": [], "reason": "the C++ kernels are not built: run it"}
+    monkeypatch.setattr(doctor, "_room_says", lambda _module: told)
+    (finding,) = compiled(UpConfig())
+    assert finding.found.startswith("the C++ kernels are not built: run it; plain torch serves")
 
 
 def test_a_healthy_machine(monkeypatch, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 
 import grpc
 import pytest
@@ -18,6 +19,7 @@ from thermesh.testing import eventually
 from thermesh.v1 import feature_pb2, feature_pb2_grpc
 
 SERVICE = "thermesh.v1.FeatureService"
+BY_TRUNK = False
 
 
 class Scripted(feature_pb2_grpc.FeatureServiceServicer):
@@ -52,13 +54,22 @@ class Scripted(feature_pb2_grpc.FeatureServiceServicer):
             yield feature_pb2.ExtractStreamResponse(is_final=True)
 
 
+@pytest.fixture(params=["call", "trunk"], autouse=True)
+def by_trunk(request, monkeypatch):
+    """Run every test with calls of their own and with calls on a trunk."""
+    monkeypatch.setattr(sys.modules[__name__], "BY_TRUNK", request.param == "trunk")
+
+
 @contextlib.asynccontextmanager
 async def serving(servicer):
     server = rpc.Server("test", "127.0.0.1", 0, grace_seconds=0.1)
     server.add(feature_pb2_grpc.add_FeatureServiceServicer_to_server, servicer, SERVICE)
     port = await server.start()
-    channel = rpc.connect(f"127.0.0.1:{port}")
+    channel = rpc.connect(f"127.0.0.1:{port}", by_trunk=BY_TRUNK)
     try:
+        if BY_TRUNK:
+            channel.open_trunk()
+            await eventually(lambda: channel.has_trunk, 10, "a trunk")
         yield feature_pb2_grpc.FeatureServiceStub(channel), channel, server
     finally:
         await channel.close()

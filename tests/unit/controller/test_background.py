@@ -101,6 +101,19 @@ async def test_closing_writes_what_is_left(store, record):
     assert second.decision_id in recorder
 
 
+async def test_a_decision_is_settled_before_more_is_told_of_it(store, record):
+    """Whoever knows more of it has it written; what is not queued is nobody's business."""
+    recorder = Recorder(store)
+    queued = record()
+    recorder.add(queued)
+    await recorder.settle("dec-of-another")
+    before = len(recorder)
+    await recorder.settle(queued.decision_id)
+
+    assert (before, len(recorder)) == (1, 0)
+    assert queued.decision_id in store._decisions
+
+
 async def test_flushing_tells_that_the_store_is_away(store, record):
     """Who needs the decision written now hears that it is not."""
     recorder = Recorder(store)

@@ -14,7 +14,7 @@ from services.controller.policies import bandit
 from services.controller.policies.bandit import Action
 from services.controller.policies.envelope import ENVELOPES
 from services.controller.policies.gaussian import distribution, prior
-from services.controller.policies.policy import PolicySnapshot
+from services.controller.policies.policy import NEUTRAL, PolicySnapshot
 from services.controller.sampling import (
     Dynatemp,
     Edt,
@@ -224,3 +224,26 @@ def test_propensities_are_those_of_the_paths_that_the_engine_has():
         assert logged.paths == paths
         assert grid.importance(logged) == pytest.approx(1.0)
         assert (decision.propensity == pytest.approx(1.0)) == (len(paths) == 1)
+
+
+def test_no_request_pays_for_a_new_version(monkeypatch):
+    """What was asked of the version before is worked out when the next one is adopted, and is
+    what it would have worked out when asked.
+    """
+    newer = bandit.updated(bandit.prior(), 0, bandit.grid()[1], 1.0)
+    asked = PolicySnapshot(1, bandit.prior(), 0)
+    asked.draw(NEUTRAL, "code", 0.1, 0.8, generator())
+    fresh = PolicySnapshot(2, newer, 1).draw(NEUTRAL, "code", 0.1, 0.8, generator(1))
+    adopted = PolicySnapshot(2, newer, 1, asked)
+    monkeypatch.setattr(bandit, "probabilities", None)
+
+    assert adopted.draw(NEUTRAL, "code", 0.1, 0.8, generator(1)) == fresh
+
+
+def test_a_version_with_another_grid_takes_nothing_over():
+    """Its actions are others, and so are those that a range leaves."""
+    asked = PolicySnapshot(1, bandit.prior(), 0)
+    asked.draw(NEUTRAL, "code", 0.1, 0.8, generator())
+    adopted = PolicySnapshot(2, bandit.prior(bandit.grid((0.3, 0.7))), 0, asked)
+
+    assert adopted.draw(NEUTRAL, "code", 0.1, 0.8, generator()).temperature in {0.3, 0.7}

@@ -23,6 +23,8 @@ WIDTH = 8
 class Recorder:
     """An encoder that notes what it read and can be held up."""
 
+    name = "fake"
+
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.go = threading.Event()
@@ -35,6 +37,10 @@ class Recorder:
         vector = np.zeros(WIDTH, np.float32)
         vector[len(text) % WIDTH] = 1.0
         return Encoding(vector, 0.1, 0.2, 0.3)
+
+    def count(self, text):
+        """One token a character."""
+        return len(text)
 
 
 @pytest.fixture
@@ -53,7 +59,7 @@ def worker(recorder):
 
 
 @pytest.fixture
-def embedder(worker):
+def embedder(recorder, worker):
     """An embedder with a cache of its own."""
     store = MemoryStore(100, SystemClock())
     cache = EncodingCache(
@@ -64,7 +70,7 @@ def embedder(worker):
         dimensions=WIDTH,
         ttl_seconds=60,
     )
-    return Embedder("fake", worker, cache, count=len)
+    return Embedder(recorder, worker, cache)
 
 
 async def test_vectors_come_in_the_order_of_the_texts(embedder):

@@ -84,6 +84,17 @@ def test_an_encoding_is_in_range_and_survives_rest(encoder, text):
     np.testing.assert_allclose(encoding.embedding, again.embedding, atol=1e-3)
 
 
+@pytest.mark.parametrize("text", TEXTS)
+def test_fewer_layers_end_where_the_reference_is_after_them(encoder, reference, text):
+    """Two layers give the reference's hidden states after two; the whole stays whole."""
+    shallow = encoder.truncated(2)
+    ids = encoder._tokenizer.encode(text).ids
+    with torch.inference_mode():
+        expected = reference(torch.tensor([ids]), output_hidden_states=True).hidden_states[2]
+    torch.testing.assert_close(shallow.forward(ids).states, expected[0], atol=2e-5, rtol=1e-4)
+    assert (shallow.depth, encoder.depth) == (2, 6)
+
+
 def test_rare_words_are_those_in_pieces(encoder):
     """One of three words stands in pieces; punctuation is no word."""
     assert encoder.encode("the cat, xylophagous!").vocabulary_rarity == pytest.approx(1 / 3)

@@ -15,7 +15,7 @@ DIMENSIONS = 3
 
 def made(bias, encoder="tiny"):
     weight = np.zeros((CLASSES, DIMENSIONS + len(TASKS)), dtype=np.float32)
-    return head.Head(encoder, weight, np.asarray(bias, dtype=np.float32))
+    return head.Head(encoder, 2, weight, np.asarray(bias, dtype=np.float32))
 
 
 def embedding(*values):
@@ -60,4 +60,5 @@ def test_a_head_survives_its_file(tmp_path, monkeypatch):
     monkeypatch.setattr(head, "FILE", tmp_path / "head.npz")
     head.save(made(range(CLASSES)), head.FILE, temperature=0.5)
     loaded = head.load("tiny", DIMENSIONS)
+    assert loaded.depth == 2
     assert loaded.bias.tolist() == list(range(CLASSES))

@@ -59,6 +59,14 @@ def stores(clock):
 
 @pytest.fixture
 async def reader(encoder, tally, clock, stores):
+    reading = made(encoder, tally, clock, stores)
+    yield reading
+    encoder.gate.set()
+    await reading.close()
+
+
+def made(encoder, tally, clock, stores, **options):
+    """A reader with parts of its own but for the stores."""
     cache = EncodingCache(
         local=MemoryStore(100, clock),
         shared=stores["cache"],
@@ -67,17 +75,31 @@ async def reader(encoder, tally, clock, stores):
         dimensions=2,
         ttl_seconds=60,
     )
-    reading = Reader(
+    return Reader(
         worker=EncoderWorker(encoder.encode, 2),
         classifier=TaskClassifier(),
         cache=cache,
         sessions=Sessions(MemoryStore(100, clock), stores["sessions"], 2, 60),
         tally=tally,
         clock=clock,
+        **options,
     )
-    yield reading
-    encoder.gate.set()
+
+
+async def test_a_task_told_at_a_glance_needs_no_encoder(encoder, tally, clock, stores):
+    """Where the caller bounds its wait; who does not, or asks what is not told, gets it read."""
+    reading = made(encoder, tally, clock, stores, sure=0.4)
+    told = await vector_of(reading, Reading("Write a poem", encoder_wait_seconds=PLENTY))
+    assert (told.task, told.encoder_used, encoder.seen) == ("generation", False, [])
+    assert (await vector_of(reading, Reading("Write a poem"))).encoder_used
+    unknown = Reading("Ventricular zebra", encoder_wait_seconds=PLENTY)
+    assert (await vector_of(reading, unknown)).encoder_used
     await reading.close()
+
+
+async def vector_of(reader, reading):
+    """The vector of a reading with plenty of time."""
+    return (await reader.read(reading, PLENTY)).vector
 
 
 async def test_the_first_reading_encodes_and_the_second_is_cached(reader, encoder, stores):

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from benchmarks.features import corpus
+from services.feature.config import Config
 from services.feature.encoder import Encoder
-from services.feature.house import classifier
+from services.feature.house import classifier, for_reading
 from services.feature.task import TaskClassifier
 from thermesh.models import locate
 
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def encoder():
     torch.set_num_threads(1)
-    return Encoder(locate("all-minilm-l6-v2"))
+    return for_reading(Encoder(locate("all-minilm-l6-v2")))
 
 
 def accuracy(namer, encoder, prompts):
@@ -59,3 +60,13 @@ def test_other_languages_are_abstained_from(encoder, language):
     wrong = sum(a not in {"", b.task} for a, b in zip(named, prompts, strict=True))
     assert named.count("") >= 0.6 * len(prompts)
     assert wrong <= 0.05 * len(prompts)
+
+
+def test_what_is_sure_at_a_glance_is_right(encoder):
+    """Most prompts are named without the encoder, and hardly one of them wrong."""
+    namer, prompts = classifier(encoder), corpus.later()
+    guesses = [(namer.guess(each.text, None), each.task) for each in prompts]
+    sure = [guess.task == task for guess, task in guesses if guess.confidence > Config().sure]
+
+    assert len(sure) >= 0.7 * len(prompts)
+    assert sum(sure) >= 0.9 * len(sure)

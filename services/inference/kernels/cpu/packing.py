@@ -20,7 +20,8 @@ from services.inference.kernels.cpu import memory, native
 if TYPE_CHECKING:
     from services.inference.models.config import ModelConfig
 
-KINDS = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 8}
+QUANTISED = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 8}
+KINDS = QUANTISED | {"F16": 1, "BF16": 30}
 """Formats that can be packed, by their numbers in GGML."""
 
 PRECISIONS: dict[str, dict[str, float]] = {

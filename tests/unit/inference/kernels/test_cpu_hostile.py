@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
-from quantised_network import SMALL, QuantisedTensors
+from quantised_network import KINDS, SMALL, QuantisedTensors
 
 from services.inference.kernels import CpuNetwork, Span, StepBatch
 from services.inference.kernels.cpu import status
@@ -25,8 +25,8 @@ SPAN_FIELDS = ("start", "count", "context_length", "prompt_end", "page_table")
 
 @pytest.fixture(scope="module", params=STATUS.tiers)
 def network(request):
-    """A small network of each tier that this processor runs."""
-    return CpuNetwork(SMALL, QuantisedTensors(), request.param)
+    """A small network of each tier that this processor runs, in all formats."""
+    return CpuNetwork(SMALL, QuantisedTensors(kinds=tuple(KINDS)), request.param)
 
 
 @st.composite

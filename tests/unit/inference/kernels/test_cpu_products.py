@@ -33,8 +33,8 @@ def matrices(draw):
     rows, blocks = draw(st.integers(1, 40)), draw(st.integers(1, 5))
     random = np.random.default_rng(draw(st.integers(0, 2**31)))
     numbers = random.standard_normal((rows, 32 * blocks)) * 10.0 ** draw(st.integers(-3, 2))
-    stored = gguf.quants.quantize(numbers.astype("f4"), KINDS[kind])
-    if draw(st.booleans()):  # any codes at all, such as -128 in Q8_0
+    stored = gguf.quants.quantize(numbers.astype("f4"), KINDS[kind]).view(np.uint8)
+    if kind.startswith("Q") and draw(st.booleans()):  # any codes at all, such as -128 in Q8_0
         codes = stored.reshape(rows * blocks, -1)[:, (4 if kind == "Q4_1" else 2) :]
         codes[:] = random.integers(0, 256, codes.shape, dtype=np.uint8)
     return kind, stored, gguf.quants.dequantize(stored, KINDS[kind]), random
@@ -155,7 +155,9 @@ def test_zeros_give_zeros(engine):
         (3, -1, 32, 0),
         (3, 16, 0, 0),
         (3, 1 << 40, 32, 0),
-        (1, 16, 32, 0),
+        (1, 16, 32, 1024),
+        (30, 17, 64, 4096),
+        (7, 16, 32, 0),
         (-5, 16, 32, 0),
     ],
 )
@@ -186,6 +188,19 @@ def test_scales_that_are_not_finite_are_refused(half):
 
     problem = native.library().thermesh_pack(
         3, source.ctypes.data, 320, 16, 32, place.ctypes.data, 320
+    )
+
+    assert b"not finite" in problem
+
+
+@pytest.mark.parametrize(("kind", "number"), [(1, 0xFC00), (1, 0x7E01), (30, 0x7F80), (30, 0xFFC0)])
+def test_weights_that_are_not_finite_are_refused(kind, number):
+    """Nor can one whose weights have no scales."""
+    source, place = np.zeros(512, np.uint16), np.zeros(1024, np.uint8)
+    source[77] = number
+
+    problem = native.library().thermesh_pack(
+        kind, source.ctypes.data, 1024, 16, 32, place.ctypes.data, 1024
     )
 
     assert b"not finite" in problem

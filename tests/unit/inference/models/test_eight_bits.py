@@ -46,6 +46,19 @@ def test_a_block_of_zeros_stays_one():
 
 
 @built
+def test_a_folder_of_sixteen_bits_needs_no_rounding(write_folder, tiny, dense_logits):
+    """The packed kernels serve bfloat16 as it is stored."""
+    model = tiny(**SHAPE)
+    loaded = load(write_folder(model, bf16=True, shards=2), "tiny")
+    for name, value in model.weights.items():
+        model.weights[name] = (value.view(np.uint32) >> 16 << 16).view(np.float32)
+
+    assert isinstance(loaded.network, CpuNetwork)
+    expected = dense_logits(model, TOKENS.numpy())
+    np.testing.assert_allclose(loaded.network.score(TOKENS), expected, atol=2e-2 * expected.std())
+
+
+@built
 @pytest.mark.usefixtures("in_eight_bits")
 @pytest.mark.parametrize(("bf16", "tied"), [(True, True), (False, False)])
 def test_a_folder_runs_on_the_packed_kernels(write_folder, tiny, dense_logits, bf16, tied):

@@ -63,8 +63,9 @@ void PagedAttention::attend(int layer, const float* joined, size_t stride, float
     pool_.run(static_cast<int>(plan.choices.size()),
               [&](int index) { choose_pages(layer, plan.choices[index], index, rows); });
   }
-  pool_.run(static_cast<int>(plan.tasks.size()),
-            [&](int index) { attend_task(layer, plan.tasks[index], rows); });
+  pool_.run(static_cast<int>(plan.tasks.size()), [&](int index) {
+    attend_task(layer, plan.tasks[index], start_of(layer, index + 1), rows);
+  });
   for (const Task& task : plan.merges) merge_partials(task, rows);
 }
 
@@ -118,24 +119,43 @@ const int32_t* PagedAttention::pages_of(const Task& task) const {
   return task.list >= 0 ? list(task.list) : batch_.pages + batch_.spans[task.span].first_page;
 }
 
-void PagedAttention::attend_task(int layer, const Task& task, const Rows& rows) {
+// What a task reads first.
+Soon PagedAttention::start_of(int layer, int index) const {
+  const std::vector<Task>& tasks = memory_.plan.tasks;
+  if (index == static_cast<int>(tasks.size())) return {};
+  return pages_of_piece(layer, tasks[index], tasks[index].first_piece);
+}
+
+Soon PagedAttention::pages_of_piece(int layer, const Task& task, int index) const {
+  const Piece piece = task.piece(index);
+  return {pages_.units(layer, task.kv_head), pages_of(task) + piece.begin / kPageTokens,
+          pages_for(piece.end - piece.begin)};
+}
+
+void PagedAttention::attend_task(int layer, const Task& task, const Soon& next,
+                                 const Rows& rows) {
   if (task.list >= 0 && task.queries > 1) return attend_lists(layer, task, rows);
   alignas(64) float queries[kMaxTaskRows * kMaxHeadSize];
   int32_t limits[kMaxTaskRows];
   const int count = gather_queries(task, rows, queries, limits);
   Attention attention{queries, limits, count, network_.head_size,
                       pages_.units(layer, task.kv_head), pages_.slab_stride(),
-                      pages_.bytes_of_unit(), pages_of(task), 0, 0, 0};
+                      pages_.bytes_of_unit(), pages_of(task), 0, 0, {}};
+  const auto attend = [&](int index, const Attended& result) {
+    const int last = task.first_piece + task.pieces - 1;
+    attention.next = index < last ? pages_of_piece(layer, task, index + 1) : next;
+    attend_piece(attention, task, index, result);
+  };
   if (task.partial >= 0) {
     for (int index = 0; index < task.pieces; ++index) {
-      attend_piece(attention, task, task.first_piece + index, partial(task.partial + index));
+      attend(task.first_piece + index, partial(task.partial + index));
     }
     return;
   }
   Scratch all, part;
-  attend_piece(attention, task, 0, all.view());
+  attend(0, all.view());
   for (int index = 1; index < task.pieces; ++index) {
-    attend_piece(attention, task, index, part.view());
+    attend(index, part.view());
     tier_.merge(part.view(), count, network_.head_size, all.view());
   }
   scatter(task, all.view(), rows);
@@ -153,7 +173,7 @@ void PagedAttention::attend_lists(int layer, const Task& task, const Rows& rows)
     one.list = task.list + query;
     one.end = reading.length;
     one.pieces = one.all_pieces();
-    attend_task(layer, one, rows);
+    attend_task(layer, one, {}, rows);
   }
 }
 
@@ -162,10 +182,6 @@ void PagedAttention::attend_piece(Attention& attention, const Task& task, int in
   const Piece piece = task.piece(index);
   attention.begin = piece.begin;
   attention.end = piece.end;
-  // Behind the first page a window begins elsewhere.
-  const bool is_last = index + 1 == task.first_piece + task.pieces;
-  attention.reach = is_last || (task.start && index == 0) ? piece.end : piece.end + kRange;
-  attention.reach = std::min(attention.reach, task.end);
   const auto& attend = task.is_prompt ? tier_.attend_prompt : tier_.attend;
   attend[batch_.cache_kind](attention, result);
 }

@@ -43,7 +43,9 @@ class PagedAttention {
   void plan(int layer);
   void summarise_final_pages(int layer);
   void choose_pages(int layer, const Task& task, int index, const Rows& rows);
-  void attend_task(int layer, const Task& task, const Rows& rows);
+  Soon start_of(int layer, int index) const;
+  Soon pages_of_piece(int layer, const Task& task, int index) const;
+  void attend_task(int layer, const Task& task, const Soon& next, const Rows& rows);
   void attend_lists(int layer, const Task& task, const Rows& rows);
   void attend_piece(Attention& attention, const Task& task, int index,
                     const Attended& result);

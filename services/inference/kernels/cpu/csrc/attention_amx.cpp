@@ -24,7 +24,6 @@ constexpr int kMaxPlanes = 2 * kMaxRows;
 constexpr int kTileBytes = 1024;
 constexpr int kSegmentPages = kSegment / kPageTokens;
 constexpr int kTilePages = kTileChannels / kPageTokens;  // whose values share a tile
-constexpr int kPagesAhead = 6;
 
 // Tile registers: four sums, and what is multiplied in turn.
 #define TILE_ROWS_EVEN 4
@@ -110,7 +109,8 @@ class TiledAttention {
     const Shapes shapes(planes_ < kTileRows ? planes_ : kTileRows);
     asm volatile("" ::: "memory");
     _tile_loadconfig(&shapes);
-    for (int page = 0; page < kPagesAhead; ++page) fetch_page(task_.begin / kPageTokens + page);
+    fetch_page(task_.begin / kPageTokens);
+    fetch_page(task_.begin / kPageTokens + 1);
     for (int begin = task_.begin; begin < limit_; begin += kSegment) {
       const int seen = limit_ - begin < kSegment ? limit_ - begin : kSegment;
       const int pages = (seen + kPageTokens - 1) / kPageTokens;
@@ -134,16 +134,15 @@ class TiledAttention {
   }
 
   // Pages may lie apart, where the processor does not fetch ahead by itself.
-  void fetch_page(int index) const {
-    if (index * kPageTokens < task_.reach) fetch(unit(index), task_.unit_bytes);
-  }
+  void fetch_page(int index) const { fetch(task_.unit_at(index), task_.unit_bytes); }
 
   // Scores of pages [first, first + pages_at_once()) of a segment of `pages` pages.
   void score(int segment, int first, int pages) {
     const int size = task_.head_size;
     const int end = first + pages_at_once() < pages ? first + pages_at_once() : pages;
     for (int page = first; page < end; ++page) {
-      fetch_page(segment + page + kPagesAhead);
+      fetch_page(segment + page + 1);
+      fetch_far(task_.unit_at(segment + page + 3), task_.unit_bytes);
       lay_out_values(unit(segment + page) + size * kPageTokens, page);
     }
     const int count = (end - first) * tiles_;

@@ -152,7 +152,7 @@ class PromptAttention {
   }
 
   void fetch_later(int index) const {
-    if (index * kPageTokens >= task_.reach) return;
+    if (index >= pages_for(task_.end)) return;
     fetch_far(task_.unit_of(task_.pages[index]), task_.unit_bytes);
   }
 

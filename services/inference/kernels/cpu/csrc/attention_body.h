@@ -10,11 +10,31 @@ struct Fine {
   void set(const float* x, int size) { all = to_fine(x, size, codes, fractions); }
 };
 
-// Pages may lie apart, where the processor does not fetch ahead by itself. So with
-// each line that is read the same line of a later page is fetched: of keys some
-// pages ahead, of values a segment ahead.
-constexpr int kPagesAhead = 4;
-constexpr int kSegmentPages = kSegment / kPageTokens;
+// Pages may lie apart, where the processor does not fetch ahead by itself. Parts are read
+// in this order: the keys of a segment's pages, their values, the keys of what follows. With
+// each line of one the same lines of two later ones are fetched, as weights are.
+struct Parts {
+  const Attention& task;
+  int first, pages;  // of the segment
+
+  const uint8_t* at(int index) const {
+    const bool is_value = index >= pages && index < 2 * pages;
+    const int page = first + (index < pages ? index : index - pages);
+    return task.unit_at(page) + (is_value ? task.head_size * task.channel_bytes() : 0);
+  }
+};
+
+// Two parts that are read after part `index`.
+struct Later {
+  const uint8_t *near, *far;
+
+  Later(const Parts& parts, int index)
+      : near(parts.at(index + kPartsAhead)), far(parts.at(index + kPartsWellAhead)) {}
+  void fetch_at(int place, int bytes) const {
+    fetch(near + place, bytes);
+    fetch_far(far + place, bytes);
+  }
+};
 
 // The work with pages in half precision; `kRows` rows share what is loaded.
 template <int kRows>
@@ -30,14 +50,14 @@ struct HalfPages {
 
   // Scores with the 16 tokens of a page. Four sums hide the latency of the
   // additions where there are few rows.
-  void score(const uint8_t* unit, const uint8_t* later, float* scores) const {
+  void score(const uint8_t* unit, const Later& later, float* scores) const {
     const uint16_t* keys = reinterpret_cast<const uint16_t*>(unit);
     Lanes sums[kRows][4];
     for (int r = 0; r < kRows; ++r) {
       for (int u = 0; u < 4; ++u) sums[r][u] = set1(0.0f);
     }
     for (int i = 0; i < task.head_size; i += 4) {
-      fetch(later + i * kPageTokens * 2, 4 * kPageTokens * 2);
+      later.fetch_at(i * kPageTokens * 2, 4 * kPageTokens * 2);
       for (int u = 0; u < 4; ++u) {
         const Lanes channel = load_half(keys + (i + u) * kPageTokens);
         for (int r = 0; r < kRows; ++r) {
@@ -51,36 +71,52 @@ struct HalfPages {
     }
   }
 
-  // out[r] = out[r] * factors[r] + the values weighted by weights[r].
-  void add_values(const float* weights, const int32_t* pages, int tokens, int later,
-                  const float* factors, float* out) const {
-    for (int channel = 0; channel < task.head_size; channel += kLanes) {
-      add_channels(weights, pages, tokens, later, channel, factors, out);
+  // out[r] = out[r] * factors[r] + the values weighted by weights[r]. Half a register file
+  // of sums at once, of as many channels as there is room for.
+  void add_values(const float* weights, const Parts& parts, int tokens, const float* factors,
+                  float* out) const {
+    constexpr int kBlocks = kRows > 3 ? 2 : 4;
+    int channel = 0;
+    for (; channel + kBlocks * kLanes <= task.head_size; channel += kBlocks * kLanes) {
+      add_channels<kBlocks>(weights, parts, tokens, channel, factors, out);
+    }
+    for (; channel < task.head_size; channel += kLanes) {
+      add_channels<1>(weights, parts, tokens, channel, factors, out);
     }
   }
 
-  void add_channels(const float* weights, const int32_t* pages, int tokens, int later, int channel,
+  // Tokens of even and of odd places have sums of their own.
+  template <int kBlocks>
+  void add_channels(const float* weights, const Parts& parts, int tokens, int channel,
                     const float* factors, float* out) const {
-    Lanes sums[kRows][4];
+    Lanes sums[2][kRows][kBlocks];
     for (int r = 0; r < kRows; ++r) {
-      for (int u = 0; u < 4; ++u) sums[r][u] = set1(0.0f);
+      for (int b = 0; b < kBlocks; ++b) sums[0][r][b] = sums[1][r][b] = set1(0.0f);
     }
-    for (int t = 0; t < tokens; t += 4) {
-      const int page = t / kPageTokens;
-      const size_t place = static_cast<size_t>(channel + t % kPageTokens) * kLanes;
-      const uint16_t* value = values(pages[page]) + place;
-      fetch(values(pages[page < later ? page + kSegmentPages : page]) + place, 128);
-      for (int u = 0; u < 4; ++u) {
-        const Lanes channels = load_half(value + u * kLanes);
-        for (int r = 0; r < kRows; ++r) {
-          sums[r][u] = fma(set1(weights[r * kSegment + t + u]), channels, sums[r][u]);
+    for (int page = 0; page < pages_for(tokens); ++page) {
+      const Later later(parts, parts.pages + page);
+      const uint16_t* value = values(task.pages[parts.first + page]) + channel * kPageTokens;
+      const float* own = weights + page * kPageTokens;
+      const int end = tokens - page * kPageTokens < kPageTokens ? tokens - page * kPageTokens
+                                                                 : kPageTokens;
+      for (int t = 0; t < end; t += 2) {
+        constexpr int kBytes = 2 * kBlocks * kLanes * 2;
+        later.fetch_at(channel * kPageTokens * 2 + t / 2 * kBytes, kBytes);
+        for (int u = 0; u < 2; ++u) {
+          for (int b = 0; b < kBlocks; ++b) {
+            const Lanes channels = load_half(value + (b * kPageTokens + t + u) * kLanes);
+            for (int r = 0; r < kRows; ++r) {
+              sums[u][r][b] = fma(set1(own[r * kSegment + t + u]), channels, sums[u][r][b]);
+            }
+          }
         }
       }
     }
     for (int r = 0; r < kRows; ++r) {
-      float* place = out + r * kMaxHeadSize + channel;
-      const Lanes sum = add(add(sums[r][0], sums[r][1]), add(sums[r][2], sums[r][3]));
-      store(place, fma(load(place), set1(factors[r]), sum));
+      for (int b = 0; b < kBlocks; ++b) {
+        float* place = out + r * kMaxHeadSize + channel + b * kLanes;
+        store(place, fma(load(place), set1(factors[r]), add(sums[0][r][b], sums[1][r][b])));
+      }
     }
   }
 };
@@ -101,18 +137,19 @@ struct Int8Pages {
     return reinterpret_cast<const uint16_t*>(unit + 2 * task.head_size * kPageTokens);
   }
 
-  void score(const uint8_t* unit, const uint8_t* later, float* scores) const {
+  void score(const uint8_t* unit, const Later& later, float* scores) const {
     IntLanes whole[kRows], rest[kRows];
     for (int r = 0; r < kRows; ++r) whole[r] = rest[r] = zero_int();
     for (int i = 0; i < task.head_size; i += 4) {
       const Codes keys = load_stored(unit + i * kPageTokens);
-      fetch(later + i * kPageTokens, 4 * kPageTokens);
+      later.fetch_at(i * kPageTokens, 4 * kPageTokens);
       for (int r = 0; r < kRows; ++r) {
         whole[r] = dot4(whole[r], keys, spread(queries[r].codes + i));
         rest[r] = dot4(rest[r], keys, spread(queries[r].fractions + i));
       }
     }
-    fetch(scales(later), 64);
+    // Of keys. So far behind a page's values another page lies, which does no harm.
+    later.fetch_at(2 * task.head_size * kPageTokens, 64);
     const Lanes key_scales = load_half(scales(unit));
     for (int r = 0; r < kRows; ++r) {
       const Lanes dots = in_256ths(whole[r], rest[r], queries[r].all.sum);
@@ -120,14 +157,14 @@ struct Int8Pages {
     }
   }
 
-  void add_values(const float* weights, const int32_t* pages, int tokens, int later,
-                  const float* factors, float* out) const {
-    const int whole_pages = (tokens + kPageTokens - 1) / kPageTokens;
+  void add_values(const float* weights, const Parts& parts, int tokens, const float* factors,
+                  float* out) const {
+    const int whole_pages = pages_for(tokens);
     alignas(64) float scaled[kSegment];
     Fine<kSegment> shares[kRows];
     for (int r = 0; r < kRows; ++r) {
       for (int page = 0; page < whole_pages; ++page) {
-        const Lanes value_scales = load_half(scales(task.unit_of(pages[page])) + kPageTokens);
+        const Lanes value_scales = load_half(scales(parts.at(page)) + kPageTokens);
         const int t = page * kPageTokens;
         store(scaled + t, mul(load(weights + r * kSegment + t), value_scales));
       }
@@ -135,29 +172,29 @@ struct Int8Pages {
     }
     int channel = 0;
     for (; channel + 2 * kLanes <= task.head_size; channel += 2 * kLanes) {
-      add_channels<2>(shares, pages, whole_pages, later, channel, factors, out);
+      add_channels<2>(shares, parts, whole_pages, channel, factors, out);
     }
     if (channel < task.head_size) {
-      add_channels<1>(shares, pages, whole_pages, later, channel, factors, out);
+      add_channels<1>(shares, parts, whole_pages, channel, factors, out);
     }
   }
 
   template <int kBlocks>
-  void add_channels(const Fine<kSegment>* shares, const int32_t* pages, int whole_pages,
-                    int later, int channel, const float* factors, float* out) const {
+  void add_channels(const Fine<kSegment>* shares, const Parts& parts, int whole_pages,
+                    int channel, const float* factors, float* out) const {
     IntLanes whole[kRows][kBlocks], rest[kRows][kBlocks];
     for (int r = 0; r < kRows; ++r) {
       for (int b = 0; b < kBlocks; ++b) whole[r][b] = rest[r][b] = zero_int();
     }
     for (int page = 0; page < whole_pages; ++page) {
       const size_t place = static_cast<size_t>(task.head_size + channel) * kPageTokens;
-      const uint8_t* values = task.unit_of(pages[page]) + place;
-      const uint8_t* next = task.unit_of(pages[page < later ? page + kSegmentPages : page]) + place;
+      const uint8_t* values = task.unit_at(parts.first + page) + place;
+      const Later later(parts, parts.pages + page);
       for (int t = 0; t < kPageTokens; t += 4) {
         Codes codes[kBlocks];
         for (int b = 0; b < kBlocks; ++b) {
           codes[b] = load_stored(values + b * kLanes * kPageTokens + t * kLanes);
-          fetch(next + b * kLanes * kPageTokens + t * kLanes, 4 * kLanes);
+          later.fetch_at((channel + b * kLanes) * kPageTokens + t * kLanes, 4 * kLanes);
         }
         for (int r = 0; r < kRows; ++r) {
           const Activations share = spread(shares[r].codes + page * kPageTokens + t);
@@ -199,11 +236,9 @@ void attend_rows(const Attention& task, int first, const Attended& result) {
   for (int begin = task.begin; begin < limit; begin += kSegment) {
     const int seen = limit - begin < kSegment ? limit - begin : kSegment;
     const int tokens = (seen + kLanes - 1) / kLanes * kLanes;
-    const int32_t* pages = task.pages + begin / kPageTokens;
-    for (int t = 0; t < tokens; t += kPageTokens) {
-      const int32_t* page = pages + t / kPageTokens;
-      const int ahead = begin + t + kPagesAhead * kPageTokens < task.reach ? kPagesAhead : 0;
-      work.score(task.unit_of(page[0]), task.unit_of(page[ahead]), scores + t);
+    const Parts parts{task, begin / kPageTokens, tokens / kPageTokens};
+    for (int page = 0; page < parts.pages; ++page) {
+      work.score(parts.at(page), Later(parts, page), scores + page * kPageTokens);
     }
     for (int r = 0; r < kRows; ++r) {
       const int row = first + r;
@@ -211,18 +246,13 @@ void attend_rows(const Attention& task, int first, const Attended& result) {
       factors[r] = weigh(scores + r * kSegment, tokens, own, result.top + row, result.total + row);
     }
     // Weights beyond what a row sees are 0.
-    const int later = (task.reach - begin + kPageTokens - 1) / kPageTokens - kSegmentPages;
-    work.add_values(scores, pages, seen, later, factors, out);
+    work.add_values(scores, parts, seen, factors, out);
   }
 }
 
 template <template <int> class Pages>
 void attend(const Attention& task, const Attended& result) {
-  for (int i = 0; i < kSegmentPages && task.begin + i * kPageTokens < task.reach; ++i) {
-    const uint8_t* unit = task.unit_of(task.pages[task.begin / kPageTokens + i]);
-    const int key_bytes = task.unit_bytes / 2 / 64 * 64;
-    fetch(i < kPagesAhead ? unit : unit + key_bytes, i < kPagesAhead ? task.unit_bytes : key_bytes);
-  }
+  fetch_far(task.unit_at(task.begin / kPageTokens), task.unit_bytes);
   int row = 0;
   for (; row + 6 <= task.rows; row += 6) attend_rows<6, Pages>(task, row, result);
   switch (task.rows - row) {

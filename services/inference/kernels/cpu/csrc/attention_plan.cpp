@@ -7,8 +7,6 @@
 namespace thermesh {
 namespace {
 
-constexpr int pages_for(int tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
-
 int position_of(const ThermeshSpan& span, int query) {
   return span.context_length - span.count + query;
 }

@@ -94,8 +94,12 @@ void product_of_kind(const Product& task) {
   }
 }
 
+#include "wide_body.h"
+
 void product_any(const Product& task) {
   switch (task.kind) {
+    case kF16: return product_wide<kF16>(task);
+    case kBf16: return product_wide<kBf16>(task);
     case kQ4_0: return product_of_kind<kQ4_0>(task);
     case kQ4_1: return product_of_kind<kQ4_1>(task);
     default: return product_of_kind<kQ8_0>(task);

@@ -9,13 +9,17 @@ namespace thermesh {
 // A helper that has to share its core takes part of a step with it into every
 // pause, and the step waits. One thread for itself is half to two thirds as fast
 // as two, so a helper is worth about a third of the time; two of which one shared
-// its core with a busy neighbour were a third as fast. So one that cost a fifth of a
-// short while is left asleep, then tried again; each time that this fails, it
-// sleeps twice as long. Less must not count: to send a token through three processes
-// on two cores takes a tenth to a sixth of their time, step for step.
+// its core with a busy neighbour were a third as fast. So one that cost three tenths of
+// a short while is left asleep, then tried again; each time that this fails, it sleeps
+// four times as long. Less must not count. To send a token through three processes on
+// two cores takes a tenth to a sixth of their time, step for step. And whoever gets
+// a core, be it to list a folder, may have it until the system's next tick, 4 ms
+// where there are 250 a second: one such tick is nobody who stays.
 class Contention {
  public:
   using Clock = std::chrono::steady_clock;
+
+  bool leaves_any_asleep() const { return asleep_ > 0; }
 
   // How many of `helpers` should work now.
   int allowed(int helpers, Clock::time_point now) {
@@ -41,7 +45,7 @@ class Contention {
     lost_ += windows > 1 ? std::chrono::duration_cast<Clock::duration>(lost / windows) : lost;
     if (lost_ < kTooMuch) return false;
     lost_ = {};
-    pause_ = now - resumed_ < kSettled ? std::min(2 * pause_, kLongest) : kShortest;
+    pause_ = now - resumed_ < kSettled ? std::min(4 * pause_, kLongest) : kShortest;
     until_ = now + pause_;
     ++asleep_;
     return true;
@@ -51,7 +55,7 @@ class Contention {
   // An interrupt takes less.
   static constexpr Clock::duration kUnnoticed = std::chrono::microseconds(50);
   static constexpr Clock::duration kWindow = std::chrono::milliseconds(25);
-  static constexpr Clock::duration kTooMuch = kWindow / 5;
+  static constexpr Clock::duration kTooMuch = kWindow * 3 / 10;
   static constexpr Clock::duration kShortest = std::chrono::milliseconds(20);
   static constexpr Clock::duration kLongest = std::chrono::milliseconds(800);
   // Working together for so long means that the cores are free again.

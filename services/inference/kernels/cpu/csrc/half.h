@@ -25,6 +25,13 @@ inline float half_to_float(uint16_t half) {
   return value;
 }
 
+inline float bfloat16_to_float(uint16_t upper) {
+  const uint32_t bits = static_cast<uint32_t>(upper) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 // For finite values within half's range; rounds to nearest, ties to even.
 inline uint16_t float_to_half(float value) {
   uint32_t bits;

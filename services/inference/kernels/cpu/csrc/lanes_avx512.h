@@ -31,6 +31,10 @@ inline float reduce_max(Lanes a) { return _mm512_reduce_max_ps(a); }
 inline Lanes load_half(const uint16_t* x) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
 }
+inline Lanes load_bfloat16(const uint16_t* x) {
+  const __m256i upper = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(upper), 16));
+}
 inline void store_half(uint16_t* x, Lanes v) {
   const __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), half);

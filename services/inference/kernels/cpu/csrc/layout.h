@@ -8,6 +8,7 @@
 //   codes: 32-bit lanes of 4 consecutive columns, 16 lanes a vector;
 //     Q4: 4 vectors, the low nibbles of vector i are columns 8i..8i+3, the high
 //         ones 8i+4..8i+7; Q8: 8 vectors, vector i is columns 4i..4i+3.
+// Weights of sixteen bits, half precision or bfloat16, lie as [32 columns][16 rows].
 // Codes are unsigned, as `vpdpbusd` wants them: Q8 is stored plus 128. A weight
 // is scale * code + minimum, where the minimum of Q4_0 is -8 * scale and that
 // of Q8_0 is -128 * scale.
@@ -46,9 +47,11 @@
 namespace thermesh {
 
 // Formats by their numbers in GGML.
+constexpr int32_t kF16 = 1;
 constexpr int32_t kQ4_0 = 2;
 constexpr int32_t kQ4_1 = 3;
 constexpr int32_t kQ8_0 = 8;
+constexpr int32_t kBf16 = 30;
 
 // Kinds of the cache.
 constexpr int32_t kHalf = 0;
@@ -64,11 +67,17 @@ constexpr int kRowsAtOnce = 256;
 // Tile rows of a matrix that a product of prompts wants together.
 constexpr int kTilesTogether = 2;
 constexpr int kPageTokens = 16;
+static constexpr int pages_for(int tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 constexpr int kSlabPages = 16;
 constexpr int kMaxHeadSize = 256;
-// How far ahead of the sums weights are fetched: the processor's own prefetching
-// reached 16 GB/s on one core where this reaches 28, all there is.
-constexpr int kFetchAhead = 8192;
+// How far ahead of the sums weights are fetched into the first and into the second level
+// cache. The first one has few places for what is on its way: 8 kB ahead into it alone, two
+// cores read 22 GB/s where both ways together give them 32.
+constexpr int kFetchAhead = 2048;
+constexpr int kFetchWellAhead = 16384;
+// The same of keys and values, in halves of pages.
+constexpr int kPartsAhead = 2;
+constexpr int kPartsWellAhead = 6;
 // Where a tile serves many rows there is more time, and less room in the first cache.
 constexpr int kFetchFarAhead = 16384;
 // Tokens whose scores are held at once, and tokens of one partial result of
@@ -86,11 +95,16 @@ constexpr int kPromptTaskRows = 96;
 constexpr int kFinalTokens = 64;
 
 // Static, as code compiled for one processor must not serve another.
-static constexpr int code_offset(int32_t kind) { return kind == kQ4_1 ? 64 : 32; }
-static constexpr int code_bytes(int32_t kind) { return kind == kQ8_0 ? 512 : 256; }
+static constexpr bool is_wide(int32_t kind) { return kind == kF16 || kind == kBf16; }
+static constexpr int code_offset(int32_t kind) {
+  return is_wide(kind) ? 0 : kind == kQ4_1 ? 64 : 32;
+}
+static constexpr int code_bytes(int32_t kind) {
+  return is_wide(kind) ? 2 * kLanes * kBlock : kind == kQ8_0 ? 512 : 256;
+}
 static constexpr int tile_bytes(int32_t kind) { return code_offset(kind) + code_bytes(kind); }
 static constexpr bool is_known(int32_t kind) {
-  return kind == kQ4_0 || kind == kQ4_1 || kind == kQ8_0;
+  return kind == kQ4_0 || kind == kQ4_1 || kind == kQ8_0 || is_wide(kind);
 }
 
 // Asks for memory that is needed soon. Any address will do.
@@ -103,6 +117,12 @@ static inline void fetch(const void* start, int bytes) {
 static inline void fetch_far(const void* start, int bytes) {
   const char* line = static_cast<const char*>(start);
   for (int i = 0; i < bytes; i += 64) __builtin_prefetch(line + i, 0, 2);
+}
+
+// A tile behind the one that is multiplied.
+static inline void fetch_weights(const uint8_t* tile, int bytes) {
+  fetch(tile + kFetchAhead, bytes);
+  fetch_far(tile + kFetchWellAhead, bytes);
 }
 
 static constexpr int unit_bytes(int32_t kind, int head_size) {

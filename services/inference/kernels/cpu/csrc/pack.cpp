@@ -22,6 +22,30 @@ inline int byte_of(int32_t kind, int lane, int column) {
 
 bool is_finite(const uint8_t* half) { return (half[1] & 0x7C) != 0x7C; }
 
+// Weights of sixteen bits: columns one after the other, of each the tile's rows.
+bool pack_wide(int32_t kind, const uint8_t* block, int lane, uint8_t* tile) {
+  const uint16_t exponent = kind == kF16 ? 0x7C00 : 0x7F80;
+  for (int column = 0; column < kBlock; ++column) {
+    uint16_t number;
+    std::memcpy(&number, block + 2 * column, 2);
+    if ((number & exponent) == exponent) return false;
+    std::memcpy(tile + 2 * (column * kLanes + lane), &number, 2);
+  }
+  return true;
+}
+
+void unpack_wide(int32_t kind, const uint8_t* tile, int lane, float* out) {
+  for (int column = 0; column < kBlock; ++column) {
+    uint16_t number;
+    std::memcpy(&number, tile + 2 * (column * kLanes + lane), 2);
+    out[column] = kind == kF16 ? half_to_float(number) : bfloat16_to_float(number);
+  }
+}
+
+bool has_finite_scales(int32_t kind, const uint8_t* block) {
+  return is_finite(block) && (kind != kQ4_1 || is_finite(block + 2));
+}
+
 void pack_block(int32_t kind, const uint8_t* block, int lane, uint8_t* tile) {
   std::memcpy(tile + 2 * lane, block, 2);
   if (kind == kQ4_1) std::memcpy(tile + 32 + 2 * lane, block + 2, 2);
@@ -42,8 +66,13 @@ bool pack(int32_t kind, const uint8_t* source, int64_t rows, int64_t columns, ui
   for (int64_t row = 0; row < rows; ++row) {
     uint8_t* tile = tiles + row / kLanes * blocks * tile_bytes(kind);
     for (int64_t block = 0; block < blocks; ++block) {
-      if (!is_finite(source) || (kind == kQ4_1 && !is_finite(source + 2))) return false;
-      pack_block(kind, source, static_cast<int>(row % kLanes), tile);
+      const int lane = static_cast<int>(row % kLanes);
+      if (is_wide(kind)) {
+        if (!pack_wide(kind, source, lane, tile)) return false;
+      } else {
+        if (!has_finite_scales(kind, source)) return false;
+        pack_block(kind, source, lane, tile);
+      }
       source += block_bytes(kind);
       tile += tile_bytes(kind);
     }
@@ -56,6 +85,10 @@ void unpack_row(int32_t kind, const uint8_t* tiles, int64_t row, int64_t columns
   const int lane = static_cast<int>(row % kLanes);
   const uint8_t* tile = tiles + row / kLanes * blocks * tile_bytes(kind);
   for (int64_t block = 0; block < blocks; ++block, tile += tile_bytes(kind)) {
+    if (is_wide(kind)) {
+      unpack_wide(kind, tile, lane, out + block * kBlock);
+      continue;
+    }
     uint16_t halves[2] = {0, 0};
     std::memcpy(&halves[0], tile + 2 * lane, 2);
     if (kind == kQ4_1) std::memcpy(&halves[1], tile + 32 + 2 * lane, 2);

@@ -85,7 +85,12 @@ void Pool::use(int helpers) {
   woken_.notify_all();
 }
 
+// Helpers are let back in the middle of a step: one of prompts may take longer than
+// they were to sleep.
 void Pool::run(int chunks, Function function, const void* context) {
+  if (contention_.leaves_any_asleep()) {
+    use(contention_.allowed(static_cast<int>(helpers_.size()), Clock::now()));
+  }
   if (chunks <= 1 || chunks > kMaxChunks || used_.load(std::memory_order_relaxed) == 0) {
     for (int chunk = 0; chunk < chunks; ++chunk) function(context, chunk);
     return;

@@ -6,6 +6,13 @@
 
 namespace thermesh {
 
+// Pages of a layer and head that will be read soon.
+struct Soon {
+  const uint8_t* units;  // of page 0
+  const int32_t* pages;
+  int count;
+};
+
 // Query rows [rows][kMaxHeadSize], already scaled, that attend to tokens
 // [begin, end) of one key-value head; row r sees tokens below limits[r].
 // `begin` is a multiple of kSegment.
@@ -19,10 +26,19 @@ struct Attention {
   int unit_bytes;
   const int32_t* pages;
   int begin, end;
-  int reach;  // tokens whose pages may be fetched: what is read next may be beyond `end`
+  Soon next;  // after `end`, here or by the next task
 
   const uint8_t* unit_of(int32_t page) const {
     return units + unit_offset(page, slab_stride, unit_bytes);
+  }
+  // Bytes of a channel of a page, of keys or of values.
+  int channel_bytes() const { return unit_bytes / (2 * head_size * kPageTokens) * kPageTokens; }
+  // What is read as page `index`, or after the last one.
+  const uint8_t* unit_at(int index) const {
+    const int beyond = index - pages_for(end);
+    if (beyond < 0) return unit_of(pages[index]);
+    if (beyond >= next.count) return units;
+    return next.units + unit_offset(next.pages[beyond], slab_stride, unit_bytes);
   }
 };
 

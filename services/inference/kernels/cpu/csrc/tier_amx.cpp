@@ -253,7 +253,9 @@ void multiply_tiles(const Product& task) {
 }
 
 void product(const Product& task) {
-  if (task.rows < kFewestRows || task.blocks > kPiece) return tier_avx512().product(task);
+  if (task.rows < kFewestRows || task.blocks > kPiece || is_wide(task.kind)) {
+    return tier_avx512().product(task);
+  }
   switch (task.kind) {
     case kQ4_0: return multiply_tiles<kQ4_0>(task);
     case kQ4_1: return multiply_tiles<kQ4_1>(task);

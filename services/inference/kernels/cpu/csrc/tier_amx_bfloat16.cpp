@@ -48,7 +48,26 @@ inline __m512 fraction_of(__m512i codes) {
 }
 
 template <int32_t kKind>
+inline __m512 load_wide(const uint16_t* x) {
+  if constexpr (kKind == kF16) return load_half(reinterpret_cast<const uint8_t*>(x));
+  const __m256i upper = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(upper), 16));
+}
+
+// Weights of bfloat16 stay what they are, half precision is rounded.
+template <int32_t kKind>
+inline void pair_up(const uint8_t* tile, uint8_t* out) {
+  fetch_far(tile + kFetchFarAhead, tile_bytes(kKind));
+  const uint16_t* columns = reinterpret_cast<const uint16_t*>(tile);
+  for (int i = 0; i < kBlock / 2; ++i, columns += 2 * kLanes) {
+    const __m512 first = load_wide<kKind>(columns), second = load_wide<kKind>(columns + kLanes);
+    _mm512_store_si512(out + 64 * i, paired(first, second));
+  }
+}
+
+template <int32_t kKind>
 inline void dequantise(const uint8_t* tile, uint8_t* out) {
+  if constexpr (is_wide(kKind)) return pair_up<kKind>(tile, out);
   constexpr int kBits = kKind == kQ8_0 ? 8 : 4;
   constexpr float kCodes = 1 << kBits;
   fetch_far(tile + kFetchFarAhead, tile_bytes(kKind));
@@ -240,6 +259,8 @@ void amx_silu_mul_to_bfloat16(const float* gate, const float* up, int blocks, ui
 
 void amx_prompt_product(const Product& task) {
   switch (task.kind) {
+    case kF16: return multiply_all<kF16>(task);
+    case kBf16: return multiply_all<kBf16>(task);
     case kQ4_0: return multiply_all<kQ4_0>(task);
     case kQ4_1: return multiply_all<kQ4_1>(task);
     default: return multiply_all<kQ8_0>(task);

@@ -72,6 +72,11 @@ inline Lanes load_half(const uint16_t* x) {
   const __m128i* halves = reinterpret_cast<const __m128i*>(x);
   return {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
 }
+inline __m256 eight_bfloat16(const uint16_t* x) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+inline Lanes load_bfloat16(const uint16_t* x) { return {eight_bfloat16(x), eight_bfloat16(x + 8)}; }
 inline void store_half(uint16_t* x, Lanes v) {
   __m128i* halves = reinterpret_cast<__m128i*>(x);
   _mm_storeu_si128(halves, _mm256_cvtps_ph(v.low, _MM_FROUND_TO_NEAREST_INT));
@@ -222,7 +227,7 @@ void product(const Pass& pass) {
   Lanes sums[kRows];
   for (int r = 0; r < kRows; ++r) sums[r] = set1(0.0f);
   for (int block = 0; block < pass.blocks; ++block) {
-    fetch(tile + kFetchAhead, tile_bytes(kKind));
+    fetch_weights(tile, tile_bytes(kKind));
     if (pass.has_fractions(panel, kRows)) {
       add_block<kRows, kKind, true>(pass, tile, panel, sums);
     } else {

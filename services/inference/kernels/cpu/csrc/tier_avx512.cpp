@@ -72,7 +72,7 @@ void product(const Pass& pass) {
   Lanes sums[kRows];
   for (int r = 0; r < kRows; ++r) sums[r] = set1(0.0f);
   for (int block = 0; block < pass.blocks; ++block) {
-    fetch(tile + kFetchAhead, tile_bytes(kKind));
+    fetch_weights(tile, tile_bytes(kKind));
     if (pass.has_fractions(panel, kRows)) {
       add_block<kRows, kKind, true>(pass, tile, panel, sums);
     } else {

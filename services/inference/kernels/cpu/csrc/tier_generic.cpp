@@ -74,6 +74,9 @@ inline float reduce_max(const Lanes& a) {
 inline Lanes load_half(const uint16_t* x) {
   return each([&](int i) { return half_to_float(x[i]); });
 }
+inline Lanes load_bfloat16(const uint16_t* x) {
+  return each([&](int i) { return bfloat16_to_float(x[i]); });
+}
 inline void store_half(uint16_t* x, const Lanes& v) {
   for (int i = 0; i < kLanes; ++i) x[i] = float_to_half(v.at[i]);
 }

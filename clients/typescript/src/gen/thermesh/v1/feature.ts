@@ -58,7 +58,8 @@ export interface ExtractRequest {
   /**
    * encoder_wait_us is how long the answer may wait for the encoder, in
    * microseconds; absent: as long as the service's own budget allows. Longer
-   * than that budget, or than the deadline, is never waited.
+   * than that budget, or than the deadline, is never waited. Where it is
+   * present and the words alone tell the task, the encoder is not asked.
    */
   encoderWaitUs?: number | undefined;
 }
@@ -74,8 +75,9 @@ export interface FeatureVector {
   /** task_confidence is the probability given to task, in [0, 1]. */
   taskConfidence: number;
   /**
-   * encoder_used is false where only the lexical features were computed and
-   * the others hold their documented neutral value.
+   * encoder_used is false where the encoder did not read the text: then its
+   * features hold their documented neutral value, and the task is that which
+   * the words alone tell.
    */
   encoderUsed: boolean;
 }
@@ -1246,7 +1248,7 @@ export const FeatureServiceService = {
   /**
    * Extract reads one request. Errors: INVALID_ARGUMENT where the text is
    * empty or over 1 MiB. When the encoder cannot answer inside the deadline
-   * the lexical features alone are sent, with encoder_used false.
+   * the features of the words alone are sent, with encoder_used false.
    */
   extract: {
     path: "/thermesh.v1.FeatureService/Extract" as const,
@@ -1308,7 +1310,7 @@ export interface FeatureServiceServer extends UntypedServiceImplementation {
   /**
    * Extract reads one request. Errors: INVALID_ARGUMENT where the text is
    * empty or over 1 MiB. When the encoder cannot answer inside the deadline
-   * the lexical features alone are sent, with encoder_used false.
+   * the features of the words alone are sent, with encoder_used false.
    */
   extract: handleUnaryCall<ExtractRequest, ExtractResponse>;
   /**
@@ -1335,7 +1337,7 @@ export interface FeatureServiceClient extends Client {
   /**
    * Extract reads one request. Errors: INVALID_ARGUMENT where the text is
    * empty or over 1 MiB. When the encoder cannot answer inside the deadline
-   * the lexical features alone are sent, with encoder_used false.
+   * the features of the words alone are sent, with encoder_used false.
    */
   extract(
     request: ExtractRequest,

@@ -1,0 +1,1 @@
+"""Spoken turns, end to end; see `__main__`."""
