@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 from benchmarks import machine
+from services.inference.distil.gating import told
 
 PAGE = machine.ROOT / "docs" / "architecture" / "distillation.md"
 PUBLISHED = machine.ROOT / "benchmarks" / "results" / "distillation.json"
@@ -30,7 +31,7 @@ def table(reports: list[dict[str, Any]]) -> str:
         *(line for report in runs for line in _lines(report)),
         "",
         *(_curve(report) for report in runs if report["trained"].get("means")),
-        *(_gates(report) for report in reports if "recall_by_gates" in report),
+        *(_gates(report) for report in reports if "recalls" in report),
     ]
     return "\n".join([*map(_conditions, runs[:1]), *lines])
 
@@ -98,18 +99,10 @@ def _curve(report: dict[str, Any]) -> str:
 
 def _gates(report: dict[str, Any]) -> str:
     used = report["texts"]
-    means, gates = (
-        statistics.fmean(report[name]) for name in ("recall_by_means", "recall_by_gates")
-    )
-    better = sum(
-        new > old
-        for new, old in zip(report["recall_by_gates"], report["recall_by_means"], strict=True)
-    )
+    found = "; ".join(map(told, report["recalls"]))
     return (
         f"Gates, taught by {used['fitted']} texts of {used['tokens']:,} tokens, judged on"
-        f" {used['held_out']}: {report['pages']} pages chosen by means have {means:.1%} of the"
-        f" attention there is to choose, by gates {gates:.1%}; gates are better in {better} of"
-        f" {len(report['recall_by_gates'])} layers.\n"
+        f" {used['held_out']}: {found}.\n"
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -64,8 +66,8 @@ def _networks() -> tuple[Any, Any]:
         raise NotMeasured(f"the packaged model cannot be read here: {error}") from error
     loaded = []
     for device in ("cpu", "cuda"):
-        os.environ["THERMESH_DEVICE"] = device
-        loaded.append(models.load(path, MODEL))
+        with environment(THERMESH_DEVICE=device):
+            loaded.append(models.load(path, MODEL))
     return loaded[0], loaded[1]
 
 
@@ -81,3 +83,18 @@ def _greedy(network: Any, ids: list[int]) -> list[int]:
         done = len(tokens)
         tokens.append(int(network.step(batch, cache)[0].argmax()))
     return tokens
+
+
+@contextlib.contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Set variables of the environment for the body."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

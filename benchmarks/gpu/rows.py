@@ -19,6 +19,8 @@ from benchmarks.gpu.timing import OutOfTime, bandwidth, compared, spread, wall_m
 from services.inference.kernels.triton.matrix import quantise_fp8
 
 _STEPS = 32
+_FP8_ROWS, _FP8_WIDTH = (512, 2048, 8192), 4096
+"""Sizes of the products of row 4."""
 
 
 class NotMeasured(Exception):
@@ -58,6 +60,11 @@ class Figures:
 def operations() -> Any:
     """Return the fast paths."""
     return importlib.import_module("services.inference.kernels.triton.operations")
+
+
+def scaled() -> Any:
+    """Return products of eight bits with eight bits: the path that serves, and the kernel."""
+    return importlib.import_module("services.inference.kernels.triton.scaled")
 
 
 def free() -> None:
@@ -138,10 +145,10 @@ def four_bits(figures: Figures) -> None:
 
 def fp8_products(figures: Figures) -> None:
     """Row 4: FP8 products, 4096 wide."""
-    ours = importlib.import_module("services.inference.kernels.triton.scaled")
-    for rows in (512, 2048, 8192):
-        weights = torch.randn(4096, 4096, device="cuda", dtype=torch.bfloat16)
-        hidden = torch.randn(rows, 4096, device="cuda", dtype=torch.bfloat16)
+    ours, width = scaled(), _FP8_WIDTH
+    for rows in _FP8_ROWS:
+        weights = torch.randn(width, width, device="cuda", dtype=torch.bfloat16)
+        hidden = torch.randn(rows, width, device="cuda", dtype=torch.bfloat16)
         matrix = quantise_fp8(weights)
         codes, scales = ours.normed_codes(hidden, torch.float8_e4m3fn)
         contenders = {

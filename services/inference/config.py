@@ -126,7 +126,8 @@ class KernelsConfig:
     precision_plan: str = setting(
         "THERMESH_PRECISION_PLAN",
         "",
-        doc="JSON plan of `thermesh quantize` for the products on a GPU; empty: the file's numbers",
+        doc="JSON plan of `thermesh quantize` for the products on a GPU, or on a CPU where all are"
+        " stored, int4 or int8; empty: the file's numbers",
     )
     device: str = setting(
         "THERMESH_DEVICE",

@@ -38,6 +38,8 @@ CASES = (  # together they launch every kernel, four-bit and eight-bit ones both
     "prefill: sparse, int8",
     "page scores and choice: int8",
     "page bounds: int8",
+    "means of pages and their scores: int8",
+    "gates: int8",
     "draw: EDT, top n sigma",
 )
 
@@ -92,4 +94,4 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch, tmp_path):
 
     assert result.returncode == 0, result.stderr[-3000:]
     assert set(result.stdout.split()) == set(launches.values())
-    assert len(set(launches.values())) == 10
+    assert len(set(launches.values())) == 14

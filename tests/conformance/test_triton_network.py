@@ -10,6 +10,7 @@ import importlib
 import pytest
 import torch
 from quantised_network import SMALL, QuantisedTensors
+from torch.overrides import TorchFunctionMode
 
 from services.inference.config import KernelsConfig
 from services.inference.decoding.decoder import Decoder
@@ -171,6 +172,45 @@ def test_the_kernels_choose_the_pages_of_their_reference(operations):
 
     assert deviation(*found) < 2e-3
     assert deviation(found[0][-1], torch.cat(chosen(networks[1], ids, None, chunks))[-1]) > 0.02
+
+
+class FromTheDevice(TorchFunctionMode):
+    """Refuses tensors that a step would make on the host: no graph can hold their copy."""
+
+    MAKERS = (torch.full, torch.zeros, torch.ones, torch.empty, torch.arange, torch.tensor)
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """See `TorchFunctionMode`."""
+        kwargs = kwargs or {}
+        assert function not in self.MAKERS or "device" in kwargs, function.__name__
+        return function(*args, **kwargs)
+
+
+@pytest.mark.slow
+@needs_triton
+def test_what_a_graph_captures_makes_nothing_on_the_host(operations):
+    """Decoding that chooses and decoding that reads everything: all is there before a launch."""
+    network, bodies = make(QuantisedTensors(), operations), []
+
+    def run(_key, body):
+        bodies.append(body)
+        with FromTheDevice():
+            return body()
+
+    network._graphs.run = run
+    sparsity = dataclasses.replace(CHOOSING, budget_tokens=96, first_position=159)
+    chosen(network, tokens(161), sparsity, [159, 1, 1])
+    chosen(network, tokens(17), None, [16, 1])
+
+    assert len(bodies) == 3
+
+
+def test_the_largest_step_is_one_step_of_all_its_tokens():
+    """What memory is measured by when the engine starts: a prompt as long as a step may be."""
+    network = make(QuantisedTensors())
+    expected = network.score(torch.zeros(300, dtype=torch.int64))[-1:]
+
+    assert deviation(network.largest_step(300), expected) < 2e-3
 
 
 def test_heads_with_windows_are_refused():

@@ -14,6 +14,7 @@ import torch
 from services.inference.distil.checkpoint import Checkpoint
 from services.inference.distil.gating import taught_gates
 from services.inference.distil.judgement import Judge
+from services.inference.distil.lightening import LightRun
 from services.inference.distil.run import Run, Task
 from services.inference.distil.source import OrderedSource
 from services.inference.quantise import texts
@@ -25,8 +26,8 @@ from thermesh.errors import FailedPrecondition, InvalidArgument, MeshError
 from thermesh.models import locate
 
 _HELP = {
-    "bits": "a weight, on average",
-    "light": "share of neurons and heads on a light path; 0: none",
+    "bits": "a weight, on average; 0: all as it is, but for a light path of its own",
+    "light": "share of neurons, and of heads unless bits is 0, on a light path; 0: none",
     "rate": "share of its size that a number moves in a step, at most",
     "texts": "to train on",
     "texts_per_step": "of each step",
@@ -85,8 +86,9 @@ def _run(arguments: argparse.Namespace) -> None:
         sys.stdout.write(taught_gates(source, options, task.texts, arguments.output, show) + "\n")
         return
     workplace, folder = _workplace(arguments.output, source, task, options)
-    run = Run(source, task, options, workplace, show)
-    judge = Judge(run.source.config, run.source.weights(), run.search.texts.held_out)
+    kind: type[Run | LightRun] = Run if task.bits else LightRun
+    run = kind(source, task, options, workplace, show)
+    judge = Judge(run.source.config, run.source.weights(), run.held_out)
     is_mixed = has_16_bit_products(device)
     checkpoint = Checkpoint(folder / "training.pt")
     student = run.student(device, is_mixed, is_begun=checkpoint.is_there)
@@ -121,6 +123,8 @@ def device_of(name: str) -> torch.device:
 def _check(arguments: argparse.Namespace, task: Task) -> None:
     if not 0 <= task.light < 1:
         raise InvalidArgument("light must be in [0, 1)", field="light")
+    if not task.bits and not task.light:
+        raise InvalidArgument("with bits 0 light must be above 0", field="light")
     if not 0 <= arguments.minutes <= 10_000:
         raise InvalidArgument("minutes must be in [0, 10000]", field="minutes")
     if task.texts < 2 or task.texts_per_step < 1 or arguments.held_out < 2:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import pathlib
 import statistics
+from typing import Any
 
 import torch
 
 from services.inference.distil import gates as teaching
+from services.inference.kernels import PAGE_SIZE
 from services.inference.kernels.gates import Gates
+from services.inference.kernels.sparsity import LIGHT
 from services.inference.models import load
 from services.inference.quantise import texts
 from services.inference.quantise.search import Options, Progress
 from services.inference.quantise.source import Source
 
 ROUNDS = 2
-JUDGED_PAGES = 16
-"""Pages that may be read besides first page and window, when gates are judged."""
+JUDGED_PAGES = (16, LIGHT.budget_tokens // PAGE_SIZE)
+"""Pages that may be read besides first page and window, when gates are judged: few, and as
+many as a sequence on the light path reads in all."""
 
 
 def taught_gates(
@@ -43,18 +47,30 @@ def taught_gates(
     )
     found.save(target)
     begun = Gates.of_means(config.layers, config.kv_heads, config.head_size)
-    means = teaching.recalls(config, weights, begun, held_out, JUDGED_PAGES)
-    gated = teaching.recalls(config, weights, found, held_out, JUDGED_PAGES)
+    recalls = [
+        {
+            "pages": pages,
+            "by_means": teaching.recalls(config, weights, begun, held_out, pages),
+            "by_gates": teaching.recalls(config, weights, found, held_out, pages),
+        }
+        for pages in JUDGED_PAGES
+    ]
     report = {
         "model": source.path.name,
         "texts": {"fitted": len(fitted), "held_out": len(held_out), "tokens": options.length},
-        "pages": JUDGED_PAGES,
-        "recall_by_means": means,
-        "recall_by_gates": gated,
+        "recalls": recalls,
         "device": str(torch.device("cpu")),
     }
     pathlib.Path(f"{target}.json").write_text(json.dumps(report, indent=1) + "\n")
+    return "\n".join(f"{target}: {told(one)}" for one in recalls)
+
+
+def told(recall: dict[str, Any]) -> str:
+    """Return what pages chosen by means and by gates have of the attention to choose from."""
+    means, gates = (statistics.fmean(recall[by]) for by in ("by_means", "by_gates"))
+    better = sum(new > old for new, old in zip(recall["by_gates"], recall["by_means"], strict=True))
     return (
-        f"{target}: recall of attention in {JUDGED_PAGES} pages"
-        f" {statistics.fmean(means):.3f} by means, {statistics.fmean(gated):.3f} by gates"
+        f"{recall['pages']} pages chosen by means have {means:.1%} of the attention there is to"
+        f" choose, by gates {gates:.1%}; gates are better in {better} of"
+        f" {len(recall['by_gates'])} layers"
     )

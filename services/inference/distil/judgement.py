@@ -28,12 +28,15 @@ class Judge:
         self._yardstick = Yardstick(config, original, texts)
         self.original = {"perplexity": perplexity(config, original, self._written)}
 
-    def judged(self, weights: Weights, path: Prefix | None = None) -> dict[str, Any]:
-        """Return divergence and perplexity of `weights`, or of a path through them."""
-        config = self._config
-        if path is not None:
-            with torch.no_grad():
-                config, weights = path.config(config), nested.cut(weights, config, path)
+    def path(self, weights: Weights, path: Prefix) -> dict[str, Any]:
+        """Return divergence and perplexity of a path through `weights`."""
+        with torch.no_grad():
+            cut = nested.cut(weights, self._config, path)
+        return self.judged(cut, path.config(self._config))
+
+    def judged(self, weights: Weights, config: ModelConfig | None = None) -> dict[str, Any]:
+        """Return divergence and perplexity of `weights`; `config` where sizes are others."""
+        config = config or self._config
         found = self._yardstick.measure(weights, config=config)
         return {
             "divergence": found.as_json(),

@@ -20,6 +20,7 @@ from services.inference.distil.student import Student, moved
 from services.inference.distil.trainer import Lesson, Trainer
 from services.inference.models import load, nested
 from services.inference.models.group_codes import Rows
+from services.inference.models.nested import Prefix
 from services.inference.quantise import allocation, compensating, texts
 from services.inference.quantise.allocation import Mix
 from services.inference.quantise.search import Options, Progress, Search, texts_of
@@ -28,7 +29,7 @@ from thermesh.errors import InvalidArgument
 
 _SEEDS_APART = 1000
 """Between the texts that are measured on and those that are trained on."""
-_COMPENSATING = 4
+_COMPENSATING = 2
 """One text to train on of so many shows which inputs matrices have."""
 
 
@@ -45,28 +46,23 @@ class Task:
     texts_per_step: int = 4
 
 
-class Run:
-    """Everything between a model and its distilled file."""
+class Lessons:
+    """What every run does: texts to train on, and training until the time is spent."""
+
+    source: OrderedSource
+    shared: Prefix | None = None
+    """A path whose weights are a beginning of the student's, to be taught as well."""
 
     def __init__(
-        self,
-        source: OrderedSource,
-        task: Task,
-        options: Options,
-        workplace: Workplace,
-        progress: Progress,
+        self, task: Task, options: Options, workplace: Workplace, progress: Progress
     ) -> None:
         self._task = task
         self._options = options
         self._workplace = workplace
         self._progress = progress
-        measured = texts_of(source, options, workplace, progress)
-        self.light = nested.of_share(source.config, task.light) if task.light else None
-        self.source = source if self.light is None else self._ordered(source, measured.fitted)
-        self.search = Search(self.source, options, workplace, progress)
-        self.mix = self._mix()
 
-    def _ordered(self, source: OrderedSource, fitted: torch.Tensor) -> OrderedSource:
+    def orders(self, source: OrderedSource, fitted: torch.Tensor) -> list[Order]:
+        """Return the units of each layer in the order of their importance on texts `fitted`."""
         kept = self._workplace.arrays("order")
         if kept is None:
             found = order.measured(source.config, source.weights(), fitted, self._options.seed)
@@ -77,14 +73,7 @@ class Run:
             }
             self._workplace.keep_arrays("order", kept)
         pairs = zip(kept["heads"], kept["neurons"], strict=True)
-        return OrderedSource(source.path, [Order(*pair) for pair in pairs])
-
-    def _mix(self) -> Mix:
-        weights = sum(rows * columns for rows, columns in self.source.matrices.values())
-        found = allocation.allocated(self.search.choices, int(weights * self._task.bits / 8))
-        if found is None:
-            raise InvalidArgument(f"nothing fits {self._task.bits:g} bits a weight", field="bits")
-        return found
+        return [Order(*pair) for pair in pairs]
 
     def lessons(self) -> torch.Tensor:
         """Return the texts to train on: [texts, tokens] int64."""
@@ -101,6 +90,54 @@ class Run:
             kept = {"texts": found.fitted.numpy()}
             self._workplace.keep_arrays("lessons", kept)
         return torch.from_numpy(kept["texts"])
+
+    def train(
+        self, student: Student, minutes: float, is_mixed: bool, checkpoint: Checkpoint
+    ) -> Trainer:
+        """Train `student` for `minutes` in all, and return what did."""
+        device = student.weights.norm.device
+        teacher = moved(self.source.weights(), device)
+        lesson = Lesson(self._task.rate, self._task.texts_per_step, self._options.seed, is_mixed)
+        trainer = Trainer(student, teacher, self.lessons(), lesson, self.shared)
+        checkpoint.restore(trainer)
+        trained(trainer, checkpoint, minutes * 60, self._shown(minutes))
+        return trainer
+
+    def _shown(self, minutes: float) -> Callable[[int, float, float], None]:
+        def show(steps: int, seconds: float, mean: float) -> None:
+            stage = f"step {steps}, {mean:.4f} nats, seconds"
+            self._progress(stage, min(round(seconds), round(minutes * 60)), round(minutes * 60))
+
+        return show
+
+
+class Run(Lessons):
+    """Everything between a model and its distilled file, a mix of formats."""
+
+    def __init__(
+        self,
+        source: OrderedSource,
+        task: Task,
+        options: Options,
+        workplace: Workplace,
+        progress: Progress,
+    ) -> None:
+        super().__init__(task, options, workplace, progress)
+        measured = texts_of(source, options, workplace, progress)
+        self.light = nested.of_share(source.config, task.light) if task.light else None
+        self.shared, self.source = self.light, source
+        if self.light is not None:
+            self.source = OrderedSource(source.path, self.orders(source, measured.fitted))
+        self.search = Search(self.source, options, workplace, progress)
+        self.held_out = measured.held_out
+        self.mix = self._mix()
+
+    def _mix(self) -> Mix:
+        weights = sum(rows * columns for rows, columns in self.source.matrices.values())
+        found = allocation.allocated(self.search.choices, int(weights * self._task.bits / 8))
+        if found is None:
+            raise InvalidArgument(f"nothing fits {self._task.bits:g} bits a weight", field="bits")
+        return found
 
     def student(self, device: torch.device, is_mixed: bool, *, is_begun: bool) -> Student:
         """Return the network as rounding leaves it.
@@ -131,31 +168,12 @@ class Run:
             self._progress("compensating", count, len(mix))
             yield pair
 
-    def train(
-        self, student: Student, minutes: float, is_mixed: bool, checkpoint: Checkpoint
-    ) -> Trainer:
-        """Train `student` for `minutes` in all, and return what did."""
-        device = student.weights.norm.device
-        teacher = moved(self.source.weights(), device)
-        lesson = Lesson(self._task.rate, self._task.texts_per_step, self._options.seed, is_mixed)
-        trainer = Trainer(student, teacher, self.lessons(), lesson, self.light)
-        checkpoint.restore(trainer)
-        trained(trainer, checkpoint, minutes * 60, self._shown(minutes))
-        return trainer
-
-    def _shown(self, minutes: float) -> Callable[[int, float, float], None]:
-        def show(steps: int, seconds: float, mean: float) -> None:
-            stage = f"step {steps}, {mean:.4f} nats, seconds"
-            self._progress(stage, min(round(seconds), round(minutes * 60)), round(minutes * 60))
-
-        return show
-
     def judged(self, judge: Judge, student: Student) -> dict[str, Any]:
         """Return what the student is worth, the whole network and its light path."""
         weights = moved(student.weights, torch.device("cpu"))
         found = {"whole": judge.judged(weights)}
         if self.light is not None:
-            found["light"] = judge.judged(weights, self.light)
+            found["light"] = judge.path(weights, self.light)
         return found
 
     def write(self, student: Student, target: Any) -> None:

@@ -14,6 +14,7 @@ that leaves out:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ from services.inference.models.group_codes import GroupFormat, Rows
 
 COMPENSATION = 0.2
 """How much of a weight's gradient depends on its rounding error, at half a step."""
+_PIECE_WEIGHTS = 1 << 16
+"""Weights that a dozen elementwise steps follow one another on: 256 KB of float32."""
 _LEAST_SCALE = 6e-8
 """The smallest half that is not 0."""
 
@@ -56,53 +59,73 @@ class Matrix:
 
     def rounded(self) -> torch.Tensor:
         """Return the weights as they would be stored: [outputs, inputs]."""
-        scale, minimum = self._halves()
-        steps = self._codes(scale, minimum).sub_(self.form.offset)
-        return steps.mul_(scale).add_(minimum).view_as(self.latent)
+        found = torch.empty_like(self.latent)
+        for piece in self._pieces():
+            found[piece] = self._rounded(piece)
+        return found
+
+    def _rounded(self, piece: slice) -> torch.Tensor:
+        scale, minimum = self._halves(piece)
+        steps = self._codes(piece, scale, minimum).sub_(self.form.offset)
+        return steps.mul_(scale).add_(minimum).flatten(1)
 
     def rows(self) -> Rows:
         """Return codes, scales and minima as the file has them."""
-        scale, minimum = self._halves()
-        codes = self._codes(scale, minimum).view_as(self.latent).byte().cpu().numpy()
+        whole = slice(None)
+        scale, minimum = self._halves(whole)
+        codes = self._codes(whole, scale, minimum).flatten(1).byte().cpu().numpy()
         minima = None if self.minimum is None else _half(minimum)
         return Rows(codes, _half(scale), minima)
 
     def gradients(self, given: torch.Tensor) -> Gradients:
         """Return the gradients for that of the rounded weights: [outputs, inputs]."""
-        scale, minimum = self._halves()
-        steps, gradient = self._steps(scale, minimum), given.reshape(self._grouped)
+        minimum = None if self.minimum is None else torch.empty_like(self.minimum)
+        found = Gradients(torch.empty_like(self.latent), torch.empty_like(self.scale), minimum)
+        for piece in self._pieces():
+            self._gradients(piece, given[piece], found)
+        return found
+
+    def _gradients(self, piece: slice, given: torch.Tensor, found: Gradients) -> None:
+        scale, minimum = self._halves(piece)
+        steps = self._steps(piece, scale, minimum)
+        gradient = given.contiguous().view_as(steps)
         codes = steps.round().clamp_(0, self._highest)
         error = steps - codes
         inside = (error.abs() <= 0.5).float()
-        by_scale = (
-            gradient * (codes - self.form.offset - inside * (steps - self.form.offset))
-        ).sum(-1)
-        by_minimum = None if self.minimum is None else (gradient * (1 - inside)).sum(-1)
+        by_scale = codes.sub_(self.form.offset).addcmul_(
+            inside, steps.sub_(self.form.offset), value=-1
+        )
+        found.scale[piece] = by_scale.mul_(gradient).sum(-1)
+        if found.minimum is not None:
+            found.minimum[piece] = (gradient * (1 - inside)).sum(-1)
         factor = error.mul_(gradient.sign()).mul_(2 * COMPENSATION).add_(1)
-        latent = factor.mul_(gradient).mul_(inside)
-        return Gradients(latent.view_as(self.latent), by_scale, by_minimum)
+        found.latent[piece] = factor.mul_(gradient).mul_(inside).flatten(1)
 
-    @property
-    def _grouped(self) -> tuple[int, int, int]:
-        return (*self.scale.shape, self.form.group)
+    def _pieces(self) -> Iterator[slice]:
+        """Yield rows to work on at once: what a core's cache holds, all of them on a GPU."""
+        rows, columns = self.latent.shape
+        step = rows if self.latent.is_cuda else max(1, _PIECE_WEIGHTS // columns)
+        for first in range(0, rows, step):
+            yield slice(first, first + step)
 
     @property
     def _highest(self) -> int:
         return (1 << self.form.bits) - 1
 
-    def _halves(self) -> tuple[torch.Tensor, torch.Tensor]:
-        scale = self.scale.half().float()
+    def _halves(self, piece: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        scale = self.scale[piece].half().float()
         scale = torch.where(scale.abs() < _LEAST_SCALE, _LEAST_SCALE, scale)[..., None]
         if self.minimum is None:
             return scale, torch.zeros_like(scale)
-        return scale, self.minimum.half().float()[..., None]
+        return scale, self.minimum[piece].half().float()[..., None]
 
-    def _steps(self, scale: torch.Tensor, minimum: torch.Tensor) -> torch.Tensor:
+    def _steps(self, piece: slice, scale: torch.Tensor, minimum: torch.Tensor) -> torch.Tensor:
         """Return where weights lie on their grids, in codes: [outputs, groups, columns]."""
-        return ((self.latent.view(self._grouped) - minimum) / scale).add_(self.form.offset)
+        grouped = self.latent[piece].view(*scale.shape[:2], self.form.group)
+        return grouped.sub(minimum).div_(scale).add_(self.form.offset)
 
-    def _codes(self, scale: torch.Tensor, minimum: torch.Tensor) -> torch.Tensor:
-        return self._steps(scale, minimum).round_().clamp_(0, self._highest)
+    def _codes(self, piece: slice, scale: torch.Tensor, minimum: torch.Tensor) -> torch.Tensor:
+        return self._steps(piece, scale, minimum).round_().clamp_(0, self._highest)
 
 
 def _half(numbers: torch.Tensor) -> np.ndarray:

@@ -19,7 +19,10 @@ from services.inference.models.weights import Layer, Weights
 
 
 class Student:
-    """Matrices and vectors in training by their GGUF names, and the network they make."""
+    """Matrices and vectors in training by their GGUF names, and the network they make.
+
+    Those that are `fixed` are part of the network and stay as they are.
+    """
 
     def __init__(
         self,
@@ -27,14 +30,25 @@ class Student:
         matrices: Mapping[str, Matrix],
         vectors: Mapping[str, torch.Tensor],
         frequencies: torch.Tensor,
+        fixed: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.config = config
         self.matrices = dict(matrices)
         self.vectors = dict(vectors)
         with torch.device(frequencies.device):
-            self.weights = _trainable(Weights.allocate(config))
+            self.weights = self._trainable(Weights.allocate(config))
         self.weights.inverse_frequencies.copy_(frequencies)
+        with torch.no_grad():
+            views = self.weights.destinations(config)
+            for name, numbers in (fixed or {}).items():
+                views[name].copy_(numbers)
         self.materialise()
+
+    def _trainable(self, weights: Weights) -> Weights:
+        """Return weights of which those ask for gradients that hold something in training."""
+        views = weights.destinations(self.config)
+        taught = {_place(views[name]) for name in [*self.matrices, *self.vectors]}
+        return _mapped(weights, lambda one: one.detach().requires_grad_(_place(one) in taught))
 
     @property
     def parameters(self) -> dict[str, torch.Tensor]:
@@ -48,9 +62,11 @@ class Student:
     @torch.no_grad()
     def materialise(self) -> None:
         """Round the latent weights anew."""
-        for name, view in self.weights.destinations(self.config).items():
-            matrix = self.matrices.get(name)
-            view.copy_(self.vectors[name] if matrix is None else matrix.rounded())
+        views = self.weights.destinations(self.config)
+        for name, vector in self.vectors.items():
+            views[name].copy_(vector)
+        for name, matrix in self.matrices.items():
+            views[name].copy_(matrix.rounded())
 
     @torch.no_grad()
     def gradients(self) -> dict[str, torch.Tensor]:
@@ -69,8 +85,8 @@ def _taken(tensor: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(tensor) if gradient is None else gradient
 
 
-def _trainable(weights: Weights) -> Weights:
-    return _mapped(weights, lambda tensor: tensor.detach().requires_grad_())
+def _place(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def moved(weights: Weights, device: torch.device) -> Weights:

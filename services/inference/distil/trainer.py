@@ -115,10 +115,11 @@ class Trainer:
         loss = objective.divergence(state.detach(), weights.head, taught, self._teacher.head)
         share = weight / len(self._paths)
         torch.autograd.backward(state, loss.by_state * share)
-        # The embedding's part is there already where it is the head as well.
-        by_head = loss.by_head * share
         head = self.student.weights.head
-        head.grad = by_head if head.grad is None else head.grad.add_(by_head)
+        if head.requires_grad:
+            # The embedding's part is there already where it is the head as well.
+            by_head = loss.by_head * share
+            head.grad = by_head if head.grad is None else head.grad.add_(by_head)
         return loss.mean
 
     def _move(self, rate: float) -> None:

@@ -85,14 +85,18 @@ class GgufFile:
             raise malformed(self.path, f"metadata key {key} is a {found}, not a {kind.__name__}")
         return value
 
+    def bytes_of(self, name: str) -> npt.NDArray[np.uint8]:
+        """Return a tensor's own bytes, a row of it a row: [..., bytes of a row]."""
+        tensor = self.tensors[name]
+        content = self._bytes[tensor.offset : tensor.offset + tensor.byte_count]
+        return np.asarray(content).reshape(*tensor.shape[:-1], -1)
+
     def stored(self, name: str) -> npt.NDArray[np.uint8]:
         """Return the bytes of a matrix in its `format`: [rows, bytes of a row].
 
         They are the file's own, not copied, where the file is no mix.
         """
-        tensor = self.tensors[name]
-        content = self._bytes[tensor.offset : tensor.offset + tensor.byte_count]
-        rows = np.asarray(content).reshape(tensor.shape[0], -1)
+        tensor, rows = self.tensors[name], self.bytes_of(name)
         if tensor.mix is None:
             return rows
         return group_codes.blocks(rows, tensor.mix, tensor.shape[-1])

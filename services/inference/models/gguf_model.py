@@ -25,6 +25,7 @@ from services.inference.models.head_windows import measured
 from services.inference.models.loaded import LoadedModel
 from services.inference.models.nested import Prefix, PrefixTensors
 from services.inference.models.network import Network
+from services.inference.models.planned import as_planned
 from services.inference.models.refusal import malformed, unsupported
 from services.inference.models.weights import Weights, expected_shapes, parameter_count
 
@@ -137,27 +138,42 @@ def check_shapes(file: GgufFile, config: ModelConfig) -> None:
         found = file.tensors[name].shape
         if found != shape:
             raise malformed(file.path, f"tensor {name} has shape {found}, expected {shape}")
-    unknown = sorted(set(file.tensors) - set(expected) - {FREQUENCY_FACTORS})
+    own = _own_shapes(file, config)
+    for name in own.keys() & file.tensors.keys():
+        if (found := file.tensors[name].shape) != own[name]:
+            raise malformed(file.path, f"tensor {name} has shape {found}, expected {own[name]}")
+    unknown = sorted(set(file.tensors) - set(expected) - set(own) - {FREQUENCY_FACTORS})
     if unknown:
         raise unsupported(file.path, f"tensor {unknown[0]} is not part of a network known here")
+
+
+def _own_shapes(file: GgufFile, config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what a light path may have of its own; empty where there is none."""
+    light = nested.read(file.path, file.metadata, config)
+    if light is None:
+        return {}
+    return {nested.OWN + name: s for name, s in expected_shapes(light.config(config)).items()}
 
 
 def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork | GpuNetwork:
     tensors = GgufTensors(file, config)
     packable = as_wanted(tensors)
     light = nested.read(file.path, file.metadata, config)
-    network: Network | CpuNetwork | GpuNetwork | None = _packed(config, packable)
+    network: Network | CpuNetwork | GpuNetwork | None = on_device(config, packable)
+    network = network or whole_network(config, as_planned(config, packable))
     if isinstance(network, CpuNetwork):
         last_norm = tensors.vector("output_norm.weight")
         network.head_windows = None if last_norm is None else measured(config, last_norm)
+    own = GgufTensors(file, config, is_light=True)
     if network is not None:
         if light is not None and _is_alone(network):
-            _join(network, _packed(*_cut_blocks(packable, config, light)))
+            parts = PrefixTensors(packable, config, light, as_wanted(own))
+            _join(network, _packed(light.config(config), parts))
         return network
     weights = read_weights(tensors, config)
     network = _plain(config, weights)
     if light is not None and _is_alone(network):
-        _join(network, _plain(*_cut(weights, config, light)))
+        _join(network, _plain(light.config(config), light_weights(weights, own, config, light)))
     return network
 
 
@@ -169,16 +185,6 @@ def _is_alone(network: object) -> bool:
 
 def _join(network: object, light: object) -> None:
     setattr(network, "light_network", light)  # noqa: B010  # of the same class as the whole
-
-
-def _cut(weights: Weights, config: ModelConfig, light: Prefix) -> tuple[ModelConfig, Weights]:
-    return light.config(config), nested.cut(weights, config, light)
-
-
-def _cut_blocks(
-    tensors: Tensors, config: ModelConfig, light: Prefix
-) -> tuple[ModelConfig, Tensors]:
-    return light.config(config), PrefixTensors(tensors, config, light)
 
 
 def _packed(config: ModelConfig, tensors: Tensors) -> Any:
@@ -194,11 +200,24 @@ def read_weights(tensors: GgufTensors, config: ModelConfig) -> Weights:
     """Return the weights of a file as float32."""
     weights = Weights.allocate(config)
     for name, view in weights.destinations(config).items():
-        for first, rows in tensors.pieces(name):
-            target = view[first : first + len(rows)] if view.dim() > 1 else view
-            target.copy_(torch.from_numpy(np.require(rows, requirements="W")))
+        _fill(view, tensors, name)
     weights.inverse_frequencies.copy_(torch.from_numpy(tensors.inverse_frequencies()))
     return weights
+
+
+def light_weights(whole: Weights, own: GgufTensors, config: ModelConfig, light: Prefix) -> Weights:
+    """Return the weights of a light path as float32: those of its `own`, and cuts of the others."""
+    found = nested.separated(whole, config, light)
+    for name, view in found.destinations(light.config(config)).items():
+        if own.has(name):
+            _fill(view, own, name)
+    return found
+
+
+def _fill(view: torch.Tensor, tensors: GgufTensors, name: str) -> None:
+    for first, rows in tensors.pieces(name):
+        target = view[first : first + len(rows)] if view.dim() > 1 else view
+        target.copy_(torch.from_numpy(np.require(rows, requirements="W")))
 
 
 def _weight_format(file: GgufFile) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.inference.kernels import Blocks
-from services.inference.models import gguf_mix
+from services.inference.models import gguf_mix, nested
 from services.inference.models.config import ModelConfig, inverse_frequencies
 from services.inference.models.gguf_file import GgufFile
 from services.inference.models.refusal import malformed
@@ -25,39 +25,54 @@ _PERMUTED = ("attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias")
 
 
 class GgufTensors:
-    """The tensors of `file`, which holds exactly those that `config` asks for."""
+    """The tensors of `file`, which holds exactly those that `config` asks for.
 
-    def __init__(self, file: GgufFile, config: ModelConfig) -> None:
+    Or, `is_light`, those that its light path has of its own; their names are those of the
+    whole's all the same.
+    """
+
+    def __init__(self, file: GgufFile, config: ModelConfig, *, is_light: bool = False) -> None:
         self._file = file
         self._config = config
+        begin = nested.OWN if is_light else ""
+        self._tensors = {
+            name.removeprefix(begin): tensor
+            for name, tensor in file.tensors.items()
+            if name.startswith(nested.OWN) == is_light
+        }
         self.temperature_factor = gguf_mix.temperature_factor(file.path, file.metadata)
 
     def pieces(self, name: str) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """Yield (first row, rows as float32) of a tensor; together they are all of it."""
-        for first, rows in self._file.pieces(name, row_multiple=self._config.head_size):
+        stored = self._tensors[name].name
+        for first, rows in self._file.pieces(stored, row_multiple=self._config.head_size):
             if name == "output_norm.weight":
                 # Logits are linear in it: so every network, on whatever kernels, is calibrated.
                 rows = rows / np.float32(self.temperature_factor)  # noqa: PLW2901
             yield first, self._in_halves(name, rows)
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a tensor of that name."""
+        return name in self._tensors
+
     def kinds(self) -> Mapping[str, str]:
         """Return the format of each matrix by its name."""
-        tensors = self._file.tensors.items()
+        tensors = self._tensors.items()
         return {name: tensor.format for name, tensor in tensors if len(tensor.shape) > 1}
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor that is there."""
-        return self._file.tensors[name].shape
+        return self._tensors[name].shape
 
     def matrix(self, name: str) -> Blocks:
         """Return a matrix as it is stored."""
-        tensor = self._file.tensors[name]
-        stored = self._in_halves(name, self._file.stored(name))
+        tensor = self._tensors[name]
+        stored = self._in_halves(name, self._file.stored(tensor.name))
         return Blocks(tensor.format, stored, columns=tensor.shape[-1])
 
     def vector(self, name: str) -> npt.NDArray[np.float32] | None:
         """Return a vector, None where the file lacks it."""
-        if name not in self._file.tensors:
+        if name not in self._tensors:
             return None
         _, numbers = next(self.pieces(name))
         return numbers

@@ -109,13 +109,14 @@ def blocks(content: Bytes, form: GroupFormat, columns: int) -> Bytes:
     """Return stored rows as blocks of `form.kind`, the same weights: [rows, bytes]."""
     step = max(1, (1 << 20) // columns)
     pieces = [
-        _blocks(taken_apart(content[first : first + step], form, columns), form)
+        as_blocks(taken_apart(content[first : first + step], form, columns), form)
         for first in range(0, len(content), step)
     ]
     return np.concatenate(pieces)
 
 
-def _blocks(rows: Rows, form: GroupFormat) -> Bytes:
+def as_blocks(rows: Rows, form: GroupFormat) -> Bytes:
+    """Return rows as blocks of `form.kind`, the same weights: [rows, bytes]."""
     count, columns = rows.codes.shape
     codes = rows.codes.reshape(count, columns // BLOCK, BLOCK)
     if form.kind == "Q8_0":

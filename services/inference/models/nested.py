@@ -10,6 +10,9 @@ that both networks read and write one cache.
 A file tells its light path in one metadata key, as JSON:
 
     thermesh.path.light    {"version": 1, "heads_per_group": 2, "neurons": 768}
+
+A path may have weights of its own instead of a beginning of the whole's: tensors whose
+name begins with `light.`, each in place of the one without it.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from services.inference.models.refusal import malformed, unsupported
 from services.inference.models.weights import Layer, Weights
 
 KEY = "thermesh.path.light"
+OWN = "light."
+"""What the names of tensors begin with that the path alone has."""
 VERSION = 1
 
 
@@ -102,12 +107,23 @@ def kept_heads(config: ModelConfig, prefix: Prefix) -> list[int]:
 
 
 def cut(weights: Weights, config: ModelConfig, prefix: Prefix) -> Weights:
-    """Return the path's weights: copies of the layers', all else shared. Gradients pass."""
+    """Return the path's weights, views or copies of the whole's. Gradients pass."""
     size = config.head_size
     heads = torch.tensor(kept_heads(config, prefix), device=weights.norm.device)
     queries = (heads[:, None] * size + torch.arange(size, device=heads.device)).flatten()
     layers = tuple(_layer(layer, config, prefix, queries) for layer in weights.layers)
     return dataclasses.replace(weights, layers=layers)
+
+
+def separated(weights: Weights, config: ModelConfig, prefix: Prefix) -> Weights:
+    """Return the path's weights as `cut` does, sharing nothing with the whole."""
+    sizes = prefix.config(config)
+    parts = cut(weights, config, prefix).destinations(sizes)
+    found = Weights.allocate(sizes)
+    for name, view in found.destinations(sizes).items():
+        view.copy_(parts[name])
+    found.inverse_frequencies.copy_(weights.inverse_frequencies)
+    return found
 
 
 def _layer(layer: Layer, config: ModelConfig, prefix: Prefix, queries: torch.Tensor) -> Layer:
@@ -127,10 +143,17 @@ def _layer(layer: Layer, config: ModelConfig, prefix: Prefix, queries: torch.Ten
 
 
 class PrefixTensors:
-    """The tensors of a file, as those of its light path; blocks stay as they are."""
+    """The tensors of a file, as those of its light path; blocks stay as they are.
 
-    def __init__(self, whole: Tensors, config: ModelConfig, prefix: Prefix) -> None:
+    `own` has those that are the path's own, by the names of the whole's.
+    """
+
+    def __init__(
+        self, whole: Tensors, config: ModelConfig, prefix: Prefix, own: Tensors | None = None
+    ) -> None:
         self._whole = whole
+        self._own = own
+        self._own_kinds = own.kinds() if own else {}
         self._config = config
         self._prefix = prefix
         size = config.head_size
@@ -139,10 +162,12 @@ class PrefixTensors:
 
     def kinds(self) -> Mapping[str, str]:
         """See `Tensors`."""
-        return self._whole.kinds()
+        return {**self._whole.kinds(), **self._own_kinds}
 
     def matrix(self, name: str) -> Blocks:
         """See `Tensors`."""
+        if self._own and name in self._own_kinds:
+            return self._own.matrix(name)
         whole, part = self._whole.matrix(name), name.split(".")[-2]
         if part == "attn_q":
             return dataclasses.replace(whole, rows=whole.rows[self._queries])
@@ -156,6 +181,9 @@ class PrefixTensors:
 
     def vector(self, name: str) -> npt.NDArray[np.float32] | None:
         """See `Tensors`."""
+        own = self._own.vector(name) if self._own else None
+        if own is not None:
+            return own
         whole = self._whole.vector(name)
         is_cut = whole is not None and name.endswith("attn_q.bias")
         return whole[self._queries] if is_cut and whole is not None else whole

@@ -47,7 +47,7 @@ def numbers(
         state = forward.embedded(weights, texts)
         # First what the layers behind the embedding can make up for as well.
         last = forward.through(config, weights, state, range(config.layers))
-        moments = _second(forward.normed(last, weights.norm, config))
+        moments = second_moments(forward.normed(last, weights.norm, config))
         if not config.tied_embeddings:
             yield changed(EMBEDDING, torch.eye(config.hidden_size))
         yield changed(EMBEDDING if config.tied_embeddings else HEAD, moments)
@@ -66,14 +66,14 @@ def _moments(
     found: dict[str, torch.Tensor] = {}
 
     def observe(names: tuple[str, ...], given: torch.Tensor, _made: torch.Tensor) -> None:
-        found.update(dict.fromkeys(names, _second(given)))
+        found.update(dict.fromkeys(names, second_moments(given)))
 
     forward.through(config, weights, state, layer, observe=observe)
     return found
 
 
-def _second(vectors: torch.Tensor) -> torch.Tensor:
-    """Return the mean of x x^T over [texts, tokens, inputs]."""
+def second_moments(vectors: torch.Tensor) -> torch.Tensor:
+    """Return the mean of x x^T over [texts, tokens, inputs], in float32."""
     with torch.autocast("cpu", enabled=False):
         flat = vectors.flatten(0, 1).float()
         return flat.t() @ flat / len(flat)

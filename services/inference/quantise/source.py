@@ -12,16 +12,20 @@ import numpy as np
 import torch
 
 from services.inference.kernels import Blocks
-from services.inference.models import gguf_mix, gguf_model, group_codes
+from services.inference.models import gguf_mix, gguf_model, group_codes, nested
 from services.inference.models.gguf_file import GgufFile
 from services.inference.models.gguf_tensors import GgufTensors
-from services.inference.models.group_codes import Rows
+from services.inference.models.group_codes import GroupFormat, Rows
 from services.inference.models.refusal import unsupported
 from services.inference.models.weights import Weights
 from services.inference.quantise.allocation import Mix
 
-_LEFT_OUT = ("general.architecture", "general.alignment", "general.file_type")
+_SET_BY_WRITER = ("general.architecture", "general.alignment")
+_LEFT_OUT = (*_SET_BY_WRITER, "general.file_type")
 """Metadata that the writer sets itself, or that is true no longer."""
+
+Stored = tuple[Rows, GroupFormat]
+"""A matrix as codes of groups."""
 
 
 class Source:
@@ -34,6 +38,8 @@ class Source:
         self.file = GgufFile(path)
         if gguf_mix.VERSION_KEY in self.file.metadata:
             raise unsupported(path, "it is a mix already; quantise the model that it came from")
+        if any(name.startswith(nested.OWN) for name in self.file.tensors):
+            raise unsupported(path, "it has a light path already; take the model it came from")
         self.config = gguf_model.read_config(self.file)
         gguf_model.check_shapes(self.file, self.config)
         self._tensors = GgufTensors(self.file, self.config)
@@ -85,10 +91,35 @@ class Source:
             _add(writer, key, value)
         for name, content in self._contents(mix, rows_of, vector_of or self.vector):
             writer.add_tensor(name, content)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        _finish(writer)
+        partial.replace(target)
+
+    def write_beside(
+        self,
+        target: pathlib.Path,
+        own: Mapping[str, torch.Tensor | Stored],
+        told: Mapping[str, str],
+    ) -> None:
+        """Write the model bit for bit as it is, and the tensors `own` of a light path.
+
+        Like `write` otherwise; vectors of `own` are float32.
+        """
+        partial = target.with_name(f".{target.name}.partial")
+        writer = gguf.GGUFWriter(partial, self.config.architecture)
+        kept = {k: v for k, v in self.file.metadata.items() if k not in _SET_BY_WRITER}
+        for key, value in (kept | dict(told)).items():
+            _add(writer, key, value)
+        for name, tensor in self.file.tensors.items():
+            writer.add_tensor(name, self.file.bytes_of(name), raw_dtype=tensor.kind)
+        for name, content in own.items():
+            if isinstance(content, torch.Tensor):
+                writer.add_tensor(nested.OWN + name, content.cpu().numpy())
+                continue
+            rows, form = content
+            blocks = group_codes.as_blocks(rows, form)
+            kind = gguf.GGMLQuantizationType[form.kind]
+            writer.add_tensor(nested.OWN + name, blocks, raw_dtype=kind)
+        _finish(writer)
         partial.replace(target)
 
     def _metadata(self, mix: Mix) -> dict[str, Any]:
@@ -115,6 +146,13 @@ class Source:
             else:
                 numbers = vector_of(name).cpu().numpy()
                 yield name, np.ascontiguousarray(self._tensors.in_pairs(name, numbers))
+
+
+def _finish(writer: gguf.GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:

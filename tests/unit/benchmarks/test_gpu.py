@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
+from on_the_host import OnTheHost
 
 from benchmarks.gpu import __main__ as check
 from benchmarks.gpu import learned, report, rows, sparse, worlds
@@ -60,17 +60,6 @@ def test_the_streams_of_a_row_decode_and_start_over(monkeypatch):
 
     assert network._ahead.used_count == 4
     assert weights.byte_count == network.weight_bytes
-
-
-class OnTheHost(TorchFunctionMode):
-    """Puts on the CPU what asks for a GPU."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        """Change the device that a function of torch is given."""
-        kwargs = dict(kwargs or {})
-        if str(kwargs.get("device")).startswith("cuda"):
-            kwargs["device"] = "cpu"
-        return function(*args, **kwargs)
 
 
 def once(contenders, _repeats=1):

@@ -102,6 +102,6 @@ def listed(shares: torch.Tensor, positions: torch.Tensor, choice: Choice) -> tor
 def _compacted(is_read: torch.Tensor, pages: torch.Tensor, width: int) -> torch.Tensor:
     """Return the numbers of the pages that are read, [..., width], then -1."""
     place = torch.where(is_read, is_read.cumsum(-1) - 1, width).clamp(max=width)
-    lists = torch.full((*is_read.shape[:-1], width + 1), -1, dtype=torch.int32)
-    lists = lists.to(is_read.device).scatter_(-1, place, pages.expand(is_read.shape))
-    return lists[..., :width].contiguous()
+    shape = (*is_read.shape[:-1], width + 1)
+    lists = torch.full(shape, -1, dtype=torch.int32, device=is_read.device)
+    return lists.scatter_(-1, place, pages.expand(is_read.shape))[..., :width].contiguous()

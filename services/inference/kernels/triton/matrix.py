@@ -19,13 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from services.inference.kernels.cpu.packing import Blocks
+from services.inference.kernels.cpu.packing import Blocks
 
 BLOCK = 32
 _HEADERS = {"Q4_0": 2, "Q4_1": 4, "Q8_0": 2}
@@ -135,6 +133,18 @@ def quantise(weights: torch.Tensor, bits: int, group: int) -> Matrix:
     if bits == 8:
         return Matrix("q8", codes, scales, None, group)
     return Matrix("q4", _nibbles(codes + 8), scales, None, group)
+
+
+def as_blocks(matrix: Matrix) -> Blocks:
+    """Return a symmetric matrix of groups as blocks of GGUF: the same numbers."""
+    assert matrix.scales is not None
+    assert matrix.minimums is None
+    count = matrix.inputs // BLOCK
+    codes = matrix.codes.view(torch.uint8).view(matrix.outputs, count, -1)
+    scales = matrix.scales.repeat_interleave(matrix.group // BLOCK, dim=1)[..., None]
+    parts = torch.cat((scales.view(torch.uint8), codes), dim=-1)
+    kind = "Q4_0" if matrix.kind == "q4" else "Q8_0"
+    return Blocks(kind, parts.view(matrix.outputs, -1).numpy(), matrix.inputs)
 
 
 def quantise_fp8(weights: torch.Tensor) -> Matrix:

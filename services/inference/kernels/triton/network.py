@@ -119,12 +119,21 @@ class GpuNetwork:
             return 1024
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        self.score(torch.zeros(min(step_tokens, self.config.context_length), dtype=torch.int64))
+        self.largest_step(min(step_tokens, self.config.context_length))
         needed = torch.cuda.max_memory_allocated(self.device) - before
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info(self.device)
         sizes = (self.config.layers, self._layers.kv_heads, self.config.head_size)
         return max(int((free * share - needed) // bytes_per_page(*sizes, self._kv_dtype)), 1)
+
+    def largest_step(self, tokens: int) -> torch.Tensor:
+        """Run a prompt of `tokens` in one step, in a cache of its own; return its logits."""
+        from services.inference.kernels import Span, StepBatch  # noqa: PLC0415  # it imports us
+
+        table = tuple(range(-(-tokens // PAGE)))
+        ids = torch.zeros(tokens, dtype=torch.int64)
+        batch = StepBatch(ids, torch.arange(tokens), (Span(0, tokens, tokens, table),))
+        return self.step(batch, self.new_cache(len(table)))
 
     @torch.inference_mode()
     def step(self, batch: StepBatch, cache: DeviceCache) -> torch.Tensor:

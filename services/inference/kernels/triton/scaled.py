@@ -8,6 +8,8 @@ torch's own, `torch._scaled_mm`, which nothing of ours beats by enough to keep.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
@@ -92,12 +94,18 @@ def normed_codes(
     return codes, scales
 
 
+@functools.cache
+def multiplies_fp8() -> bool:
+    """Tell whether the device's matrix units take FP8; asked for each product of a prompt."""
+    return status().has_fp8
+
+
 def scaled_linear(
     codes: torch.Tensor, scales: torch.Tensor, matrix: Matrix, dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
     """See `reference.scaled_linear`."""
     assert matrix.scales is not None
-    if matrix.kind == "fp8" and codes.is_cuda and status().has_fp8:
+    if matrix.kind == "fp8" and codes.is_cuda and multiplies_fp8():
         product = torch._scaled_mm(  # noqa: SLF001  # torch has no public name for it yet
             codes,
             matrix.codes.t(),
