@@ -37,8 +37,10 @@ _QUESTIONS = (
     "Write the beginning of a story about {}, two or three sentences for a curious child.",
     "How did travellers speak of {} long ago? Tell a curious child in two or three sentences.",
 )
-_ADJECTIVES = ["old", "small", "famous", "distant", "quiet", "northern", "wooden", "golden", "hidden", "empty", "broken", "gentle", "southern", "painted", "ancient", "silver", "narrow", "lonely", "crowded", "frozen"]
-_THINGS = ["lanterns", "volcanoes", "bridges", "glaciers", "violins", "harbours", "deserts", "beehives", "windmills", "comets", "lighthouses", "orchards", "caravans", "cathedrals", "islands", "forests", "kites", "rivers", "clocks", "whales"]
+_ADJECTIVES = ("old", "small", "famous", "distant", "quiet", "northern", "wooden", "golden")
+_TEMPERS = ("forgotten", "foreign", "sunny", "crowded", "frozen", "gentle", "lonely", "proud")
+_SIZES = ("tall", "narrow", "round", "heavy", "tiny", "hollow", "bright", "crooked")
+_THINGS = ("lanterns", "volcanoes", "bridges", "violins", "deserts", "windmills", "comets", "kites")
 
 
 @dataclass
@@ -77,8 +79,8 @@ def prompt(number: int) -> str:
     They are told apart as real ones are: the tasks of three at a glance, that of one by the
     encoder.
     """
-    first, second = random.sample(_ADJECTIVES, 2)
-    return _QUESTIONS[number % len(_QUESTIONS)].format(f"{first} {second} {random.choice(_THINGS)}")
+    thing = " ".join(map(random.choice, (_ADJECTIVES, _TEMPERS, _SIZES, _THINGS)))
+    return _QUESTIONS[number % len(_QUESTIONS)].format(thing)
 
 
 def context() -> common_pb2.RequestContext:
