@@ -41,7 +41,6 @@ class Bench:
         self.ways = ways
         self._feature = feature
         self._controller = controller
-        self._asked = 0
         self.first_token: dict[str, list[float]] = defaultdict(list)
         self.calls: dict[str, list[float]] = defaultdict(list)
         self.rates: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -49,12 +48,12 @@ class Bench:
     async def warm_up(self) -> None:
         """Ask everything once without noting it: connections, caches, thread pools."""
         for ask in self.ways.values():
-            await ask(self._number())
-        await doors.decide(self._controller, await doors.extract(self._feature, self._number()))
+            await ask(0)
+        await doors.decide(self._controller, await doors.extract(self._feature, 0))
 
-    async def one_stream(self, name: str) -> None:
+    async def one_stream(self, name: str, kind: int) -> None:
         """Ask one door for one answer."""
-        stream = await self.ways[name](self._number())
+        stream = await self.ways[name](kind)
         self.first_token[name].append(stream.first_token_seconds)
         rate = decode_rate(stream.arrivals, stream.token_count)
         if rate is not None:
@@ -63,23 +62,19 @@ class Bench:
     async def streams_together(self, name: str) -> None:
         """Ask one door for four answers at a time; the rate is that of all of them."""
         began = time.perf_counter()
-        streams = await asyncio.gather(*(self.ways[name](self._number()) for _ in range(TOGETHER)))
+        streams = await asyncio.gather(*(self.ways[name](kind) for kind in range(TOGETHER)))
         seconds = time.perf_counter() - began
         tokens = sum(stream.token_count for stream in streams)
         self.rates[str(TOGETHER)][name].append(tokens / seconds)
 
-    async def one_decision(self) -> None:
+    async def one_decision(self, kind: int) -> None:
         """Ask feature and controller once each, while nothing decodes."""
         began = time.perf_counter()
-        features = await doors.extract(self._feature, self._number())
+        features = await doors.extract(self._feature, kind)
         extracted = time.perf_counter()
         await doors.decide(self._controller, features)
         self.calls["extract"].append(extracted - began)
         self.calls["decide"].append(time.perf_counter() - extracted)
-
-    def _number(self) -> int:
-        self._asked += 1
-        return self._asked
 
 
 @asynccontextmanager
@@ -100,9 +95,9 @@ async def opened(targets: doors.Targets, max_tokens: int) -> AsyncIterator[tuple
         stub = inference_pb2_grpc.InferenceServiceStub(inference)
         served = await stub.DescribeModel(inference_pb2.DescribeModelRequest(), timeout=10)
         ways: dict[str, Ask] = {
-            "inference": lambda number: doors.generate(inference, number, max_tokens),
-            "gateway_grpc": lambda number: doors.converse(gateway, number, max_tokens),
-            "gateway_rest": lambda number: doors.complete(client, served.model, number, max_tokens),
+            "inference": lambda kind: doors.generate(inference, kind, max_tokens),
+            "gateway_grpc": lambda kind: doors.converse(gateway, kind, max_tokens),
+            "gateway_rest": lambda kind: doors.complete(client, served.model, kind, max_tokens),
         }
         yield Bench(ways, feature, controller), f"{served.model} ({served.weight_format})"
 
@@ -116,8 +111,11 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
     async with opened(targets, options.max_tokens) as (bench, model):
         await bench.warm_up()
         for number, name in enumerate(interleaved(list(bench.ways), options.rounds)):
-            await bench.one_stream(name)
-            await bench.one_decision()
+            kind = number // len(
+                bench.ways
+            )  # of a question: the same in a round, as doors are compared
+            await bench.one_stream(name, kind)
+            await bench.one_decision(kind)
             _progress("single streams", number + 1, options.rounds * len(bench.ways))
         rounds = max(1, options.rounds // TOGETHER)
         for number, name in enumerate(interleaved(["inference", "gateway_rest"], rounds)):

@@ -73,14 +73,14 @@ class Targets:
     inference: str
 
 
-def prompt(number: int) -> str:
-    """Return a question of a usual length that was hardly asked before; four kinds take turns.
+def prompt(kind: int) -> str:
+    """Return a question of a usual length that was hardly asked before, of one of four kinds.
 
     They are told apart as real ones are: the tasks of three at a glance, that of one by the
     encoder.
     """
     thing = " ".join(map(random.choice, (_ADJECTIVES, _TEMPERS, _SIZES, _THINGS)))
-    return _QUESTIONS[number % len(_QUESTIONS)].format(thing)
+    return _QUESTIONS[kind % len(_QUESTIONS)].format(thing)
 
 
 def context() -> common_pb2.RequestContext:
@@ -93,9 +93,9 @@ def messages(text: str) -> list[common_pb2.ChatMessage]:
     return [common_pb2.ChatMessage(role=common_pb2.ROLE_USER, content=text)]
 
 
-async def extract(channel: grpc.aio.Channel, number: int) -> feature_pb2.FeatureVector:
+async def extract(channel: grpc.aio.Channel, kind: int) -> feature_pb2.FeatureVector:
     """Ask feature for the vector of a new text."""
-    request = feature_pb2.ExtractRequest(context=context(), text=prompt(number), turn_count=1)
+    request = feature_pb2.ExtractRequest(context=context(), text=prompt(kind), turn_count=1)
     stub = feature_pb2_grpc.FeatureServiceStub(channel)
     return (await stub.Extract(request, timeout=CALL_SECONDS)).features
 
@@ -106,12 +106,12 @@ async def decide(channel: grpc.aio.Channel, features: feature_pb2.FeatureVector)
     await controller_pb2_grpc.ControllerServiceStub(channel).Decide(request, timeout=CALL_SECONDS)
 
 
-async def generate(channel: grpc.aio.Channel, number: int, max_tokens: int) -> Stream:
+async def generate(channel: grpc.aio.Channel, kind: int, max_tokens: int) -> Stream:
     """Stream an answer from inference itself, at a fixed temperature."""
     program = common_pb2.TemperatureProgram(fixed=common_pb2.FixedProgram(temperature=0.7))
     start = inference_pb2.GenerationStart(
         context=context(),
-        chat=common_pb2.ChatInput(messages=messages(prompt(number))),
+        chat=common_pb2.ChatInput(messages=messages(prompt(kind))),
         sampling=common_pb2.Sampling(program=program),
         max_tokens=max_tokens,
     )
@@ -121,11 +121,11 @@ async def generate(channel: grpc.aio.Channel, number: int, max_tokens: int) -> S
     return await _tokens(call)
 
 
-async def converse(channel: grpc.aio.Channel, number: int, max_tokens: int) -> Stream:
+async def converse(channel: grpc.aio.Channel, kind: int, max_tokens: int) -> Stream:
     """Stream an answer through the gateway's gRPC door, temperature decided."""
     start = chat_pb2.ConverseStart(
         context=context(),
-        messages=messages(prompt(number)),
+        messages=messages(prompt(kind)),
         constraints=controller_pb2.Constraints(max_tokens=max_tokens),
     )
     call = chat_pb2_grpc.ChatServiceStub(channel).Converse(
@@ -134,11 +134,11 @@ async def converse(channel: grpc.aio.Channel, number: int, max_tokens: int) -> S
     return await _tokens(call)
 
 
-async def complete(client: httpx.AsyncClient, model: str, number: int, max_tokens: int) -> Stream:
+async def complete(client: httpx.AsyncClient, model: str, kind: int, max_tokens: int) -> Stream:
     """Stream an answer through REST and SSE, temperature decided."""
     body = {
         "model": model,
-        "messages": [{"role": "user", "content": prompt(number)}],
+        "messages": [{"role": "user", "content": prompt(kind)}],
         "max_tokens": max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},

@@ -105,7 +105,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
         seconds: dict[str, list[float]] = {name: [] for name in NAMES}
         for number, name in enumerate(interleaved(list(NAMES), options.rounds + options.warm_up)):
             ask = doors.generate if name == ENGINE else doors.converse
-            stream = await ask(channels[name], number, TOKENS)
+            stream = await ask(channels[name], number // len(NAMES), TOKENS)
             if number >= options.warm_up * len(NAMES):
                 seconds[name].append(stream.first_token_seconds)
     return {"machine": before, "rounds": options.rounds, "first_token_seconds": seconds}

@@ -14,7 +14,9 @@ def test_the_table_says_whether_the_bar_is_met(more, verdict):
     seconds = {
         overhead.ENGINE: [each - 0.002 for each in without],
         overhead.WITHOUT: without,
+        overhead.CONTROLLER: [each + more / 2 for each in without],
         overhead.WITH: [each + more for each in without],
+        overhead.ENCODED: [each + 2 * more for each in without],
     }
     machine = {"processor": "a processor", "cores": 2, "commit": "abc"}
     found = overhead.table({"machine": machine, "first_token_seconds": seconds})
