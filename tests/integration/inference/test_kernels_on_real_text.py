@@ -19,6 +19,9 @@ pytestmark = [
 BARS = {"full": (1e-4, 0.995), "mixed": (1e-3, 0.97)}
 """Mean KL divergence in nats at most, share of equal likeliest tokens at least."""
 
+NEAR_TIE = 0.01
+"""Nats between two tokens; where they lie nearer, the order of additions decides between them."""
+
 # The opening of "On the Origin of Species" (Darwin, 1859) and a piece of code:
 # prose the model knows little of and text it knows by heart.
 TEXT = """When on board H.M.S. 'Beagle,' as naturalist, I was much struck with certain facts in
@@ -73,7 +76,8 @@ def test_distributions_are_those_of_float32(monkeypatch, path, reference, tier, 
     actual = load(path, "cpu").network.score(ids).log_softmax(-1)
 
     mean_divergence = (expected.exp() * (expected - actual)).sum(-1).mean().item()
-    same = (actual.argmax(-1) == expected.argmax(-1)).float().mean().item()
+    ours = expected.gather(-1, actual.argmax(-1, keepdim=True)).squeeze(-1)
+    same = (expected.max(-1).values - ours < NEAR_TIE).float().mean().item()
     assert mean_divergence <= divergence
     assert same >= agreement
 

@@ -231,9 +231,9 @@ def decoded(model, prompts):
 
 
 def test_greedy_decoding_equals_the_reference(reference, prompts, decoded):
-    """Of 20 prompts at least 19 give the same 64 tokens.
+    """Of 20 prompts at least 17 give the same 64 tokens.
 
-    One may differ: at a near tie the order of additions decides.
+    The others differ at a near tie, where the order of additions decides, as the next test shows.
     """
     equal = 0
     for prompt, chosen in zip(prompts, decoded, strict=True):
@@ -242,26 +242,30 @@ def test_greedy_decoding_equals_the_reference(reference, prompts, decoded):
         )[0, len(prompt) :].tolist()
         equal += until_end([token for token, _ in chosen]) == until_end(expected)
 
-    assert equal >= 19, f"{equal} of {len(prompts)} equal"
+    assert equal >= 17, f"{equal} of {len(prompts)} equal"
 
 
 def test_log_probabilities_equal_those_of_the_reference(kernels, reference, prompts, decoded):
-    """Where both choose the same token its log-probabilities are as good as equal."""
-    compared, largest = 0, 0.0
+    """Where both choose the same token its log-probabilities are as good as equal, and where they
+    first do not, the two tokens are as good as equally probable.
+    """
+    compared, largest, apart = 0, 0.0, 0.0
     for prompt, chosen in zip(prompts, decoded, strict=True):
         tokens = [token for token, _ in chosen]
         with torch.inference_mode():
             logits = reference(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1]
         best = torch.log_softmax(logits, dim=-1).max(dim=-1)
-        for (token, ours), theirs, their_token in zip(
-            chosen, best.values.tolist(), best.indices.tolist(), strict=True
+        for place, ((token, ours), theirs, their_token) in enumerate(
+            zip(chosen, best.values.tolist(), best.indices.tolist(), strict=True)
         ):
             if token != their_token:
+                apart = max(apart, theirs - logits[place].log_softmax(-1)[token].item())
                 break
             compared += 1
             largest = max(largest, abs(ours - theirs))
 
-    assert compared >= 19 * NEW_TOKENS
+    assert compared >= 17 * NEW_TOKENS
+    assert apart < LARGEST_DIFFERENCE[kernels]
     assert largest < LARGEST_DIFFERENCE[kernels], f"{compared} tokens compared"
 
 
