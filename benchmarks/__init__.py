@@ -9,3 +9,8 @@
 `machine` and `spread` beside them are for all: where a figure was taken, and
 what is said of its samples.
 """
+
+import os
+
+# As in `services`: the clients that a bench starts beside busy gRPC threads have to start.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

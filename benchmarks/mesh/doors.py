@@ -76,8 +76,7 @@ class Targets:
 def prompt(kind: int) -> str:
     """Return a question of a usual length that was hardly asked before, of one of four kinds.
 
-    They are told apart as real ones are: the tasks of three at a glance, that of one by the
-    encoder.
+    Nearly as real ones, two thirds are told apart at a glance, the others by the encoder.
     """
     thing = " ".join(map(random.choice, (_ADJECTIVES, _TEMPERS, _SIZES, _THINGS)))
     return _QUESTIONS[kind % len(_QUESTIONS)].format(thing)
