@@ -163,6 +163,8 @@ class Server:
         except RuntimeError as error:
             address = f"{self.host}:{self.port}"
             raise errors.Unavailable(f"{self.name} cannot listen on {address}") from error
+        if self._trunks is not None:
+            self._trunks.listen()
         await self._server.start()
         await self.set_serving(True)
         log.info("%s serves gRPC on %s:%d", self.name, self.host, self.port)
@@ -192,6 +194,8 @@ class Server:
                 if self._trunks is not None:
                     self._trunks.drain()
                 await self._server.stop(self.grace_seconds)
+                if self._trunks is not None:
+                    await self._trunks.close()
         except TimeoutError:
             log.warning("%s: the gRPC server did not stop in time and is left", self.name)
 
