@@ -160,6 +160,7 @@ class LocalSockets:
         listener.listen()
         listener.setblocking(False)
         self._listening = asyncio.create_task(self._listen(listener), name="local-sockets")
+        self._listening.add_done_callback(lambda _: listener.close())
 
     async def close(self) -> None:
         """Meet nobody any more; sockets that were handed over stay."""
@@ -182,27 +183,29 @@ class LocalSockets:
 
     async def _listen(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with listener:
-            while True:
-                end, _ = await loop.sock_accept(listener)
-                await self._meet(end)
+        while True:
+            end, _ = await loop.sock_accept(listener)
+            await self._meet(end)
 
     async def _meet(self, end: socket.socket) -> None:
         """Hand a socket to whom its token names. One at a time: who dawdles is soon sent away."""
         take = None
-        with contextlib.suppress(OSError, TimeoutError):
+        try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 token = await asyncio.get_running_loop().sock_recv(end, TOKEN_BYTES)
-            take = self._awaited.pop(token, None)
-            if take is not None:
+            if token in self._awaited:
                 end.send(WELCOME)
+                take = self._awaited.pop(token)
                 take(end)
-        if take is None:
-            end.close()
+        except (OSError, TimeoutError):
+            log.debug("a client of the socket %s left, or said nothing", self._name)
+        finally:
+            if take is None:
+                end.close()
 
 
 async def connected(local: LocalSocket) -> socket.socket | None:
-    """Return a socket to where `local` says; None where it is on another machine, or says nothing."""
+    """Return a socket to where `local` says; None where that is another machine's, or is silent."""
     if not IS_POSSIBLE or len(local.token) != TOKEN_BYTES:
         return None
     loop, end = asyncio.get_running_loop(), socket.socket(socket.AF_UNIX)

@@ -120,7 +120,7 @@ class ServedTrunk:
         `local` is where the client may bring a socket for `go_by`.
         """
         ends = (self._read(requests), self._write(context, local), self._lost.wait())
-        work = [asyncio.create_task(each, name="trunk") for each in ends]  # type: ignore[arg-type]
+        work = [asyncio.create_task(each, name="trunk") for each in ends]
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
         finally:
