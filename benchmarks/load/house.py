@@ -57,15 +57,16 @@ class House:
         Where a client shares a core with who answers it, Linux often lets it go on at each
         byte written, in the place of the writer; clients elsewhere do not do that.
         """
-        mine, everywhere = psutil.Process(), psutil.Process().cpu_affinity()
-        rooms = {name: self.process(name) for name in self._processes}
+        everywhere = os.sched_getaffinity(0)
+        first, second, *_ = sorted(everywhere)
+        mine = [psutil.Process(), self.process("inference")]
+        mesh = [self.process(name) for name in ROOMS]
         try:
-            for name, process in (rooms | {"client": mine}).items():
-                process.cpu_affinity([0 if name in {"client", "inference"} else 1])
+            _keep_on(mine, {first})
+            _keep_on(mesh, {second})
             yield
         finally:
-            for process in (mine, *rooms.values()):
-                process.cpu_affinity(everywhere)
+            _keep_on([*mine, *mesh], everywhere)
 
     def cpu_seconds(self) -> dict[str, float]:
         """Return the processor time that each process has used, this one's as `client`."""
@@ -131,6 +132,18 @@ class House:
             "MALLOC_ARENA_MAX": "2",
         }
         return mesh.with_source_tree({**os.environ, **own, **self._settings})
+
+
+def can_part() -> bool:
+    """Tell whether there are two cores, and a system on which a process can be kept on one."""
+    return hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
+
+
+def _keep_on(processes: Sequence[psutil.Process], cores: set[int]) -> None:
+    for process in processes:
+        for thread in process.threads():
+            with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+                os.sched_setaffinity(thread.id, cores)
 
 
 @contextlib.asynccontextmanager

@@ -38,8 +38,9 @@ class Bench:
         found: Json = {}
         for stepping, asks in self._asks.items():
             found[stepping] = await self._all(asks, number)
-        with self._batching.parted():
-            found["parted"] = await self._all(self._asks["together"], number)
+        if house.can_part():
+            with self._batching.parted():
+                found["parted"] = await self._all(self._asks["together"], number)
         return found
 
     async def _all(self, asks: dict[str, Ask], number: int) -> dict[str, list[float]]:
@@ -81,7 +82,7 @@ def figures(rounds: Rounds) -> list[Figure]:
         found += added(apart, door, f"added to a token, {title}", 1.5, 6.0)
         together = [each["together"] for each in rounds]
         found += added(together, door, f"added to a token, {title}, all step at once", 1.5, 6.0)
-        parted = [each["parted"] for each in rounds]
-        title = f"added to a token, {title}, all step at once, client on another core"
-        found += added(parted, door, title, 1.5, 6.0)
+        if parted := [each["parted"] for each in rounds if "parted" in each]:
+            told = f"added to a token, {title}, all step at once, client on another core"
+            found += added(parted, door, told, 1.5, 6.0)
     return found

@@ -112,6 +112,7 @@ class SocketWire:
         except OSError:
             data = b""
         if not data:
+            self._hear_rest()
             self.close()
             return
         self._came += data
@@ -128,6 +129,11 @@ class SocketWire:
                 self._is_hearing = True
                 self._loop.call_soon(self._hear_some)
                 return
+
+    def _hear_rest(self) -> None:
+        """Hear what the other end said before it went."""
+        while self._is_open and (message := self._next()) is not None:
+            self._hear(message)
 
     def _next(self) -> bytes | None:
         if len(self._came) < _LENGTH.size:

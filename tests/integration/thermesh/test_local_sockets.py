@@ -101,6 +101,16 @@ async def test_either_end_is_told_when_the_other_goes():
     assert sorted(lost) == [0, 1]
 
 
+async def test_what_was_said_last_is_heard():
+    """All that came before the other end went, however little is heard in a turn of the loop."""
+    with wires(turn_frames=1) as (ends, heard, lost):
+        for number in range(50):
+            ends[0].send(bytes([number]))
+        ends[0].close()
+        await eventually(lambda: 1 in lost, what="the end of the wire")
+    assert heard[1] == [bytes([number]) for number in range(50)]
+
+
 async def test_a_length_that_no_message_has_ends_the_wire():
     """Who sends one speaks another language."""
     with wires() as (ends, heard, lost):
