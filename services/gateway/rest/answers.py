@@ -10,7 +10,6 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from services.gateway.asking import Ask
 from services.gateway.decoding import FinishReason, Plan
@@ -27,9 +26,8 @@ from services.gateway.events import (
 )
 from services.gateway.rest import extension
 from services.gateway.rest.problems import error_body
+from services.gateway.rest.sse import Chunk, Json, Template
 from thermesh.errors import MeshError
-
-Json = dict[str, Any]
 
 # OpenAI knows fewer reasons; the extension carries the true one.
 FINISH_REASONS = {
@@ -68,6 +66,7 @@ class Answer(abc.ABC):
         self._end: Ended | None = None
         self._tokens: list[Token] = []
         self._applied: list[Applied] = []
+        self._template: Template | None = None
 
     @property
     def plan(self) -> Plan | None:
@@ -87,7 +86,7 @@ class Answer(abc.ABC):
             self._applied.append(event)
         self._note(event)
 
-    def chunks(self, event: Event) -> list[Json]:
+    def chunks(self, event: Event) -> Sequence[Chunk]:
         """Return the chunks that a stream sends for `event`; nothing is kept."""
         self._note(event)
         if isinstance(event, PlanDecided):
@@ -157,12 +156,21 @@ class Answer(abc.ABC):
         else:
             assert isinstance(event, Tokens | Applied | Rejected)
 
-    def _token_chunks(self, tokens: Sequence[Token]) -> list[Json]:
-        text = "".join(token.text for token in tokens)
+    def _token_chunks(self, tokens: Sequence[Token]) -> Sequence[Chunk]:
+        if self._shape.telemetry or self._shape.logprobs:
+            return [self._token_chunk(tokens)]
+        text = "".join([token.text for token in tokens])
+        return [self._text_event(text)] if text else []
+
+    def _token_chunk(self, tokens: Sequence[Token]) -> Json:
+        text = "".join([token.text for token in tokens])
         told = self._telemetry(tokens) if self._shape.telemetry else None
-        if not text and not told and not self._shape.logprobs:
-            return []
-        return [self._chunk(self.delta(text, self._logprobs(tokens), None), told)]
+        return self._chunk(self.delta(text, self._logprobs(tokens), None), told)
+
+    def _text_event(self, text: str) -> bytes:
+        if self._template is None:
+            self._template = Template(lambda gap: self._chunk(self.delta(gap, None, None), None))
+        return self._template.event(text)
 
     def _closing(self, end: Ended) -> list[Json]:
         finish = FINISH_REASONS[end.finish_reason]

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from services.gateway.admission.buckets import Quota
 from services.gateway.asking import Ask
@@ -20,9 +20,9 @@ from services.gateway.decoding import Plan
 from services.gateway.events import Ended, Event, Usage
 from services.gateway.pipeline import Pipeline, Turn
 from services.gateway.rest import extension
+from services.gateway.rest.sse import Chunk, Json
 from thermesh.errors import MeshError
 
-Json = dict[str, Any]
 Numbered = tuple[int, Event]
 
 _SEEDS = 2**64
@@ -113,7 +113,7 @@ class Told(Protocol):
         """Keep what `whole` needs."""
         ...
 
-    def chunks(self, event: Event) -> list[Json]:
+    def chunks(self, event: Event) -> Sequence[Chunk]:
         """Return what a stream sends for `event`."""
         ...
 
@@ -163,12 +163,12 @@ class Answers:
         self._answers[number].observe(event)
         self._open -= isinstance(event, Ended)
 
-    def chunks(self, number: int, event: Event) -> list[Json]:
+    def chunks(self, number: int, event: Event) -> Sequence[Chunk]:
         """Return the chunks that a stream sends for `event`, after the last one the usage."""
         chunks = self._answers[number].chunks(event)
         self._open -= isinstance(event, Ended)
         if self.is_over and self._usage_chunk:
-            chunks.append(self._usage_chunk(extension.usage(self._usage())))
+            return [*chunks, self._usage_chunk(extension.usage(self._usage()))]
         return chunks
 
     def whole(self) -> Json:
