@@ -29,7 +29,8 @@ from services.gateway.rest.response_bodies import (
     response_ask,
 )
 from services.gateway.rest.response_events import again
-from services.gateway.rest.streaming import DONE, SSE_HEADERS, Answering, event_bytes
+from services.gateway.rest.sse import DONE, event_bytes
+from services.gateway.rest.streaming import SSE_HEADERS, Answering
 from thermesh.errors import InvalidArgument, NotFound
 from thermesh.telemetry import current_traceparent
 
