@@ -25,6 +25,7 @@ from services.gateway.events import (
     Usage,
 )
 from services.gateway.rest import extension
+from services.gateway.rest.logprobs import chat_logprob
 from services.gateway.rest.problems import error_body
 from services.gateway.rest.sse import Chunk, Json, Template
 from thermesh.errors import MeshError
@@ -296,13 +297,3 @@ class CompletionAnswer(Answer):
             ],
             "text_offset": offsets,
         }
-
-
-def chat_logprob(token: Token) -> Json:
-    """Return a token's log-probability, the model's own, and those of its candidates."""
-    top = [_logprob(c.text, c.log_probability) for c in token.candidates]
-    return {**_logprob(token.text, token.model_log_probability), "top_logprobs": top}
-
-
-def _logprob(text: str, log_probability: float) -> Json:
-    return {"token": text, "logprob": log_probability, "bytes": list(text.encode())}

@@ -14,7 +14,7 @@ from services.gateway.decoding import FinishReason, Plan
 from services.gateway.events import Accepted, Ended, Event, PlanDecided, Token, Tokens, Usage
 from services.gateway.kept import Kept
 from services.gateway.rest import extension
-from services.gateway.rest.answers import chat_logprob
+from services.gateway.rest.logprobs import chat_logprob
 from services.gateway.rest.problems import error_body
 from services.gateway.rest.response_bodies import ResponseBody, renamed
 from services.gateway.rest.response_events import ResponseEvents
