@@ -129,8 +129,8 @@ def apply(state: LearnerState, experience: Experience) -> LearnerState:
     if verdict is Verdict.ROLL_BACK:
         return _gone_back(counted, cautiously=True)
     deferred = (*memory.deferred, weighed)
-    if verdict is Verdict.DEFER and len(deferred) <= DEFERRED_LIMIT:
-        return replace(counted, memory=replace(memory, deferred=deferred))
+    if verdict is Verdict.DEFER:
+        return replace(counted, memory=replace(memory, deferred=deferred[-DEFERRED_LIMIT:]))
     counted = replace(counted, memory=replace(memory, deferred=()))
     for each in deferred:
         counted = _learned(counted, each)

@@ -93,7 +93,7 @@ def test_replayed_beliefs_are_the_products():
     actions, generator = bandit.grid(), np.random.default_rng(0)
     context = bandit.context_of(TASKS[0])
     shape = bandit._shapes(actions)[[context]]
-    learner = Thompson(1, 1, len(actions), shape, Tuning())
+    learner = Thompson(1, 1, actions, shape, Tuning())
     product = bandit.prior(actions)
     for _ in range(300):
         action, reward = int(generator.integers(len(actions))), float(generator.random())
@@ -106,7 +106,11 @@ def test_replayed_beliefs_are_the_products():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Thompson(4, 2, 3, None, Tuning()), lambda: LinUcb(4, 2, 3, 0.3, 1.0)]
+    "make",
+    [
+        lambda: Thompson(4, 2, bandit.grid((0.1, 0.6, 1.2)), None, Tuning()),
+        lambda: LinUcb(4, 2, 3, 0.3, 1.0),
+    ],
 )
 def test_learners_find_the_best_action_of_each_task(make):
     """In a world with clear winners the end earns more than any static action."""
