@@ -104,6 +104,7 @@ class Thompson:
         self._has_prior = shape is not None
         self._tuning = tuning
         self._seeds = np.arange(seeds)
+        self._chosen_by: tuple[Floats, Floats, Floats] | None = None
 
     def normals(self, task: Floats) -> tuple[Floats, Floats, Floats]:
         """Return mean and spread of the beliefs about `task` [seeds], and their noise."""
@@ -123,7 +124,7 @@ class Thompson:
 
     def choose(self, task: Floats, generator: Generator) -> Floats:
         """Return an action for each seed."""
-        mean, spread, _ = self.normals(task)
+        mean, spread, _ = self._chosen_by = self.normals(task)
         drawn = (mean + spread * generator.standard_normal(mean.shape)).argmax(axis=1)
         span = bandit._FIRST_FLOOR - bandit._LAST_FLOOR
         seen = self.beliefs.seen[self._seeds, task]
@@ -134,7 +135,9 @@ class Thompson:
     def learn(self, task: Floats, action: Floats, reward: Floats) -> None:
         """Take the feedback 2 R - 1 of every seed into its beliefs."""
         now, own = self.beliefs, self._seeds
-        mean, spread, variance = self.normals(task)
+        # what chose is what is surprised: nothing was learned between
+        mean, spread, variance = self._chosen_by or self.normals(task)
+        self._chosen_by = None
         miss = 2.0 * reward - 1.0 - mean[own, action]
         for table in (now.counts, now.sums, now.squares):
             table[own, task] *= self._tuning.fading

@@ -130,6 +130,19 @@ def test_a_policy_is_judged_by_what_it_takes():
     assert both[0, 1] == pytest.approx(0.7)
 
 
+@pytest.mark.slow
+def test_few_answers_tell_the_best_action_less_surely():
+    """Chosen from all that were judged it is always the same, from few it is now and then not."""
+    generator = np.random.default_rng(0)
+    rewards = (generator.random((2, 400, 3)) < np.array([0.4, 0.5, 0.6])).astype(float)
+    few, many = (judging.best_by_task_of(rewards, answers) for answers in (60, 60_000))
+
+    assert few.sum(axis=1) == pytest.approx(1.0)
+    assert 0.4 < few[:, 2].min() < 0.95 < many[:, 2].min()
+    with pytest.raises(ValueError, match="fewer than 6"):
+        judging.best_by_task_of(rewards, 5)
+
+
 def test_an_interval_holds_its_mean():
     """A constant gap has an interval without width."""
     left, right = np.full((2, 30), 0.5), np.full((2, 30), 0.3)
