@@ -22,7 +22,7 @@ from services.inference.distil import order
 from services.inference.distil.judgement import perplexity
 from services.inference.distil.refitting import refit
 from services.inference.distil.source import OrderedSource
-from services.inference.models import load, nested
+from services.inference.models import load, nested_weights
 from services.inference.models.config import ModelConfig
 from services.inference.models.nested import Prefix
 from services.inference.models.weights import Weights
@@ -63,7 +63,7 @@ def quality(folder: pathlib.Path) -> list[Quality]:
 
 def _both(judge: _Judge, weights: Weights, shown: torch.Tensor, cut: Prefix) -> Quality:
     config, sizes = judge.config, cut.config(judge.config)
-    part = nested.separated(weights, config, cut)
+    part = nested_weights.separated(weights, config, cut)
     found = {"cut": judge.judged(sizes, part)}
     is_mixed = has_16_bit_products(torch.device("cpu"))
     refit((config, weights), (sizes, part), shown, lambda _n, one, _m: one, is_mixed=is_mixed)

@@ -18,10 +18,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
+import numpy as np
 
 from benchmarks import machine
 from benchmarks.spread import summary
+from services.inference.cores import physical_cores
 from services.inference.kernels import PAGE_SIZE, Span, StepBatch
 from services.inference.models import load
 
@@ -51,7 +52,7 @@ class Text:
         """Return the likeliest token behind each of the last `logits` of `ids`."""
         end = first + len(ids)
         span = Span(0, len(ids), end, self._pages, logits)
-        batch = StepBatch(torch.tensor(ids), torch.arange(first, end), (span,))
+        batch = StepBatch(np.array(ids), np.arange(first, end), (span,))
         found: list[int] = network.step(batch, self._cache).argmax(-1).tolist()
         return found
 
@@ -78,6 +79,7 @@ def measured(path: pathlib.Path) -> dict[str, Any]:
     """Return milliseconds and shares by name."""
     model = load(path, "light")
     whole, light = model.network, model.network.light_network
+    whole.use_threads(physical_cores())
     prompts = [model.tokenizer.encode(prompt) for prompt in PROMPTS]
     speculating = {n: _speculation(whole, light, prompts, n) for n in GUESSES}
     contenders: dict[str, Callable[[], float]] = {
@@ -148,7 +150,7 @@ def table(result: dict[str, Any]) -> str:
         (
             f"{light['neurons']} neurons, all heads: {sizes['light']:.1f} MB of"
             f" {sizes['whole']:.1f}; one stream behind a short prompt, {ROUNDS} samples in turns"
-            f" of {TOKENS} tokens, {torch.get_num_threads()} threads of torch; {host['processor']},"
+            f" of {TOKENS} tokens, {physical_cores()} threads; {host['processor']},"
             f" commit `{host['commit']}` with {host['changed_files']} changed files.\n"
         ),
         "| | ms (quartiles) | times as fast as the whole | guesses right | texts equal |",

@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pydoc_data import topics
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from benchmarks import machine
@@ -47,6 +49,8 @@ CHUNK = 512
 DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 QUESTION = "\n\nThe secret passkey mentioned above is number"
 
+Ids = npt.NDArray[np.int64]
+
 
 class Context:
     """One network with room for one context; steps are teacher forced."""
@@ -58,18 +62,19 @@ class Context:
         self._table = tuple(range(pages))
         self._cache = network.new_cache(pages)
 
-    def read(self, token_ids: torch.Tensor, first: int = 0, *, is_light: bool = True) -> None:
+    def read(self, token_ids: Ids, first: int = 0, *, is_light: bool = True) -> None:
         """Take tokens in from position `first` on."""
         for start in range(0, len(token_ids), CHUNK):
             self.step(token_ids[start : start + CHUNK], first + start, is_light=is_light)
 
-    def step(self, token_ids: torch.Tensor, first: int, *, is_light: bool = True) -> torch.Tensor:
+    def step(self, token_ids: Ids, first: int, *, is_light: bool = True) -> torch.Tensor:
         """Return the logits after the last of some tokens."""
         count = len(token_ids)
         sparsity = self.sparsity if is_light else None
         span = Span(0, count, first + count, self._table, sparsity=sparsity)
-        positions = torch.arange(first, first + count)
-        return self._network.step(StepBatch(token_ids, positions, (span,)), self._cache)[0]
+        positions = np.arange(first, first + count)
+        logits = self._network.step(StepBatch(token_ids, positions, (span,)), self._cache)
+        return torch.from_numpy(logits[0])
 
 
 def manual() -> str:
@@ -79,21 +84,21 @@ def manual() -> str:
 
 def decode(context: Context, first: int, steps: int) -> float:
     """Return tokens per second of one stream behind `first` tokens."""
-    token = torch.tensor([1])
+    token = np.array([1])
     started = time.perf_counter()
     for step in range(steps):
         context.step(token, first + step)
     return steps / (time.perf_counter() - started)
 
 
-def prefill(context: Context, token_ids: torch.Tensor) -> float:
+def prefill(context: Context, token_ids: Ids) -> float:
     """Return tokens per second of a prompt."""
     started = time.perf_counter()
     context.read(token_ids)
     return len(token_ids) / (time.perf_counter() - started)
 
 
-def scored(context: Context, token_ids: torch.Tensor, last: int) -> torch.Tensor:
+def scored(context: Context, token_ids: Ids, last: int) -> torch.Tensor:
     """Return log-probabilities after each of the last tokens of a text."""
     first = len(token_ids) - last
     context.read(token_ids[:first])
@@ -127,10 +132,10 @@ def found_passkeys(
         room = length - len(needle) - len(question) - 8
         place = int(room * depth)
         ids = [*filler[:place], *needle, *filler[place:room], *question]
-        context.read(torch.tensor(ids[:-1]))
+        context.read(np.array(ids[:-1]))
         answer = [ids[-1]]
         for step in range(8):
-            logits = context.step(torch.tensor(answer[-1:]), len(ids) - 1 + step)
+            logits = context.step(np.array(answer[-1:]), len(ids) - 1 + step)
             answer.append(int(logits.argmax()))
         said = b"".join(model.tokenizer.token_bytes(token) for token in answer[1:])
         found += key in said.decode("utf-8", errors="replace")
@@ -151,10 +156,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         kind, choice = CONTENDERS[name]
         network = loaded[kind].network
         assert isinstance(network, CpuNetwork)
+        network.use_threads(arguments.threads)
         sparsity = choice if isinstance(choice, Sparsity) else network.light
         contexts[name] = Context(network, length, sparsity if choice else None)
     text = manual()
-    ids = torch.tensor(loaded["f16"].tokenizer.encode(text))
+    ids = np.array(loaded["f16"].tokenizer.encode(text))
     result: dict[str, Any] = {"machine": machine.describe(), "context": length}
     if "speed" in arguments.figures:
         result["tokens_per_second"] = speeds(contexts, ids[:length], arguments)
@@ -169,9 +175,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def speeds(
-    contexts: dict[str, Context], ids: torch.Tensor, arguments: argparse.Namespace
-) -> dict[str, Any]:
+def speeds(contexts: dict[str, Context], ids: Ids, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return medians and spread of prefill and decoding."""
     figures: dict[str, tuple[int, Callable[[Context], float]]] = {
         "prefill": (arguments.prompts, lambda context: prefill(context, ids)),
@@ -193,7 +197,7 @@ def speeds(
 
 
 def qualities(
-    contexts: dict[str, Context], ids: torch.Tensor, arguments: argparse.Namespace
+    contexts: dict[str, Context], ids: Ids, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Return what every contender but the first differs by from it."""
     rows: dict[str, list[torch.Tensor]] = defaultdict(list)
@@ -226,7 +230,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of a step")
     parser.add_argument("--json", type=pathlib.Path, help="file to write everything to")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     result = measure(arguments)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ Interleaved in this process, medians of rounds. A decision is `Decider.decide` w
 packaged policy, with forecasts and without, and as the first of a version, swapped in before
 each as the watcher does. A token is drawn from logits of the packaged model's vocabulary
 behind top-n-sigma, under each program, by the sampler that serves on this machine and by that
-in torch, which defines the meaning; its share is of what the engine takes for a token, alone
+in numpy, which defines the meaning; its share is of what the engine takes for a token, alone
 on one thread.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from benchmarks.features.decodes import MODEL, engine, submit
 from benchmarks.features.requests import TRAIN, Asked
@@ -54,14 +54,15 @@ PROGRAMS: dict[str, Program] = {
     "residual": Residual(0.7, 0.3, 1.0, 0.2),
 }
 Way = TypeVar("Way", str, tuple[str, str])
-Sampler = Callable[[Sequence[torch.Tensor], Sequence[Row]], object]
+Floats = npt.NDArray[np.float32]
+Sampler = Callable[[Sequence[Floats], Sequence[Row]], object]
 _ASKED = Asked("loops", TRAIN, "Tell me about the history of lighthouses.", "chat")
 
 
 def measured() -> dict[str, Any]:
     """Return microseconds of a decision and of a token, by way."""
     model = load(models.locate(MODEL.name), MODEL.name)
-    samplers = {"torch": _by_torch}
+    samplers = {"numpy": sample}
     if isinstance(model.network, SamplingNetwork):
         samplers["as served"] = model.network.sample
     ways = {
@@ -116,20 +117,15 @@ def _decide(room: Room, *, is_first: bool) -> float:
     return seconds / DECISIONS
 
 
-def _by_torch(logits: Sequence[torch.Tensor], rows: Sequence[Row]) -> object:
-    return sample(torch.stack(list(logits)), list(rows))
-
-
 def _drawing(model: LoadedModel, program: Program, sampler: Sampler) -> Callable[[], float]:
-    generator = torch.Generator().manual_seed(3)
-    logits = 3.0 * torch.randn(model.config.vocabulary_size, generator=generator)
+    random = np.random.default_rng(3)
+    logits = random.normal(0.0, 3.0, model.config.vocabulary_size).astype(np.float32)
     sampling = Sampling(program, Guard(top_n_sigma=1.0))
 
     def draw() -> float:
         began = time.perf_counter()
-        with torch.inference_mode():
-            for index in range(DRAWS):
-                sampler([logits], [Row(sampling, 1, index)])
+        for index in range(DRAWS):
+            sampler([logits], [Row(sampling, 1, index)])
         return (time.perf_counter() - began) / DRAWS
 
     return draw
@@ -139,12 +135,11 @@ def _token_us(model: LoadedModel) -> float:
     """Return the median over ROUNDS // 6 answers of what the engine takes for a token."""
     decoder = engine(model, Limits(prefix_cache=False, speculation=False))
     found = []
-    with torch.inference_mode():
-        for _ in range(ROUNDS // 6):
-            submit(decoder, model, _ASKED, {}, TOKENS)
-            ended = None
-            while ended is None:
-                events = [event for _, event in decoder.step().events]
-                ended = next((each for each in events if isinstance(each, Ended)), None)
-            found.append(ended.usage.decode_time_us / ended.usage.completion_tokens)
+    for _ in range(ROUNDS // 6):
+        submit(decoder, model, _ASKED, {}, TOKENS)
+        ended = None
+        while ended is None:
+            events = [event for _, event in decoder.step().events]
+            ended = next((each for each in events if isinstance(each, Ended)), None)
+        found.append(ended.usage.decode_time_us / ended.usage.completion_tokens)
     return float(np.median(found))

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.gpu.rows import Figures, NotMeasured
@@ -48,7 +49,9 @@ def measure(figures: Figures) -> None:
         ids = on_cpu.tokenizer.encode(prompt)
         texts = [_greedy(model.network, ids) for model in (on_cpu, on_gpu)]
         same += texts[0] == texts[1]
-        scores = [model.network.score(torch.tensor(texts[0])) for model in (on_cpu, on_gpu)]
+        scores = [
+            torch.as_tensor(model.network.score(np.array(texts[0]))) for model in (on_cpu, on_gpu)
+        ]
         expected, actual = (one.double().log_softmax(-1) for one in scores)
         divergences.append(float((expected.exp() * (expected - actual)).sum(-1).mean()))
     share, divergence = same / len(_PROMPTS), sum(divergences) / len(divergences)
@@ -79,7 +82,7 @@ def _greedy(network: Any, ids: list[int]) -> list[int]:
     done = 0
     for _ in range(_TOKENS):
         span = Span(0, len(tokens) - done, len(tokens), table)
-        batch = StepBatch(torch.tensor(tokens[done:]), torch.arange(done, len(tokens)), (span,))
+        batch = StepBatch(np.array(tokens[done:]), np.arange(done, len(tokens)), (span,))
         done = len(tokens)
         tokens.append(int(network.step(batch, cache)[0].argmax()))
     return tokens

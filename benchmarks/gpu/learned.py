@@ -10,6 +10,7 @@ import pathlib
 import tempfile
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.gpu import agreement, worlds
@@ -97,7 +98,7 @@ def planned(figures: Figures) -> None:
         path = pathlib.Path(folder) / "plan.json"
         path.write_text(plan.to_json(), encoding="utf-8")
         networks = {name: _loaded(plan) for name, plan in (("stored", ""), ("plan", str(path)))}
-    ids = torch.tensor(_IDS)
+    ids = np.array(_IDS)
     expected, actual = (one.score(ids).double().log_softmax(-1) for one in networks.values())
     figures.values["mean KL, nats"] = float((expected.exp() * (expected - actual)).sum(-1).mean())
     for name, network in networks.items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from services.inference.kernels import Span, StepBatch
@@ -134,7 +135,7 @@ class Streams:
         """Decode one token of each sequence."""
         position, count = self._position, len(self._tokens)
         spans = [Span(row, 1, position + 1, self._tables[row]) for row in range(count)]
-        batch = StepBatch(torch.tensor(self._tokens), torch.full((count,), position), tuple(spans))
+        batch = StepBatch(np.array(self._tokens), np.full(count, position), tuple(spans))
         logits = self._network.step(batch, self._cache)
         ends: Sequence[tuple[int, Sequence[int]]] = [
             (position + 1, table) for table in self._tables

@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks import machine
@@ -52,6 +53,7 @@ class Contender:
     def __init__(self, network: Any, vocabulary_size: int, longest: int) -> None:
         self._network = network
         self._vocabulary_size = vocabulary_size
+        self._random = np.random.default_rng(1)
         self._pages = max(-(-longest // PAGE_SIZE) + 8, MOST_STREAMS * STREAM_PAGES)
         self._cache = network.new_cache(self._pages)
 
@@ -90,10 +92,12 @@ class Contender:
         spans, positions, start = [], [], 0
         for first, count, table in parts:
             spans.append(Span(start, count, first + count, tuple(table), prompt_end=prompt_end))
-            positions.append(torch.arange(first, first + count))
+            positions.append(np.arange(first, first + count))
             start += count
-        token_ids = torch.randint(0, self._vocabulary_size, (start,))
-        self._network.step(StepBatch(token_ids, torch.cat(positions), tuple(spans)), self._cache)
+        token_ids = self._random.integers(0, self._vocabulary_size, start)
+        self._network.step(
+            StepBatch(token_ids, np.concatenate(positions), tuple(spans)), self._cache
+        )
 
 
 @contextlib.contextmanager
@@ -133,19 +137,22 @@ def figures(steps: int) -> dict[str, Callable[[Contender], float]]:
     }
 
 
-def contenders(path: pathlib.Path, names: list[str]) -> Iterator[tuple[str, Contender]]:
+def contenders(
+    path: pathlib.Path, names: list[str], threads: int
+) -> Iterator[tuple[str, Contender]]:
     """Load the model once for each contender."""
     for name in names:
         os.environ.update(CONTENDERS[name])
         model = load(path, path.stem)
         print(f"{name}: {model.network.kernels_name}", file=sys.stderr)
+        model.network.use_threads(threads)
         yield name, Contender(model.network, model.config.vocabulary_size, 2048)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Take all samples; return them with their medians and the machine."""
     path = models.locate(arguments.model)
-    runners = dict(contenders(path, arguments.contenders))
+    runners = dict(contenders(path, arguments.contenders, arguments.threads))
     samples: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for name, runner in runners.items():
         for measured in figures(4).values():
@@ -158,7 +165,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "machine": machine.describe(),
         "model": path.name,
-        "threads": torch.get_num_threads(),
+        "threads": arguments.threads,
         "read_bytes_per_second": dataclasses.asdict(
             summary([read_rate() for _ in range(arguments.rounds)])
         ),

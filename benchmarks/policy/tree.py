@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from benchmarks.policy.arms import Arm, View
 from services.inference.decoding.decoder import Decoder
 from services.inference.request import Context, Priority, Request
@@ -90,7 +92,7 @@ class TreeDecoder(Decoder):
         branch = sequence.reader
         assert isinstance(branch, Branch)
         run, known = branch.run, branch.so_far
-        view = View(sequence.logits.float().numpy())
+        view = View(np.asarray(sequence.logits, dtype=np.float32))
         unit = random_unit(run.seed, len(known.tokens))
         groups: dict[int, list[int]] = defaultdict(list)
         for index in known.arms:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import os
 import pathlib
@@ -22,7 +24,7 @@ async def serve(config: Config) -> None:
 
 
 async def serve_bridge(config: Config, behind: BridgeConfig) -> None:
-    """Serve what an engine behind decodes; needs neither torch nor a model of its own."""
+    """Serve what an engine behind decodes; needs no model of its own."""
     # Not at the top: an engine of our own runs where httpx is not installed.
     from services.inference.bridge.service import Service  # noqa: PLC0415
 
@@ -33,16 +35,13 @@ async def serve_bridge(config: Config, behind: BridgeConfig) -> None:
 
 async def serve_engine(config: Config) -> None:
     """Load the model and decode here."""
-    # Not at the top: a bridge runs where torch is not installed.
-    import torch  # noqa: PLC0415
-
+    # Not at the top: a bridge needs nothing of all this.
     from services.inference import models  # noqa: PLC0415
     from services.inference.cores import physical_cores  # noqa: PLC0415
     from services.inference.kernels import follow  # noqa: PLC0415
     from services.inference.service import Service  # noqa: PLC0415
 
     threads = config.threads or physical_cores()
-    torch.set_num_threads(threads)
     name = config.model_name or pathlib.PurePath(config.model).stem.lower()
     model = models.load(locate(config.model), name)
     if await asyncio.to_thread(follow, model.network):
@@ -54,13 +53,16 @@ async def serve_engine(config: Config) -> None:
 
 
 def settle() -> None:
-    """Exempt what is here now from garbage collection: it stays until the process ends.
+    """Exempt what is here now from garbage collection, and give back what loading needed.
 
-    A full collection walks hundreds of thousands of objects, torch's modules and the
-    vocabulary, while it holds the interpreter's lock: streams would wait for it.
+    What is here stays until the process ends. A full collection walks hundreds of thousands
+    of objects, modules and the vocabulary above all, while it holds the interpreter's lock:
+    streams would wait for it.
     """
     gc.collect()
     gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):  # a C library other than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def main() -> None:

@@ -16,8 +16,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 
-import torch
-
 from services.inference.decoding.decoder import Decoder
 from services.inference.decoding.warmup import warm_up
 from services.inference.events import Load, StepResult
@@ -39,7 +37,7 @@ class Engine:
 
     All methods are for the event loop that called `start`. `listeners` are
     called there with the result of every step that brought something about.
-    `threads` is the number of cores that a step may use; 0 leaves it to torch.
+    `threads` is the number of cores that a step may use; 0 leaves it to the network.
     """
 
     def __init__(
@@ -169,9 +167,8 @@ class Engine:
         if self._threads:
             self.decoder.use_threads(self._threads)
         has_work = False
-        with torch.inference_mode():
-            while not self._is_stopping:
-                has_work = self._turn(has_work)
+        while not self._is_stopping:
+            has_work = self._turn(has_work)
 
     def _turn(self, has_work: bool) -> bool:
         """Take commands and one step; tell whether there is more to do.

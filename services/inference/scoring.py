@@ -6,8 +6,10 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
+from services.inference.sampling.sampler import entropy_of, log_softmax
 from thermesh.errors import InvalidArgument, ResourceExhausted
 
 MAX_TOKENS = 2048
@@ -19,8 +21,8 @@ MAX_PENDING = 8
 class ScoringNetwork(Protocol):
     """What scoring needs of a model's network."""
 
-    def score(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Return [tokens, vocabulary] float32 logits for [tokens] int64 ids."""
+    def score(self, token_ids: npt.NDArray[np.int64]) -> npt.ArrayLike:
+        """Return [tokens, vocabulary] float32 logits, on the CPU, for [tokens] ids."""
         ...
 
 
@@ -61,10 +63,13 @@ class Scorer:
         self._pending -= 1
 
     def _compute(self, token_ids: list[int]) -> tuple[list[float], list[float]]:
-        with torch.inference_mode():
-            ids = torch.tensor(token_ids)
-            log_probabilities = torch.log_softmax(self._network.score(ids)[:-1], dim=-1)
-            chosen = log_probabilities.gather(1, ids[1:, None]).flatten()
-            # Row by row: a second matrix of that size would double the memory.
-            entropies = [float(torch.special.entr(row.exp()).sum()) for row in log_probabilities]
-        return chosen.tolist(), entropies
+        logits = np.asarray(self._network.score(np.array(token_ids)))
+        # Row by row: a second matrix of that size would double the memory.
+        scored = [_scored(*row) for row in zip(logits[:-1], token_ids[1:], strict=True)]
+        return [one for one, _ in scored], [entropy for _, entropy in scored]
+
+
+def _scored(logits: npt.NDArray[np.float32], token_id: int) -> tuple[float, float]:
+    """Return (log-probability of a token, entropy), nats, by the logits before it."""
+    log_probabilities = log_softmax(logits)
+    return float(log_probabilities[token_id]), entropy_of(log_probabilities)

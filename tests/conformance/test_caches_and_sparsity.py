@@ -11,8 +11,9 @@ from quantised_network import SMALL, QuantisedTensors
 
 from services.inference.kernels import PAGE_SIZE, CpuNetwork, Span, Sparsity, StepBatch
 from services.inference.kernels.cpu import status
-from services.inference.kernels.sparsity import FINAL_TOKENS, pages_read, reading
-from services.inference.models import Network
+from services.inference.kernels.page_choice import pages_read
+from services.inference.kernels.sparsity import FINAL_TOKENS, reading
+from services.inference.models.network import Network
 from thermesh.errors import InvalidArgument
 
 STATUS = status()
@@ -59,10 +60,11 @@ def network(implementation, kv_cache):
 
 
 @pytest.fixture(autouse=True)
-def threads():
-    """Set torch, and with it the kernels, back to one thread."""
+def threads(network):
+    """Set torch and the network back to one thread."""
     torch.set_num_threads(1)
     yield
+    network.use_threads(1)
     torch.set_num_threads(1)
 
 
@@ -81,7 +83,9 @@ def step(network, cache, ids, first, *, table, sparsity, prompt=0):
     """Logits after the last of some tokens of one sequence."""
     count = len(ids)
     span = Span(0, count, first + count, table, sparsity=sparsity, prompt_end=prompt)
-    return network.step(StepBatch(ids, torch.arange(first, first + count), (span,)), cache)[0]
+    return torch.as_tensor(
+        network.step(StepBatch(ids, torch.arange(first, first + count), (span,)), cache)
+    )[0]
 
 
 def run(network, ids, sparsity, chunks, prompt=0):
@@ -184,7 +188,7 @@ def test_windows_of_heads_end_with_the_query(
             break
 
     expected = run(network, ids, sparsity, [length - 2, 1, 1], prompt)[-2:]
-    torch.set_num_threads(count)
+    network.use_threads(count)
     actual = run(network, ids, sparsity, [*chunks, left, 1, 1], prompt)[-2:]
 
     same(network, actual, expected)
@@ -236,7 +240,7 @@ def test_what_a_row_reads_depends_on_its_own_sequence_only(
     chunks.append(left)
 
     expected = run(network, ids, sparsity, [length - 3, 1, 1, 1], prompt)[-3:]
-    torch.set_num_threads(count)
+    network.use_threads(count)
     actual = run(network, ids, sparsity, [*chunks, 1, 1, 1], prompt)[-3:]
 
     same(network, actual, expected)
@@ -288,7 +292,7 @@ def test_sequences_that_choose_and_others_share_a_step(network):
 
     last = torch.stack([text[-1] for text in texts])
     positions = torch.tensor([len(text) - 1 for text in texts])
-    together = network.step(StepBatch(last, positions, tuple(spans)), cache)
+    together = torch.as_tensor(network.step(StepBatch(last, positions, tuple(spans)), cache))
 
     same(network, together, torch.stack(alone))
 

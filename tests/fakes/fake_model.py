@@ -77,9 +77,10 @@ class FakeNetwork:
         rows = []
         for span in batch.spans:
             new = slice(span.start, span.start + span.count)
-            pages = torch.tensor(span.page_table)[batch.positions[new] // PAGE_SIZE]
-            written = batch.token_ids[new] + _chosen(span, batch.positions[new])
-            cache.token_ids[pages, batch.positions[new] % PAGE_SIZE] = written
+            positions = torch.as_tensor(batch.positions[new])
+            pages = torch.tensor(span.page_table)[positions // PAGE_SIZE]
+            written = torch.as_tensor(batch.token_ids[new]) + _chosen(span, positions)
+            cache.token_ids[pages, positions % PAGE_SIZE] = written
             content = cache.token_ids[list(span.page_table)].flatten().tolist()
             for row in span.output_rows:
                 end = span.context_length - span.count + row - span.start + 1
@@ -126,9 +127,10 @@ class FakeLightNetwork:
         rows = []
         for span in batch.spans:
             new = slice(span.start, span.start + span.count)
-            pages = torch.tensor(span.page_table)[batch.positions[new] // PAGE_SIZE]
-            written = batch.token_ids[new] + _LIGHT_MARK
-            cache.token_ids[pages, batch.positions[new] % PAGE_SIZE] = written
+            positions = torch.as_tensor(batch.positions[new])
+            pages = torch.tensor(span.page_table)[positions // PAGE_SIZE]
+            written = torch.as_tensor(batch.token_ids[new]) + _LIGHT_MARK
+            cache.token_ids[pages, positions % PAGE_SIZE] = written
             content = cache.token_ids[list(span.page_table)].flatten() % _LIGHT_MARK
             for row in span.output_rows:
                 end = span.context_length - span.count + row - span.start + 1

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from services.inference.kernels import Blocks
-from services.inference.models import ModelConfig, Network
+from services.inference.models import ModelConfig
 from services.inference.models.config import inverse_frequencies
+from services.inference.models.network import Network
 from services.inference.models.weights import Weights
 
 KINDS = {
@@ -54,7 +55,7 @@ class QuantisedTensors:
 
     def inverse_frequencies(self):
         """See `Tensors`."""
-        return inverse_frequencies(self.config).numpy()
+        return inverse_frequencies(self.config)
 
     def replace(self, name, **changes):
         """Change a matrix."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from benchmarks.engine.contender import serve
 from benchmarks.engine.ours.thermesh import Thermesh
 from services.inference.__main__ import settle
@@ -19,5 +17,4 @@ def load(options: dict[str, Any]) -> Thermesh:
 
 
 if __name__ == "__main__":
-    with torch.inference_mode():
-        serve(load)
+    serve(load)

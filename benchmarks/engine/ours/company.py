@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 
-import torch
+import numpy as np
 
 from benchmarks.engine.contender import random_prompt
 from benchmarks.engine.ours.thermesh import Thermesh
@@ -36,13 +36,13 @@ def mixed(contender: Thermesh, short: int, long: int, is_light: bool) -> dict[st
             Span(place, 1, lengths[place], table, sparsity=chosen)
             for place, (table, chosen) in enumerate(group)
         ]
-        ids, positions = torch.arange(len(spans)), torch.tensor(lengths) - 1
+        ids, positions = np.arange(len(spans)), np.array(lengths) - 1
         began = time.perf_counter()
         network.step(StepBatch(ids, positions, tuple(spans)), cache)  # type: ignore[arg-type]
         return 1000 * (time.perf_counter() - began)
 
     first = Span(0, PAGE_SIZE, PAGE_SIZE, (0,))
-    ids = torch.arange(PAGE_SIZE)
+    ids = np.arange(PAGE_SIZE)
     network.step(StepBatch(ids, ids, (first,)), cache)  # type: ignore[arg-type]
     for page in range(1, cache.pages):
         cache.copy_page(0, page)

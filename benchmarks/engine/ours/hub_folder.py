@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from services.inference.models import plain
 from services.inference.models.config import ModelConfig
 from services.inference.models.gguf_file import GgufFile
-from services.inference.models.gguf_model import check_shapes, read_config, read_weights
+from services.inference.models.gguf_model import check_shapes, read_config
 from services.inference.models.gguf_tensors import GgufTensors
 from services.inference.models.shards import hub_name
 
@@ -55,7 +56,7 @@ def main() -> None:
     if config.architecture != "llama" or config.rope_scaling:
         sys.exit("only models of the architecture llama without rope scaling can be written")
     check_shapes(file, config)
-    views = read_weights(GgufTensors(file, config), config).destinations(config)
+    views = plain.read_weights(GgufTensors(file, config), config).destinations(config)
     tensors = {hub_name(name): view.to(torch.bfloat16) for name, view in views.items()}
     folder = pathlib.Path(target)
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,8 @@ import functools
 import os
 from unittest import mock
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from benchmarks import long_context
@@ -66,7 +68,7 @@ def bytes_per_token(contender: Thermesh) -> dict[str, float]:
     }
 
 
-def _scored(contender: Thermesh, kind: str, ids: torch.Tensor, last: int) -> torch.Tensor:
+def _scored(contender: Thermesh, kind: str, ids: npt.NDArray[np.int64], last: int) -> torch.Tensor:
     context = _context(contender, kind, len(ids))
     _filled.cache_clear()  # the text takes the place of what was there
     return long_context.scored(context, ids, last)
@@ -102,6 +104,6 @@ def _model(contender: Thermesh, cache: str) -> LoadedModel:
 
 
 @functools.cache
-def _text(contender: Thermesh) -> torch.Tensor:
+def _text(contender: Thermesh) -> npt.NDArray[np.int64]:
     ids = contender.model.tokenizer.encode(long_context.manual())
-    return torch.tensor(ids)
+    return np.array(ids)

@@ -20,10 +20,9 @@ def divergences(contender: Thermesh, bits: list[float]) -> dict[str, float]:
 
     It takes minutes; what is found is kept, so an interrupted run goes on.
     """
-    with torch.inference_mode(mode=False):  # the curvature is a gradient
-        torch.set_num_threads(physical_cores())
-        points = _points(contender, bits)
-        torch.set_num_threads(1)
+    torch.set_num_threads(physical_cores())
+    points = _points(contender, bits)
+    torch.set_num_threads(1)
     return {
         f"{kind} {point['bits']:g} {name}": value
         for point in points

@@ -9,6 +9,7 @@ import time
 
 from benchmarks.engine.ours.thermesh import PAGES, Stream, Thermesh
 from services.inference.config import Config
+from services.inference.cores import physical_cores
 from services.inference.decoding.decoder import Decoder
 from services.inference.decoding.warmup import warm_up
 from services.inference.events import Ended, Token
@@ -86,6 +87,7 @@ def _decoder(contender: Thermesh, guesses: bool) -> Decoder:
     limits = dataclasses.replace(limits_of(from_env(Config)), speculation=guesses)
     model = contender.model
     decoder = Decoder(model.network, model.tokenizer, limits, PAGES, SystemClock())
+    decoder.use_threads(physical_cores())
     warm_up(decoder, model.config.vocabulary_size, model.config.context_length)
     return decoder
 

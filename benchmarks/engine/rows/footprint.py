@@ -44,7 +44,7 @@ def _memory(samples: Samples, file_mib: float) -> list[Verdict]:
         beside=peer_told(samples, MEMORY, "now_mib")[1],
         label="resident memory after 64 tokens behind 128, keys and values allowed for",
     )
-    imported = f"interpreter and imports, torch's above all: {told(found['before_mib'], 'MiB')}"
+    imported = f"interpreter and imports: {told(found['before_mib'], 'MiB')}"
     own = Verdict("of it, what loading and decoding added", told(added, "MiB"), imported, "", None)
     return [whole, own]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
+import numpy as np
 
 from services.inference.kernels import Span, StepBatch
 from services.inference.scheduling.budget import Work
@@ -24,4 +24,4 @@ def batch_of(work: Iterable[Work]) -> StepBatch:
         spans.append(Span(start, end - first, end, pages, logits, sparsity, sequence.read_count))
         token_ids += [*sequence.token_ids[first:known], *guesses]
         positions += range(first, end)
-    return StepBatch(torch.tensor(token_ids), torch.tensor(positions), tuple(spans))
+    return StepBatch(np.array(token_ids), np.array(positions), tuple(spans))

@@ -12,8 +12,6 @@ import logging
 import uuid
 from typing import Any, Protocol
 
-import torch
-
 from services.inference.decoding.drawing import draw
 from services.inference.decoding.paths import Paths
 from services.inference.events import Event, FinishReason, Load, Reader, StepResult
@@ -47,8 +45,10 @@ class Network(Protocol):
     def new_cache(self, pages: int) -> Any:
         """Return a KV cache of `pages` pages."""
 
-    def step(self, batch: StepBatch, cache: Any) -> torch.Tensor:
-        """Return [rows, vocabulary] float32 logits after each span's last `logits` tokens."""
+    def step(self, batch: StepBatch, cache: Any) -> Any:
+        """Return [rows, vocabulary] float32 logits after each span's last `logits` tokens,
+        in an array of the network's own that takes slices of rows.
+        """
 
 
 class Tokenizer(Protocol):

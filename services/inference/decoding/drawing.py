@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence as Several
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-
 from services.inference.sampling.sampler import Drawn, Row, sample
 from services.inference.sequences.sequence import Sequence
 
@@ -17,7 +15,7 @@ class DrawingNetwork(Protocol):
 
     def draw(
         self,
-        logits: torch.Tensor,
+        logits: Several[Any],
         rows: Several[Row],
         ends: Several[tuple[int, Several[int]]],
         cache: Any,
@@ -28,9 +26,9 @@ class DrawingNetwork(Protocol):
 
 @runtime_checkable
 class SamplingNetwork(Protocol):
-    """A network whose kernels draw faster than torch."""
+    """A network whose kernels draw faster than the sampler."""
 
-    def sample(self, logits: Several[torch.Tensor], rows: Several[Row]) -> list[Drawn | None]:
+    def sample(self, logits: Several[Any], rows: Several[Row]) -> list[Drawn | None]:
         """Draw as `sampler.sample` does, from a vector of logits for each row."""
         ...
 
@@ -38,7 +36,7 @@ class SamplingNetwork(Protocol):
 def draw(
     network: object,
     cache: Any,
-    logits: Several[torch.Tensor],
+    logits: Several[Any],
     rows: list[Row],
     ready: Several[Sequence],
 ) -> list[Drawn | None]:
@@ -48,8 +46,7 @@ def draw(
     """
     if isinstance(network, SamplingNetwork):
         return network.sample(logits, rows)
-    together = torch.stack(list(logits))
     if not isinstance(network, DrawingNetwork):
-        return sample(together, rows)
+        return sample(logits, rows)
     ends = [(sequence.computed_count, sequence.pages) for sequence in ready]
-    return network.draw(together, rows, ends, cache)
+    return network.draw(logits, rows, ends, cache)

@@ -11,11 +11,12 @@ that it is right as often as the two distributions overlap.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Iterable
 from typing import Any
 
-import torch
+import numpy as np
 
 from services.inference.decoding.batching import batch_of
 from services.inference.decoding.drawing import draw
@@ -47,7 +48,7 @@ class Paths:
         offered, computed = self._whole.light, sequence.computed_count
         sequence.attending.follow(path, offered, computed, has_light_network=has_light)
 
-    def computed(self, work: Iterable[Work], cache: Any) -> list[tuple[Work, torch.Tensor]]:
+    def computed(self, work: Iterable[Work], cache: Any) -> list[tuple[Work, Any]]:
         """Compute `work`; return each item with its logits, [1 + guesses, vocabulary]."""
         whole: list[Work] = []
         light: list[Work] = []
@@ -87,9 +88,9 @@ class Paths:
             ]
             if not active:
                 break
-            logits = self.light.step(_next(active, found), cache).unbind()
+            logits = self.light.step(_next(active, found), cache)
             drawing = [_at(rows[id(item)], place) for item in active]
-            drawn = draw(self.light, cache, logits, drawing, ())
+            drawn = draw(self.light, cache, list(logits), drawing, ())
             for item, token in zip(active, drawn, strict=True):
                 if token is not None:
                     found[id(item)].append(token.token_id)
@@ -100,10 +101,11 @@ def _is_light(item: Work) -> bool:
     return item.sequence.attending.is_light(item.sequence.computed_count)
 
 
-def _step(network: Any, work: list[Work], cache: Any) -> list[tuple[Work, torch.Tensor]]:
+def _step(network: Any, work: list[Work], cache: Any) -> list[tuple[Work, Any]]:
     logits = network.step(batch_of(work), cache)
-    counts = [1 + len(item.guesses) for item in work]
-    return list(zip(work, logits.split(counts), strict=True))
+    ends = itertools.accumulate(1 + len(item.guesses) for item in work)
+    edges = itertools.pairwise((0, *ends))
+    return [(item, logits[start:end]) for item, (start, end) in zip(work, edges, strict=True)]
 
 
 def _row(item: Work) -> Row | None:
@@ -129,4 +131,4 @@ def _next(active: list[Work], found: dict[int, list[int]]) -> StepBatch:
         positions.append(position)
         pages, sparsity = tuple(sequence.pages), sequence.attending.sparsity
         spans.append(Span(start, 1, position + 1, pages, sparsity=sparsity))
-    return StepBatch(torch.tensor(ids), torch.tensor(positions), tuple(spans))
+    return StepBatch(np.array(ids), np.array(positions), tuple(spans))

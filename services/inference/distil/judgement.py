@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from services.inference.models import nested
+from services.inference.models import nested_weights
 from services.inference.models.config import ModelConfig
 from services.inference.models.nested import Prefix
 from services.inference.models.weights import Weights
@@ -31,7 +31,7 @@ class Judge:
     def path(self, weights: Weights, path: Prefix) -> dict[str, Any]:
         """Return divergence and perplexity of a path through `weights`."""
         with torch.no_grad():
-            cut = nested.cut(weights, self._config, path)
+            cut = nested_weights.cut(weights, self._config, path)
         return self.judged(cut, path.config(self._config))
 
     def judged(self, weights: Weights, config: ModelConfig | None = None) -> dict[str, Any]:

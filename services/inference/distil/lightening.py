@@ -22,10 +22,11 @@ from services.inference.distil.run import Lessons, Task
 from services.inference.distil.source import OrderedSource
 from services.inference.distil.straight_through import Matrix
 from services.inference.distil.student import Student, moved
-from services.inference.models import nested
+from services.inference.models import nested, nested_weights
 from services.inference.models.group_codes import BLOCK, GroupFormat, Rows
 from services.inference.models.nested import Prefix
-from services.inference.models.weights import Weights, expected_shapes
+from services.inference.models.shapes import expected_shapes
+from services.inference.models.weights import Weights
 from services.inference.quantise import forward
 from services.inference.quantise.compensating import second_moments
 from services.inference.quantise.compensation import compensated, rounded_to
@@ -78,7 +79,7 @@ class LightRun(Lessons):
         Where training `is_begun` it goes on from its own numbers, and nothing is refitted.
         """
         whole = self.source.weights()
-        part = nested.separated(whole, self.source.config, self.light)
+        part = nested_weights.separated(whole, self.source.config, self.light)
         with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
             self._round_heads(whole, part)
         views = part.destinations(self._sizes)

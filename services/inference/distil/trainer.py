@@ -18,7 +18,7 @@ import torch
 from services.inference.distil import objective, schedule
 from services.inference.distil.schedule import Progress
 from services.inference.distil.student import Student
-from services.inference.models import nested
+from services.inference.models import nested_weights
 from services.inference.models.nested import Prefix
 from services.inference.models.weights import Weights
 from services.inference.quantise import forward
@@ -110,7 +110,7 @@ class Trainer:
     ) -> float:
         config, weights = self.student.config, self.student.weights
         if path is not None:
-            config, weights = path.config(config), nested.cut(weights, config, path)
+            config, weights = path.config(config), nested_weights.cut(weights, config, path)
         state = forward.hidden(config, weights, forward.embedded(weights, ids)).flatten(0, 1)
         loss = objective.divergence(state.detach(), weights.head, taught, self._teacher.head)
         share = weight / len(self._paths)

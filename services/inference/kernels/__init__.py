@@ -5,15 +5,16 @@ A step runs the new tokens of several sequences at once, laid end to end
 sequence may own in any order, as in PagedAttention (Kwon et al., 2023,
 https://arxiv.org/abs/2309.06180). When a model is loaded, `whole_network` offers an
 implementation that runs a step in one call, where there is one that fits;
-else the network is composed of the operations that `select` gives. `reference`
-defines what they mean, every other one is tested against it.
+else the network is composed of `operations` in plain torch.
 
 Rules:
 
-1. Nobody imports an implementation but this module.
-2. Weights of linear layers are stored [input, output]. On CPUs this is up to
-   twice as fast as [output, input] for batches of 4 to 32 rows.
-3. An operation never keeps a tensor it was given, but for the cache.
+1. Nobody imports an implementation but this module and `operations`.
+2. What goes in are numpy arrays. Logits come out as what the network computes with:
+   numpy arrays from the C++ kernels, tensors from torch. Who draws takes them as they
+   are; nobody between looks into them.
+3. Importing this module imports no torch, and neither does serving on the C++ kernels:
+   torch takes 180 MB and a second. What needs it is imported where it is chosen.
 """
 
 from __future__ import annotations
@@ -21,19 +22,18 @@ from __future__ import annotations
 import importlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from services.inference.config import KernelsConfig
-from services.inference.kernels import reference
 from services.inference.kernels.cpu.native import NotAvailable, status
 from services.inference.kernels.cpu.network import CpuNetwork
 from services.inference.kernels.cpu.packing import Blocks, Tensors, Unsuitable
 from services.inference.kernels.sparsity import FINAL_TOKENS, LIGHT, HeadWindows, Sparsity
 from services.inference.kernels.triton import status as device_status
-from thermesh.errors import FailedPrecondition, InvalidArgument
+from thermesh.errors import FailedPrecondition
 from thermesh.settings import from_env
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ __all__ = [
     "Blocks",
     "CpuNetwork",
     "HeadWindows",
-    "Kernels",
-    "PagedCache",
     "Span",
     "Sparsity",
     "StepBatch",
@@ -57,7 +55,6 @@ __all__ = [
     "follow",
     "on_device",
     "prefers_device",
-    "select",
     "whole_network",
 ]
 
@@ -100,128 +97,11 @@ class Span:
 class StepBatch:
     """The new tokens of several sequences, laid end to end in the order of `spans`."""
 
-    token_ids: torch.Tensor
-    """[tokens] int64."""
-    positions: torch.Tensor
-    """[tokens] int64: position of each token in its sequence, from 0."""
+    token_ids: npt.NDArray[np.int64]
+    """[tokens]."""
+    positions: npt.NDArray[np.int64]
+    """[tokens]: position of each token in its sequence, from 0."""
     spans: tuple[Span, ...]
-
-
-class PagedCache:
-    """Keys and values of all sequences in pages of `PAGE_SIZE` tokens.
-
-    `keys` and `values` are [layers, pages, PAGE_SIZE, kv_heads, head_size]: the
-    vector of one token is contiguous (one copy per token on write) and so is a
-    page (one copy per page on gather). Of kind `f16` they are float32, which
-    other implementations round to half precision. Of kind `int8` they are codes
-    in [-127, 127], and `key_scales` and `value_scales`, [layers, pages,
-    PAGE_SIZE, kv_heads] float16, tell what a code of each token and head is worth.
-    """
-
-    def __init__(
-        self, layers: int, pages: int, kv_heads: int, head_size: int, kind: str = "f16"
-    ) -> None:
-        shape = (layers, pages, PAGE_SIZE, kv_heads, head_size)
-        numbers = np.int8 if kind == "int8" else np.float32
-        self.keys, self.values = _zeros(shape, numbers), _zeros(shape, numbers)
-        self.key_scales = _zeros(shape[:-1], np.float16) if kind == "int8" else None
-        self.value_scales = _zeros(shape[:-1], np.float16) if kind == "int8" else None
-        self.pages = pages
-
-    def copy_page(self, source: int, target: int) -> None:
-        """Copy all layers of a page."""
-        for numbers in (self.keys, self.values, self.key_scales, self.value_scales):
-            if numbers is not None:
-                numbers[:, target] = numbers[:, source]
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Bytes that one token takes over all layers, keys and values together."""
-        tensors = (self.keys, self.values, self.key_scales, self.value_scales)
-        taken = sum(tensor.nbytes for tensor in tensors if tensor is not None)
-        return taken // (self.pages * PAGE_SIZE)
-
-
-def _zeros(shape: tuple[int, ...], kind: Any) -> torch.Tensor:
-    # numpy asks the kernel for zeroed memory, which costs nothing before it
-    # is touched; torch.zeros would make the whole cache resident at once.
-    # It must be zeros: a masked position weighs 0, and 0 * NaN is NaN.
-    return torch.from_numpy(np.zeros(shape, dtype=kind))
-
-
-class Kernels(Protocol):
-    """What an implementation offers. Activations are float32, rows are tokens."""
-
-    name: str
-    """The name that `select` knows and DescribeModel tells."""
-
-    def begin(
-        self, batch: StepBatch, cache: PagedCache, inverse_frequencies: torch.Tensor, heads: int
-    ) -> Any:
-        """Compute once what all layers of a step share; opaque to the caller.
-
-        `inverse_frequencies` is [head_size / 2] float32, `heads` the number of
-        query heads.
-        """
-        ...
-
-    def rms_norm(self, hidden: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """Return `hidden / rms(hidden) * weight` over the last dimension.
-
-        Zhang and Sennrich, 2019, https://arxiv.org/abs/1910.07467.
-        """
-        ...
-
-    def linear(
-        self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Return `hidden @ weight + bias`: [rows, input] x [input, output]."""
-        ...
-
-    def rotary(self, vectors: torch.Tensor, step: Any) -> torch.Tensor:
-        """Rotate [tokens, heads, head_size] by each token's position.
-
-        Member i turns with member i + head_size / 2, as Hugging Face lays heads
-        out. Su et al., 2021, https://arxiv.org/abs/2104.09864.
-        """
-        ...
-
-    def paged_attention(
-        self,
-        queries: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        cache: PagedCache,
-        layer: int,
-        *,
-        step: Any,
-    ) -> torch.Tensor:
-        """Write the new keys and values to the cache, then attend causally.
-
-        `queries` is [tokens, heads, head_size], `keys` and `values` [tokens,
-        kv_heads, head_size]; the result is [tokens, heads * head_size]. Query
-        head h reads key-value head `h // (heads / kv_heads)`.
-        """
-        ...
-
-    def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
-        """Return `silu(gate) * up` of [rows, gate | up]: half as wide.
-
-        SwiGLU, Shazeer, 2020, https://arxiv.org/abs/2002.05202.
-        """
-        ...
-
-
-IMPLEMENTATIONS: dict[str, Kernels] = {reference.name: reference}
-"""Every implementation that this machine can run, by its name."""
-
-
-def select(name: str = "reference") -> Kernels:
-    """Return the implementation `name`; raise InvalidArgument for an unknown one."""
-    if name not in IMPLEMENTATIONS:
-        allowed = ", ".join(IMPLEMENTATIONS)
-        raise InvalidArgument(f"kernels must be one of {allowed}, got {name!r}", field="kernels")
-    return IMPLEMENTATIONS[name]
 
 
 def whole_network(
@@ -270,9 +150,9 @@ def on_device(
     either.
     """
     wanted = wanted or from_env(KernelsConfig)
-    found, insists = device_status(), wanted.device == "cuda"
     if not prefers_device(wanted):
         return None
+    found, insists = device_status(), wanted.device == "cuda"
     if not found.available:
         raise FailedPrecondition(f"THERMESH_DEVICE=cuda: {found.reason}")
     # Only here, as it imports Triton.

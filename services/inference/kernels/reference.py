@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 
-from services.inference.kernels.sparsity import pages_read
+from services.inference.kernels.page_choice import pages_read
 
 if TYPE_CHECKING:
-    from services.inference.kernels import PagedCache, Span, StepBatch
-
+    from services.inference.kernels import Span, StepBatch
+    from services.inference.kernels.operations import PagedCache
 
 name = "reference"
 
@@ -64,7 +64,8 @@ def begin(
 ) -> Step:
     """See `Kernels.begin`."""
     page_size, kv_heads = cache.keys.shape[2:4]
-    angles = batch.positions[:, None].to(torch.float32) * inverse_frequencies
+    positions = torch.as_tensor(batch.positions, dtype=torch.float32)
+    angles = positions[:, None] * inverse_frequencies
     cosine, sine = angles.cos(), angles.sin()
     slots = [slot for span in batch.spans for slot in _slots(span, page_size)]
     return Step(

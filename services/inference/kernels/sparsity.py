@@ -1,4 +1,4 @@
-"""Which pages of a long context a query reads, and why: the meaning and the oracle.
+"""Which pages of a long context a query reads, and why; `page_choice` is the oracle.
 
 A query reads the first page, on which networks put the attention they have no
 use for (Xiao et al., 2023, https://arxiv.org/abs/2309.17453), the newest
@@ -21,8 +21,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from thermesh.errors import InvalidArgument
 
 FINAL_TOKENS = 64
@@ -32,10 +30,9 @@ refused are; fewer than that many are ever drafted. Their pages have no means.""
 HeadWindows = tuple[tuple[int, ...], ...]
 """[layers][kv_heads]: how many newest tokens a head reads; 0: it has no window."""
 
-_PAGE_SIZE = 16
+PAGE_TOKENS = 16
 _SEGMENT = 128
 _MOST_TOKENS = 1 << 30
-_CODES = 127.0
 
 
 @dataclass(frozen=True)
@@ -110,10 +107,10 @@ class Reading:
 def reading(sparsity: Sparsity, position: int) -> Reading | None:
     """Return what the query at `position` reads; None: everything."""
     seen = position + 1
-    candidates = max(seen - sparsity.window_tokens, 0) // _PAGE_SIZE
+    candidates = max(seen - sparsity.window_tokens, 0) // PAGE_TOKENS
     budget = max(sparsity.budget_tokens, seen * sparsity.share_in_65536ths >> 16)
-    always = 1 + _pages(seen) - candidates
-    chosen = max(_pages(budget) - always, 1)
+    always = 1 + pages_of(seen) - candidates
+    chosen = max(pages_of(budget) - always, 1)
     if position < sparsity.sparse_from or candidates < 2 or chosen >= candidates - 1:
         return None
     return Reading(candidates, chosen)
@@ -128,79 +125,6 @@ def window_start(window: int, position: int) -> int:
     return max(position + 1 - window, 0) // _SEGMENT * _SEGMENT
 
 
-def pages_read(
-    sparsity: Sparsity, queries: torch.Tensor, keys: torch.Tensor, positions: range, layer: int
-) -> torch.Tensor:
-    """Return which pages each query reads in a layer: [queries, kv_heads, pages] bool.
-
-    `queries` is [queries, heads, head_size], one for each of `positions`,
-    `keys` the whole context, [tokens, kv_heads, head_size].
-    """
-    kv_heads = keys.shape[1]
-    read = torch.ones(len(queries), kv_heads, _pages(keys.shape[0]), dtype=torch.bool)
-    if layer >= sparsity.dense_layers:
-        _choose(sparsity, queries, keys, positions, read)
-    for head, window in enumerate(sparsity.head_windows[layer] if sparsity.head_windows else ()):
-        if window:
-            read[:, head] = True
-            for index, position in enumerate(positions):
-                if position >= sparsity.sparse_from:
-                    start = window_start(window, position) // _PAGE_SIZE
-                    read[index, head, 1 : max(start, 1)] = False
-    return read
-
-
-def _choose(
-    sparsity: Sparsity,
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    positions: range,
-    read: torch.Tensor,
-) -> None:
-    """Clear those of `pages_read` that queries which choose do not read."""
-    means, scales = _means(keys)
-    for index, position in enumerate(positions):
-        found = reading(sparsity, position)
-        if found is not None:
-            between = slice(1, found.candidates)
-            shares = _shares(queries[index], means[between], scales[between])
-            # Stable, so that of equal pages the earlier are read.
-            order = shares.sort(dim=0, descending=True, stable=True).indices[found.chosen :] + 1
-            read[index].scatter_(1, order.T, value=False)
-
-
-def _means(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean keys of both halves of full pages as codes, and their scales.
-
-    [pages, 2, kv_heads, head_size], and [pages, kv_heads].
-    """
-    pages = keys.shape[0] // _PAGE_SIZE
-    full = keys[: pages * _PAGE_SIZE]
-    halves = full.reshape(pages, 2, _PAGE_SIZE // 2, *keys.shape[1:]).mean(2)
-    largest = halves.abs().amax(dim=(1, 3))
-    codes = (halves * _inverse(largest)[:, None, :, None]).round()
-    return codes, largest / _CODES
-
-
-def _shares(query: torch.Tensor, means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """Return what pages have of the attention of one position to the means.
-
-    `query` is [heads, head_size]; returns [pages, kv_heads], the heads that
-    share keys added up.
-    """
-    pages, kv_heads = scales.shape
-    grouped = query.reshape(kv_heads, -1, query.shape[1]) * query.shape[1] ** -0.5
-    largest = grouped.abs().amax(-1)
-    codes = (grouped * _inverse(largest)[..., None]).round()
-    products = torch.einsum("phkc,kgc->phkg", means, codes)
-    scores = products * (largest / _CODES) * scales[:, None, :, None]
-    shares: torch.Tensor = scores.flatten(0, 1).softmax(0)
-    return shares.view(pages, 2, kv_heads, -1).sum(dim=(1, 3))
-
-
-def _inverse(largest: torch.Tensor) -> torch.Tensor:
-    return torch.where(largest > 0, _CODES / largest, 0.0)
-
-
-def _pages(tokens: int) -> int:
-    return -(-tokens // _PAGE_SIZE)
+def pages_of(tokens: int) -> int:
+    """Return the pages that so many tokens take."""
+    return -(-tokens // PAGE_TOKENS)

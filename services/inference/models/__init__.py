@@ -13,10 +13,9 @@ import pathlib
 from services.inference.models import gguf_model, safetensors_model
 from services.inference.models.config import ModelConfig, RopeScaling
 from services.inference.models.loaded import LoadedModel
-from services.inference.models.network import Network
 from services.inference.models.tokenizer import Tokenizer
 
-__all__ = ["LoadedModel", "ModelConfig", "Network", "RopeScaling", "Tokenizer", "load"]
+__all__ = ["LoadedModel", "ModelConfig", "RopeScaling", "Tokenizer", "load"]
 
 
 def load(path: pathlib.Path, name: str) -> LoadedModel:

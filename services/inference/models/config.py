@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -80,21 +81,21 @@ class ModelConfig:
         return None
 
 
-def inverse_frequencies(config: ModelConfig) -> torch.Tensor:
-    """Return the rotary frequencies in radians per position: [head_size / 2] float32."""
-    # On the CPU also where shapes are worked out on the meta device: arithmetic
-    # there would import half a second and 50 MB of torch.
-    exponents = torch.arange(0, config.head_size, 2, device="cpu") / config.head_size
-    frequencies = 1.0 / (config.rope_theta**exponents)
+def inverse_frequencies(config: ModelConfig) -> npt.NDArray[np.float32]:
+    """Return the rotary frequencies in radians per position: [head_size / 2]."""
+    exponents = np.arange(0, config.head_size, 2, dtype=np.float32) / np.float32(config.head_size)
+    # In double, as nobody's power of floats is the same to the last bit.
+    powers = np.power(config.rope_theta, exponents.astype(np.float64))
+    frequencies = np.float32(1.0) / powers.astype(np.float32)
     scaling = config.rope_scaling
     if scaling is None:
         return frequencies
     if scaling.kind == "linear":
-        return frequencies / scaling.factor
+        return frequencies / np.float32(scaling.factor)
     return _llama3(frequencies, scaling)
 
 
-def _llama3(frequencies: torch.Tensor, scaling: RopeScaling) -> torch.Tensor:
+def _llama3(frequencies: npt.NDArray[np.float32], scaling: RopeScaling) -> npt.NDArray[np.float32]:
     """Slow down the waves longer than the original context, keep the short ones.
 
     Between the two bounds it interpolates: Llama 3.1 reference code,
@@ -102,5 +103,6 @@ def _llama3(frequencies: torch.Tensor, scaling: RopeScaling) -> torch.Tensor:
     """
     turns = scaling.original_context_length * frequencies / (2 * math.pi)
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    kept = ((turns - low) / (high - low)).clamp(0.0, 1.0)
-    return (1 - kept) * frequencies / scaling.factor + kept * frequencies
+    kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    slowed = (1 - kept) * frequencies / scaling.factor + kept * frequencies
+    return np.asarray(slowed)

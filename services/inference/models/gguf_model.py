@@ -10,8 +10,6 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 import gguf
-import numpy as np
-import torch
 
 from services.inference.kernels import CpuNetwork, on_device, whole_network
 from services.inference.kernels.cpu.packing import Tensors
@@ -23,14 +21,14 @@ from services.inference.models.gguf_tensors import FREQUENCY_FACTORS, GgufTensor
 from services.inference.models.gguf_tokenizer import read_tokenizer
 from services.inference.models.head_windows import measured
 from services.inference.models.loaded import LoadedModel
-from services.inference.models.nested import Prefix, PrefixTensors
-from services.inference.models.network import Network
+from services.inference.models.nested import PrefixTensors
 from services.inference.models.planned import as_planned
 from services.inference.models.refusal import malformed, unsupported
-from services.inference.models.weights import Weights, expected_shapes, parameter_count
+from services.inference.models.shapes import expected_shapes, parameter_count
 
 if TYPE_CHECKING:
     from services.inference.kernels.triton.network import GpuNetwork
+    from services.inference.models.network import Network
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
@@ -170,10 +168,13 @@ def _network(file: GgufFile, config: ModelConfig) -> Network | CpuNetwork | GpuN
             parts = PrefixTensors(packable, config, light, as_wanted(own))
             _join(network, _packed(light.config(config), parts))
         return network
-    weights = read_weights(tensors, config)
-    network = _plain(config, weights)
+    from services.inference.models import plain  # noqa: PLC0415  # imports torch
+
+    weights = plain.read_weights(tensors, config)
+    network = plain.network(config, weights)
     if light is not None and _is_alone(network):
-        _join(network, _plain(light.config(config), light_weights(weights, own, config, light)))
+        cut = plain.light_weights(weights, own, config, light)
+        _join(network, plain.network(light.config(config), cut))
     return network
 
 
@@ -190,34 +191,6 @@ def _join(network: object, light: object) -> None:
 def _packed(config: ModelConfig, tensors: Tensors) -> Any:
     """Return a network of blocks as they are, of whichever class; None where none fits."""
     return on_device(config, tensors) or whole_network(config, tensors)
-
-
-def _plain(config: ModelConfig, weights: Weights) -> Any:
-    return on_device(config, weights) or Network(config, weights)
-
-
-def read_weights(tensors: GgufTensors, config: ModelConfig) -> Weights:
-    """Return the weights of a file as float32."""
-    weights = Weights.allocate(config)
-    for name, view in weights.destinations(config).items():
-        _fill(view, tensors, name)
-    weights.inverse_frequencies.copy_(torch.from_numpy(tensors.inverse_frequencies()))
-    return weights
-
-
-def light_weights(whole: Weights, own: GgufTensors, config: ModelConfig, light: Prefix) -> Weights:
-    """Return the weights of a light path as float32: those of its `own`, and cuts of the others."""
-    found = nested.separated(whole, config, light)
-    for name, view in found.destinations(light.config(config)).items():
-        if own.has(name):
-            _fill(view, own, name)
-    return found
-
-
-def _fill(view: torch.Tensor, tensors: GgufTensors, name: str) -> None:
-    for first, rows in tensors.pieces(name):
-        target = view[first : first + len(rows)] if view.dim() > 1 else view
-        target.copy_(torch.from_numpy(np.require(rows, requirements="W")))
 
 
 def _weight_format(file: GgufFile) -> str:

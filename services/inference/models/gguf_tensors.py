@@ -82,7 +82,7 @@ class GgufTensors:
 
         `rope_freqs.weight` divides them: how GGUF stores the llama3 scaling.
         """
-        frequencies: npt.NDArray[np.float32] = inverse_frequencies(self._config).numpy()
+        frequencies = inverse_frequencies(self._config)
         if FREQUENCY_FACTORS not in self._file.tensors:
             return frequencies
         shape = self._file.tensors[FREQUENCY_FACTORS].shape

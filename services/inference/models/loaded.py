@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from services.inference.kernels import CpuNetwork
 from services.inference.models.config import ModelConfig
-from services.inference.models.network import Network
 from services.inference.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    # Both import torch, which serving on the C++ kernels does without.
     from services.inference.kernels.triton.network import GpuNetwork
+    from services.inference.models.network import Network
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own name for it
 
 from services.inference.config import KernelsConfig
-from services.inference.kernels import (
-    LIGHT,
-    PAGE_SIZE,
-    Kernels,
-    PagedCache,
-    Span,
-    Sparsity,
-    StepBatch,
-    select,
-)
+from services.inference.kernels import LIGHT, PAGE_SIZE, Span, Sparsity, StepBatch
+from services.inference.kernels.operations import Kernels, PagedCache, select
 from services.inference.models.config import ModelConfig
 from services.inference.models.weights import Layer, Weights
 from thermesh.settings import from_env
@@ -89,28 +83,28 @@ class Network:
         return self._logits(self._hidden(batch, cache).index_select(0, rows))
 
     @torch.inference_mode()
-    def score(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def score(self, token_ids: npt.NDArray[np.int64]) -> torch.Tensor:
         """Run one text in a cache of its own, freed at once.
 
-        `token_ids` is [tokens] int64; returns [tokens, vocabulary] float32, row
+        `token_ids` is [tokens]; returns [tokens, vocabulary] float32, row
         i the logits after token i. The result alone takes 4 * vocabulary bytes
         a token (200 kB at a vocabulary of 49,152): bound the text.
         """
-        tokens = token_ids.shape[0]
+        tokens = len(token_ids)
         pages = -(-tokens // PAGE_SIZE)
         cache = self.new_cache(pages)
         logits = torch.empty(tokens, self.config.vocabulary_size)
         for start in range(0, tokens, _SCORE_CHUNK):
             stop = min(start + _SCORE_CHUNK, tokens)
             span = Span(0, stop - start, stop, tuple(range(pages)))
-            batch = StepBatch(token_ids[start:stop], torch.arange(start, stop), (span,))
+            batch = StepBatch(token_ids[start:stop], np.arange(start, stop), (span,))
             logits[start:stop] = self._logits(self._hidden(batch, cache))
         return logits
 
     def _hidden(self, batch: StepBatch, cache: PagedCache) -> torch.Tensor:
         weights, config = self._weights, self.config
         shared = self._kernels.begin(batch, cache, weights.inverse_frequencies, config.heads)
-        hidden = F.embedding(batch.token_ids, weights.embedding)
+        hidden = F.embedding(torch.as_tensor(batch.token_ids), weights.embedding)
         for index, layer in enumerate(weights.layers):
             hidden = hidden.add(self._attention(hidden, layer, index, cache, shared))
             hidden = hidden.add_(self._feed_forward(hidden, layer))

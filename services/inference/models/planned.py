@@ -17,7 +17,6 @@ from services.inference.config import KernelsConfig
 from services.inference.kernels import Blocks
 from services.inference.kernels.cpu.packing import KINDS, Tensors
 from services.inference.kernels.precision import Precision, PrecisionPlan, read
-from services.inference.kernels.triton.matrix import as_blocks, dequantise, from_blocks, quantise
 from services.inference.models.config import ModelConfig
 from thermesh.errors import FailedPrecondition
 from thermesh.settings import from_env
@@ -41,10 +40,11 @@ class PlannedTensors:
         stored, precision = self._source.matrix(name), self._plan.of(name)
         if precision.kind == "stored":
             return stored
-        numbers = dequantise(from_blocks([stored]))
-        return as_blocks(
-            quantise(numbers, int(precision.kind.removeprefix("int")), precision.group)
-        )
+        from services.inference.kernels.triton import matrix  # noqa: PLC0415  # imports torch
+
+        numbers = matrix.dequantise(matrix.from_blocks([stored]))
+        bits = int(precision.kind.removeprefix("int"))
+        return matrix.as_blocks(matrix.quantise(numbers, bits, precision.group))
 
     def vector(self, name: str) -> npt.NDArray[np.float32] | None:
         """Return a vector, None where the file lacks it."""

@@ -19,14 +19,14 @@ from services.inference.models.folder import JsonFile
 from services.inference.models.folder_tokenizer import read_tokenizer
 from services.inference.models.head_windows import measured
 from services.inference.models.loaded import LoadedModel
-from services.inference.models.network import Network
 from services.inference.models.refusal import malformed, unsupported
+from services.inference.models.shapes import parameter_count
 from services.inference.models.shards import PackableShards, RoundedShards, Shards
-from services.inference.models.weights import Weights, parameter_count
 from thermesh.settings import from_env
 
 if TYPE_CHECKING:
     from services.inference.kernels.triton.network import GpuNetwork
+    from services.inference.models.network import Network
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -61,9 +61,9 @@ def _network(shards: Shards, config: ModelConfig) -> Network | CpuNetwork | GpuN
     if whole is not None:
         whole.head_windows = measured(config, tensors.last_norm)
         return whole
-    weights = Weights.allocate(config)
-    shards.fill(weights, config)
-    return on_device(config, weights) or Network(config, weights)
+    from services.inference.models import plain  # noqa: PLC0415  # imports torch
+
+    return plain.from_shards(shards, config)
 
 
 def read_config(file: JsonFile, shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:

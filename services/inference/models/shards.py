@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors import SafetensorError, safe_open
 
 from services.inference.kernels import Blocks
 from services.inference.models.config import ModelConfig, inverse_frequencies
 from services.inference.models.eight_bits import KIND, as_blocks
 from services.inference.models.refusal import malformed, unsupported
-from services.inference.models.weights import Weights, expected_shapes
+from services.inference.models.shapes import expected_shapes
 from thermesh.errors import NotFound
 
-_FORMATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+Floats = npt.NDArray[np.float32]
+
+_FORMATS: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
 _NAMES = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -38,6 +44,7 @@ _OUTER_NAMES = {
     "lm_head.weight": "output.weight",
 }
 _PIECE_WEIGHTS = 1 << 21
+_LENGTH_BYTES = 8
 
 
 def _gguf_name(name: str) -> str:
@@ -73,25 +80,21 @@ class Shards:
             raise NotFound(f"{folder.name}: no *.safetensors in this folder", field="model")
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.formats: dict[str, str] = {}
-        self._places: dict[str, tuple[pathlib.Path, str]] = {}
+        self._places: dict[str, tuple[pathlib.Path, int]] = {}
         for path in self._paths:
             self._describe(path)
 
     def _describe(self, path: pathlib.Path) -> None:
-        with _opened(path) as shard:
-            for name in shard.keys():  # noqa: SIM118  # not a dict
-                stored = shard.get_slice(name)
-                known = _gguf_name(name)
-                if known in self.shapes:
-                    raise malformed(path, f"tensor {name} is in another shard too")
-                if stored.get_dtype() not in _FORMATS:
-                    allowed = ", ".join(_FORMATS)
-                    raise unsupported(
-                        path, f"tensor {name} is {stored.get_dtype()}, supported are {allowed}"
-                    )
-                self.shapes[known] = tuple(stored.get_shape())
-                self.formats[known] = stored.get_dtype()
-                self._places[known] = (path, name)
+        for name, told in _header(path).items():
+            known, form = _gguf_name(name), told["dtype"]
+            if known in self.shapes:
+                raise malformed(path, f"tensor {name} is in another shard too")
+            if form not in _FORMATS:
+                allowed = ", ".join(_FORMATS)
+                raise unsupported(path, f"tensor {name} is {form}, supported are {allowed}")
+            self.shapes[known] = tuple(told["shape"])
+            self.formats[known] = form
+            self._places[known] = (path, told["begin"])
 
     @property
     def weight_format(self) -> str:
@@ -121,40 +124,47 @@ class Shards:
                 self._paths[0], f"tensor {unknown[0]} is not part of a network known here"
             )
 
-    def fill(self, weights: Weights, config: ModelConfig) -> None:
-        """Copy every tensor into `weights`, one resident at a time."""
-        views = weights.destinations(config)
-        for path in self._paths:
-            with _opened(path) as shard:
-                for name in shard.keys():  # noqa: SIM118  # not a dict
-                    view = views.get(_gguf_name(name))
-                    if view is not None:
-                        view.copy_(_finite(path, name, shard.get_tensor(name)))
+    def pieces(self, name: str) -> Iterator[tuple[int, Floats]]:
+        """Yield (first row, rows as float32) of a tensor by its GGUF name, some MB at a time.
 
-    def pieces(self, name: str) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield (first row, rows as float32) of a matrix by its GGUF name."""
-        path, stored_name = self._places[name]
-        rows, columns = self.shapes[name]
-        step = max(1, _PIECE_WEIGHTS // columns)
-        with _opened(path) as shard:
-            stored = shard.get_slice(stored_name)
-            for first in range(0, rows, step):
-                piece = stored[first : min(first + step, rows)]
-                yield first, _finite(path, stored_name, piece).float()
+        A vector comes as one piece.
+        """
+        shape = self.shapes[name]
+        if len(shape) == 1:
+            yield 0, self._finite(name, self._mapped(name))
+            return
+        step = max(1, _PIECE_WEIGHTS // shape[1])
+        stored = self._mapped(name)
+        for first in range(0, shape[0], step):
+            yield first, self._finite(name, stored[first : first + step])
 
-    def stored(self, name: str) -> torch.Tensor:
-        """Return a tensor that is there, by its GGUF name, in the format of its file."""
-        path, stored_name = self._places[name]
-        with _opened(path) as shard:
-            return _finite(path, stored_name, shard.get_tensor(stored_name))
+    def stored(self, name: str) -> npt.NDArray[np.uint8]:
+        """Return the bytes of a matrix that is there, as the file has them: [rows, bytes]."""
+        for _ in self.pieces(name):
+            pass  # each is finite
+        stored = self._mapped(name)
+        return stored.view(np.uint8).reshape(len(stored), -1)
 
-    def vector(self, name: str) -> torch.Tensor | None:
+    def vector(self, name: str) -> Floats | None:
         """Return a vector as float32 by its GGUF name, None where the files lack it."""
         if name not in self._places:
             return None
-        path, stored_name = self._places[name]
-        with _opened(path) as shard:
-            return _finite(path, stored_name, shard.get_tensor(stored_name)).float()
+        _, numbers = next(self.pieces(name))
+        return numbers
+
+    def _mapped(self, name: str) -> npt.NDArray[Any]:
+        """Return a tensor's own numbers, mapped; BF16 as the upper halves of float32."""
+        path, offset = self._places[name]
+        kind = _FORMATS[self.formats[name]]
+        shape = self.shapes[name]
+        return np.asarray(np.memmap(path, kind, mode="r", offset=offset, shape=shape))
+
+    def _finite(self, name: str, stored: npt.NDArray[Any]) -> Floats:
+        numbers = _as_floats(stored)
+        if not np.isfinite(numbers).all():
+            path, _ = self._places[name]
+            raise malformed(path, f"tensor {hub_name(name)} holds numbers that are not finite")
+        return numbers
 
 
 class PackableShards:
@@ -174,21 +184,18 @@ class PackableShards:
 
     def matrix(self, name: str) -> Blocks:
         """Return a matrix: its rows as bytes."""
-        stored = self._shards.stored(name)
-        return Blocks(self._kind(name), stored.view(torch.uint8).numpy(), stored.shape[1])
+        return Blocks(self._kind(name), self._shards.stored(name), self._shards.shapes[name][1])
 
-    def vector(self, name: str) -> npt.NDArray[np.float32] | None:
+    def vector(self, name: str) -> Floats | None:
         """Return a vector, None where the files lack it."""
-        found = self._shards.vector(name)
-        return None if found is None else found.numpy()
+        return self._shards.vector(name)
 
-    def inverse_frequencies(self) -> npt.NDArray[np.float32]:
+    def inverse_frequencies(self) -> Floats:
         """Return the rotary frequencies in radians per position: [head_size / 2]."""
-        found: npt.NDArray[np.float32] = inverse_frequencies(self._config).numpy()
-        return found
+        return inverse_frequencies(self._config)
 
     @property
-    def last_norm(self) -> npt.NDArray[np.float32]:
+    def last_norm(self) -> Floats:
         """The norm before the head, by which a model is known."""
         found = self.vector("output_norm.weight")
         assert found is not None  # `Shards.check` has seen it
@@ -203,15 +210,7 @@ class RoundedShards(PackableShards):
 
     def matrix(self, name: str) -> Blocks:
         """Return a matrix, rounded."""
-        rows, columns = self._shards.shapes[name]
-        pieces = ((first, piece.numpy()) for first, piece in self._shards.pieces(name))
-        return as_blocks((rows, columns), pieces)
-
-
-def _finite(path: pathlib.Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
-    if not bool(torch.isfinite(tensor).all()):
-        raise malformed(path, f"tensor {name} holds numbers that are not finite")
-    return tensor
+        return as_blocks(self._shards.shapes[name], self._shards.pieces(name))
 
 
 def _ignored(name: str) -> bool:
@@ -219,8 +218,27 @@ def _ignored(name: str) -> bool:
     return name.endswith("rotary_emb.inv_freq") or name == "output.weight"
 
 
-def _opened(path: pathlib.Path) -> Any:
+def _header(path: pathlib.Path) -> dict[str, Any]:
+    """Return each tensor's `dtype`, `shape` and where it begins in the file, in bytes.
+
+    The library has checked that all lie within it, one behind the other.
+    """
     try:
-        return safe_open(path, framework="pt")
+        with safe_open(path, framework="numpy"):
+            pass
     except (SafetensorError, OSError) as error:
         raise malformed(path, "not a sound safetensors file (truncated or damaged)") from error
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        tensors = json.loads(file.read(size))
+    tensors.pop("__metadata__", None)
+    for told in tensors.values():
+        told["begin"] = _LENGTH_BYTES + size + told["data_offsets"][0]
+    return dict(tensors)
+
+
+def _as_floats(stored: npt.NDArray[Any]) -> Floats:
+    """Return numbers as float32, a copy; see `Shards._mapped`."""
+    if stored.dtype == np.uint16:
+        return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return stored.astype(np.float32)

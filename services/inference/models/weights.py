@@ -56,7 +56,7 @@ class Weights:
             layers=tuple(_allocate_layer(config) for _ in range(config.layers)),
             norm=torch.empty(config.hidden_size),
             head=head,
-            inverse_frequencies=inverse_frequencies(config),
+            inverse_frequencies=torch.from_numpy(inverse_frequencies(config)),
         )
 
     def destinations(self, config: ModelConfig) -> dict[str, torch.Tensor]:
@@ -68,21 +68,6 @@ class Weights:
             for name, view in _layer_destinations(layer, config).items():
                 views[f"blk.{index}.{name}"] = view
         return views
-
-
-def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor that the file must hold, by its GGUF name.
-
-    Allocates nothing, so that a file is checked before memory is taken for it.
-    """
-    with torch.device("meta"):
-        views = Weights.allocate(config).destinations(config)
-    return {name: tuple(view.shape) for name, view in views.items()}
-
-
-def parameter_count(config: ModelConfig) -> int:
-    """Return how many weights the file holds; a tied embedding counts once."""
-    return sum(torch.Size(shape).numel() for shape in expected_shapes(config).values())
 
 
 def _allocate_layer(config: ModelConfig) -> Layer:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from services.inference.kernels import Blocks
-from services.inference.models import gguf_mix, gguf_model, group_codes, nested
+from services.inference.models import gguf_mix, gguf_model, group_codes, nested, plain
 from services.inference.models.gguf_file import GgufFile
 from services.inference.models.gguf_tensors import GgufTensors
 from services.inference.models.group_codes import GroupFormat, Rows
@@ -46,7 +46,7 @@ class Source:
 
     def weights(self) -> Weights:
         """Return all weights, a copy of their own at each call."""
-        return gguf_model.read_weights(self._tensors, self.config)
+        return plain.read_weights(self._tensors, self.config)
 
     @property
     def matrices(self) -> dict[str, tuple[int, int]]:

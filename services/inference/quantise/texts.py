@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from services.inference.kernels import PAGE_SIZE, Span, StepBatch
@@ -88,7 +89,9 @@ def sampled(
     fresh = [list(row) for row in rows]
     while any(len(row) < length for row in rows):
         logits = network.step(_batch(rows, fresh, pages), cache)
-        drawn = torch.multinomial(torch.softmax(logits.cpu(), -1), 1, generator=generator)
+        drawn = torch.multinomial(
+            torch.softmax(torch.as_tensor(logits).cpu(), -1), 1, generator=generator
+        )
         fresh = [[int(token)] for token in drawn]
         for row, new in zip(rows, fresh, strict=True):
             row.extend(new)
@@ -109,4 +112,4 @@ def _batch(rows: list[list[int]], fresh: list[list[int]], pages: int) -> StepBat
         positions.extend(range(end - len(new), end))
         start += len(new)
     ids = [token for new in fresh for token in new]
-    return StepBatch(torch.tensor(ids), torch.tensor(positions), tuple(spans))
+    return StepBatch(np.array(ids), np.array(positions), tuple(spans))

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-import torch
+import numpy as np
 
 from services.inference.config import KernelsConfig
 from services.inference.kernels import CpuNetwork, whole_network
@@ -43,14 +43,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
     file = GgufFile(models.locate(arguments.model))
     config, tokenizer = read_config(file), read_tokenizer(file)
     tensors = GgufTensors(file, config)
     network = whole_network(config, tensors, KernelsConfig(kernels="cpu", kv_cache="int8"))
     assert isinstance(network, CpuNetwork), "what insists on the C++ kernels gets them"
+    network.use_threads(arguments.threads)
     measured = [
-        measuring.Text(network, torch.tensor(ids), arguments.last)
+        measuring.Text(network, np.array(ids), arguments.last)
         for ids in texts.gathered(tokenizer.encode, arguments.context)
     ]
     found = measuring.divergences(measured, config, _show)

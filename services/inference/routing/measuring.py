@@ -28,10 +28,10 @@ HOPELESS = 1e-3
 class Text:
     """The end of a text, answered again and again behind the same context.
 
-    `token_ids` is [tokens] int64; answers are those after each of the `last` tokens.
+    `token_ids` is [tokens]; answers are those after each of the `last` tokens.
     """
 
-    def __init__(self, network: CpuNetwork, token_ids: torch.Tensor, last: int) -> None:
+    def __init__(self, network: CpuNetwork, token_ids: npt.NDArray[np.int64], last: int) -> None:
         self._network = network
         self._ids = token_ids
         self._last = last
@@ -62,8 +62,8 @@ class Text:
 
     def _step(self, start: int, stop: int, logits: int, sparsity: Sparsity | None) -> torch.Tensor:
         span = Span(0, stop - start, stop, self._table, logits, sparsity)
-        batch = StepBatch(self._ids[start:stop], torch.arange(start, stop), (span,))
-        return self._network.step(batch, self._cache)
+        batch = StepBatch(self._ids[start:stop], np.arange(start, stop), (span,))
+        return torch.from_numpy(self._network.step(batch, self._cache))
 
 
 def divergences(

@@ -9,12 +9,12 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from thermesh.errors import InvalidArgument
-
-if TYPE_CHECKING:
-    import torch
 
 MAX_TEXT_BYTES = 65_536
 MAX_OPTIONS = 256
@@ -75,7 +75,7 @@ class Matcher(Protocol):
         """True where the output so far is a whole one."""
         ...
 
-    def mask(self) -> torch.Tensor:
+    def mask(self) -> npt.NDArray[np.bool_]:
         """Return [vocabulary] bool: which tokens may come next, at least one.
 
         Raises FailedPrecondition where that takes more than a step may spend.

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from services.inference.sampling.constraint import Kind, Matcher, OutputConstraint
@@ -160,7 +160,7 @@ class _Following:
     def is_complete(self) -> bool:
         return self._matcher.is_accepting()
 
-    def mask(self) -> torch.Tensor:
+    def mask(self) -> npt.NDArray[np.bool_]:
         packed = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         bits = np.unpackbits(packed, count=self._vocabulary_size, bitorder="little")
         if self._matcher.is_error() or not bits.any():
@@ -169,7 +169,7 @@ class _Following:
                 field="start.constraint",
                 reason="CONSTRAINT_TOO_COMPLEX",
             )
-        return torch.from_numpy(bits.view(np.bool_))
+        return bits.view(np.bool_)
 
     def forced(self) -> tuple[int, ...]:
         return tuple(self._matcher.compute_ff_tokens())

@@ -1,4 +1,4 @@
-"""Draws one token a row from logits. Pure torch: no engine, no text, no clock.
+"""Draws one token a row from logits. Pure numpy: no engine, no text, no clock.
 
 Order, the same for every token:
 
@@ -26,8 +26,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 from services.inference.sampling.settings import (
     HIGHEST_TEMPERATURE,
@@ -40,6 +39,9 @@ from services.inference.sampling.settings import (
     Residual,
     Sampling,
 )
+
+Vector = npt.NDArray[np.floating]
+Ids = npt.NDArray[np.int64]
 
 MINIMUM_TEMPERATURE = 0.01
 """Lowest temperature a program can reach: EDT and dynatemp tend to 0 where the
@@ -66,7 +68,7 @@ class Row:
     prompt_ids: AbstractSet[int] = frozenset()
     output_counts: Mapping[int, int] = field(default_factory=dict)
     candidate_count: int = 0
-    allowed: Tensor | None = None
+    allowed: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,15 @@ class Drawn:
     candidates: tuple[tuple[int, float], ...] = ()
 
 
-def sample(logits: Tensor, rows: Sequence[Row]) -> list[Drawn | None]:
-    """Draw one token for each row of `logits` ([rows, vocabulary], any float).
+def sample(logits: Sequence[npt.ArrayLike], rows: Sequence[Row]) -> list[Drawn | None]:
+    """Draw one token for each row from its vector of `logits`: [vocabulary], any float.
 
     None stands for a row whose logits are not a distribution (NaN, +inf).
     """
-    scores = logits.float()
-    log_probabilities = torch.log_softmax(scores, dim=-1)
-    return [_draw(scores[i], log_probabilities[i], row) for i, row in enumerate(rows)]
+    return [
+        _draw(np.asarray(vector, dtype=np.float32), row)
+        for vector, row in zip(logits, rows, strict=True)
+    ]
 
 
 def random_unit(seed: int, token_index: int) -> float:
@@ -101,12 +104,13 @@ def random_unit(seed: int, token_index: int) -> float:
     return float(int(raw) >> 11) * 2.0**-53
 
 
-def _draw(logits: Tensor, log_probabilities: Tensor, row: Row) -> Drawn | None:
-    entropy = float(torch.special.entr(log_probabilities.exp()).sum())
+def _draw(logits: Vector, row: Row) -> Drawn | None:
+    log_probabilities = log_softmax(logits)
+    entropy = entropy_of(log_probabilities)
     if not math.isfinite(entropy):
         return None
     adjusted = _penalised(_biased(logits, row), row)
-    allowed_ids = None if row.allowed is None else row.allowed.nonzero().flatten()
+    allowed_ids = None if row.allowed is None else np.flatnonzero(row.allowed)
     if allowed_ids is not None:
         adjusted = adjusted[allowed_ids]
     program = row.sampling.program
@@ -114,7 +118,7 @@ def _draw(logits: Tensor, log_probabilities: Tensor, row: Row) -> Drawn | None:
         token_id, temperature, log_probability = int(adjusted.argmax()), 0.0, 0.0
     else:
         token_ids, kept = _guarded(adjusted, logits, row.sampling.guard)
-        certainty = entropy if allowed_ids is None else _entropy(logits[allowed_ids])
+        certainty = entropy if allowed_ids is None else entropy_of(log_softmax(logits[allowed_ids]))
         temperature = temperature_of(program, certainty, kept)
         unit = random_unit(row.seed, row.token_index)
         # Rounded to what the trace of an answer holds: decoding by the trace gives the same bits.
@@ -133,15 +137,16 @@ def _draw(logits: Tensor, log_probabilities: Tensor, row: Row) -> Drawn | None:
     )
 
 
-def temperature_of(program: Program, entropy: float, kept: Tensor) -> float:
+def temperature_of(program: Program, entropy: float, kept: Vector) -> float:
     """Return the temperature of one token.
 
     `entropy` (nats) is that of the model's own distribution over what a
     constraint allows; `kept` ([n]) are the untempered logits of the candidates
     that the guard left.
     """
-    spread = evenness(_entropy(kept), len(kept)) if isinstance(program, Dynatemp) else 0.0
-    return temperature_by(program, entropy, spread)
+    if not isinstance(program, Dynatemp):
+        return temperature_by(program, entropy, 0.0)
+    return temperature_by(program, entropy, evenness(entropy_of(log_softmax(kept)), len(kept)))
 
 
 def temperature_by(program: Program, entropy: float, spread: float) -> float:
@@ -178,59 +183,85 @@ def evenness(entropy: float, count: int) -> float:
     return min(1.0, entropy / math.log(count)) if count > 1 else 0.0
 
 
-def _entropy(logits: Tensor) -> float:
-    return float(torch.special.entr(torch.softmax(logits, dim=-1)).sum())
+def log_softmax(logits: Vector) -> Vector:
+    """Return the log-probabilities, nats, of [vocabulary] `logits`, in their own precision.
+
+    Where the logits are no distribution, they are not finite either.
+    """
+    with np.errstate(all="ignore"):
+        above: Vector = logits - logits.max()
+        total = np.exp(above).sum(dtype=np.float64)
+        return above - logits.dtype.type(np.log(total))
 
 
-def _biased(logits: Tensor, row: Row) -> Tensor:
+def entropy_of(log_probabilities: Vector) -> float:
+    """Return the entropy, nats, of [vocabulary] log-probabilities."""
+    with np.errstate(all="ignore"):
+        probabilities = np.exp(log_probabilities)
+        parts = np.where(probabilities == 0, 0, probabilities * log_probabilities)
+    return float(np.maximum(0.0, -parts.sum(dtype=np.float64)))  # NaN stays
+
+
+def _biased(logits: Vector, row: Row) -> Vector:
     if not row.sampling.logit_bias:
         return logits
     token_ids, biases = zip(*row.sampling.logit_bias, strict=True)
-    return logits.index_add(0, torch.tensor(token_ids), torch.tensor(biases, dtype=logits.dtype))
+    biased = logits.copy()
+    np.add.at(biased, np.array(token_ids), np.array(biases, dtype=logits.dtype))
+    return biased
 
 
-def _penalised(logits: Tensor, row: Row) -> Tensor:
+def _penalised(logits: Vector, row: Row) -> Vector:
     penalties = row.sampling.penalties
     if penalties.are_off:
         return logits
-    penalised = logits.clone()
-    used = torch.tensor(sorted(row.prompt_ids | row.output_counts.keys()), dtype=torch.long)
-    if penalties.repetition != 1 and len(used):
-        score = penalised[used]
-        factor = penalties.repetition
-        penalised[used] = torch.where(score > 0, score / factor, score * factor)
+    penalised = logits.copy()
+    used = np.array(sorted(row.prompt_ids | row.output_counts.keys()), dtype=np.int64)
+    if penalties.repetition != 1:
+        score, factor = penalised[used], penalties.repetition
+        penalised[used] = np.where(score > 0, score / factor, score * factor)
     if row.output_counts:
-        output = torch.tensor(list(row.output_counts), dtype=torch.long)
-        counts = torch.tensor(list(row.output_counts.values()), dtype=logits.dtype)
+        output = np.array(list(row.output_counts), dtype=np.int64)
+        counts = np.array(list(row.output_counts.values()), dtype=logits.dtype)
         penalised[output] -= penalties.presence + penalties.frequency * counts
     return penalised
 
 
-def _guarded(adjusted: Tensor, logits: Tensor, guard: Guard) -> tuple[Tensor, Tensor]:
+def _guarded(adjusted: Vector, logits: Vector, guard: Guard) -> tuple[Ids, Vector]:
     """Return (token ids ascending, their logits in float64) of what survives."""
-    token_ids = torch.arange(len(adjusted))
-    kept = adjusted.double()
+    token_ids = np.arange(len(adjusted))
+    kept = adjusted.astype(np.float64)
     if guard.top_k is not None and guard.top_k < len(kept):
-        token_ids = kept.topk(guard.top_k).indices.sort().values
+        token_ids = _first(kept, guard.top_k)
         kept = kept[token_ids]
     if guard.top_p is not None and guard.top_p < 1:
         survivors = _nucleus(kept, guard.top_p)
         token_ids, kept = token_ids[survivors], kept[survivors]
     floor = _floor(kept, logits, guard)
     if floor is not None:
-        survivors = (kept >= floor).nonzero().flatten()
+        survivors = np.flatnonzero(kept >= floor)
         token_ids, kept = token_ids[survivors], kept[survivors]
     return token_ids, kept
 
 
-def _nucleus(kept: Tensor, top_p: float) -> Tensor:
+def _first(scores: Vector, count: int) -> Ids:
+    """Return positions, ascending, of the `count` best; of equal ones the earlier."""
+    lowest = np.partition(scores, len(scores) - count)[len(scores) - count]
+    is_kept = scores > lowest
+    ties = np.flatnonzero(scores == lowest)
+    is_kept[ties[: count - np.count_nonzero(is_kept)]] = True
+    return np.flatnonzero(is_kept)
+
+
+def _nucleus(kept: Vector, top_p: float) -> Ids:
     """Return positions, ascending, of the smallest set that reaches `top_p`."""
-    probabilities, order = torch.softmax(kept, dim=-1).sort(descending=True, stable=True)
-    before = probabilities.cumsum(0) - probabilities
-    return order[before < top_p].sort().values
+    probabilities = np.exp(log_softmax(kept))
+    ordered = np.sort(probabilities)[::-1]
+    before = np.cumsum(ordered) - ordered
+    return _first(probabilities, max(1, int(np.count_nonzero(before < top_p))))
 
 
-def _floor(kept: Tensor, logits: Tensor, guard: Guard) -> Tensor | None:
+def _floor(kept: Vector, logits: Vector, guard: Guard) -> float | None:
     """Return the lowest logit that min_p and top_n_sigma let through.
 
     Both measure from the best logit, which always survives, so the higher of
@@ -242,27 +273,27 @@ def _floor(kept: Tensor, logits: Tensor, guard: Guard) -> Tensor | None:
     if guard.min_p is not None:
         below_best.append(-math.log(guard.min_p))
     if guard.top_n_sigma is not None:
-        below_best.append(guard.top_n_sigma * float(logits.std(correction=0)))
-    return kept.max() - min(below_best) if below_best else None
+        below_best.append(guard.top_n_sigma * float(logits.std(dtype=np.float64)))
+    return float(kept.max()) - min(below_best) if below_best else None
 
 
-def _inverse_cdf(scores: Tensor, unit: float) -> tuple[int, float]:
+def _inverse_cdf(scores: Vector, unit: float) -> tuple[int, float]:
     """Return (position, log-probability) of the draw `unit` from softmax(scores)."""
-    log_probabilities = torch.log_softmax(scores, dim=-1)
-    cumulative = log_probabilities.exp().cumsum(0)
-    target = cumulative[-1:] * unit
-    position = int(torch.searchsorted(cumulative, target, right=True)[0])
+    log_probabilities = log_softmax(scores)
+    cumulative = np.exp(log_probabilities).cumsum()
+    position = int(np.searchsorted(cumulative, cumulative[-1] * unit, side="right"))
     position = min(position, len(scores) - 1)
     return position, float(log_probabilities[position])
 
 
-def best_of(logits: Tensor, count: int) -> tuple[tuple[int, float], ...]:
+def best_of(logits: Vector, count: int) -> tuple[tuple[int, float], ...]:
     """Return the `count` likeliest tokens of `logits` [vocabulary] and their log-probabilities."""
-    return _candidates(torch.log_softmax(logits, dim=-1), count) if count else ()
+    return _candidates(log_softmax(logits), count) if count else ()
 
 
-def _candidates(log_probabilities: Tensor, count: int) -> tuple[tuple[int, float], ...]:
+def _candidates(log_probabilities: Vector, count: int) -> tuple[tuple[int, float], ...]:
     if count == 0:
         return ()
-    best = log_probabilities.topk(min(count, len(log_probabilities)))
-    return tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    best = _first(log_probabilities, min(count, len(log_probabilities)))
+    best = best[np.argsort(-log_probabilities[best], kind="stable")]
+    return tuple(zip(best.tolist(), log_probabilities[best].tolist(), strict=True))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from scored import scored
 from tokenizers import pre_tokenizers
 from transformers.utils import quantization_config
 
@@ -207,7 +208,9 @@ def greedy(model, prompts):
             rows += text[-count:]
             positions += range(len(text) - count, len(text))
         batch = StepBatch(torch.tensor(rows), torch.tensor(positions), tuple(spans))
-        log_probabilities = torch.log_softmax(model.network.step(batch, cache), dim=-1)
+        log_probabilities = torch.log_softmax(
+            torch.as_tensor(model.network.step(batch, cache)), dim=-1
+        )
         best = log_probabilities.max(dim=-1)
         for index, (value, token) in enumerate(zip(*map(torch.Tensor.tolist, best), strict=True)):
             texts[index].append(token)
@@ -273,7 +276,7 @@ def test_score_equals_the_forward_pass_of_the_reference(kernels, model, referenc
     """All logits of a text, not only the last, are those of the reference."""
     text = torch.tensor(prompts[5] + prompts[1])
 
-    ours = torch.log_softmax(model.network.score(text), dim=-1)
+    ours = torch.log_softmax(scored(model.network, text), dim=-1)
 
     with torch.inference_mode():
         theirs = torch.log_softmax(reference(text[None]).logits[0], dim=-1)

@@ -11,7 +11,7 @@ import pytest
 from services.inference import models
 from services.inference.config import Config
 from services.inference.kernels.cpu import status
-from services.inference.models import nested
+from services.inference.models import nested_weights
 from services.inference.models.group_codes import GroupFormat
 from services.inference.models.nested import Prefix
 from services.inference.quantise.rounding import rounded
@@ -50,7 +50,7 @@ def with_light(tmp_path_factory):
     """The packaged model with a light path of its own: half the neurons, the head in four bits."""
     source = Source(locate("smollm2-135m-instruct"))
     light = Prefix(source.config.heads // source.config.kv_heads, 768)
-    cut = nested.cut(source.weights(), source.config, light)
+    cut = nested_weights.cut(source.weights(), source.config, light)
     own = {
         name: (rounded(view.contiguous(), np.ones(view.shape[1], "f4"), HEAD, (0.9,)), HEAD)
         for name, view in cut.destinations(light.config(source.config)).items()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import torch
+from scored import scored
 
 from services.inference.config import Config
 from services.inference.service import Service
@@ -57,7 +58,7 @@ def by_scoring(model, question: str) -> list[int]:
     token_ids = model.tokenizer.encode_chat([("user", question)])
     decoded: list[int] = []
     while len(decoded) < TOKENS and not set(decoded) & model.tokenizer.end_ids:
-        logits = model.network.score(torch.tensor([*token_ids, *decoded]))
+        logits = scored(model.network, torch.tensor([*token_ids, *decoded]))
         decoded.append(int(logits[-1].argmax()))
     return decoded
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 
+import numpy as np
 import pytest
 import torch
 from fake_model import VOCABULARY_SIZE, FakeTokenizer
@@ -57,13 +58,13 @@ def end_of(bench: Bench, reader) -> Ended:
     return bench.events[reader][-1]
 
 
-def allowed(*token_ids: int) -> torch.Tensor:
-    mask = torch.zeros(len(LOGITS), dtype=torch.bool)
+def allowed(*token_ids: int) -> np.ndarray:
+    mask = np.zeros(len(LOGITS), np.bool_)
     mask[list(token_ids)] = True
     return mask
 
 
-def draw(sampling: Sampling, mask: torch.Tensor, index: int = 0):
+def draw(sampling: Sampling, mask: np.ndarray, index: int = 0):
     [drawn] = sample(LOGITS[None], [Row(sampling, 1, index, allowed=mask)])
     return drawn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from services.inference.kernels.cpu import memory
 from thermesh.errors import InvalidArgument
@@ -37,18 +37,18 @@ class CpuCache:
         self.content = _zeros(slabs, layers, kv_heads, _SLAB_PAGES, unit_bytes)
         # All layers of the first page lie in as many huge pages: 24 MB for one token.
         self.means = _zeros(layers, pages, kv_heads, 2, width, in_huge_pages=False)
-        self.mean_scales = torch.from_numpy(np.zeros((layers, pages, kv_heads), dtype=np.float32))
+        self.mean_scales = np.zeros((layers, pages, kv_heads), dtype=np.float32)
         self.kind = kind
         self.pages = pages
         self.sizes = (layers, kv_heads, head_size)
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy all layers of a page, and what is known of its keys."""
-        self._units(target).copy_(self._units(source))
+        self._units(target)[...] = self._units(source)
         self.means[:, target] = self.means[:, source]
         self.mean_scales[:, target] = self.mean_scales[:, source]
 
-    def _units(self, page: int) -> torch.Tensor:
+    def _units(self, page: int) -> npt.NDArray[np.uint8]:
         return self.content[page // _SLAB_PAGES, :, :, page % _SLAB_PAGES]
 
     @property
@@ -69,6 +69,6 @@ def _unit_bytes(kind: str, head_size: int) -> int:
     return size + 4 * PAGE_TOKENS if kind == "int8" else 2 * size
 
 
-def _zeros(*shape: int, in_huge_pages: bool = True) -> torch.Tensor:
+def _zeros(*shape: int, in_huge_pages: bool = True) -> npt.NDArray[np.uint8]:
     zeros = memory.anonymous(math.prod(shape), in_huge_pages=in_huge_pages)
-    return torch.from_numpy(zeros.reshape(shape))
+    return zeros.reshape(shape)

@@ -15,7 +15,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from services.inference.kernels.cpu import native
 from services.inference.sampling.sampler import (
@@ -28,14 +29,15 @@ from services.inference.sampling.sampler import (
 )
 from services.inference.sampling.settings import Dynatemp, Fixed
 
+Vector = npt.NDArray[np.float32]
 Part = Callable[[Any, int], None]
 """A function of the library for an array of `native.Row` and its length."""
 
 
 def draw(
-    survey: Part, finish: Part, logits: Sequence[torch.Tensor], rows: Sequence[Row]
+    survey: Part, finish: Part, logits: Sequence[Vector], rows: Sequence[Row]
 ) -> list[Drawn | None]:
-    """Draw as `sampler.sample` does, from one vector of float32 logits for each row."""
+    """Draw as `sampler.sample` does, from a vector of logits for each row."""
     asked = (native.Row * len(rows))()
     plain = [place for place, row in enumerate(rows) if is_plain(row)]
     for fields, place in zip(asked, plain, strict=False):
@@ -55,9 +57,9 @@ def is_plain(row: Row) -> bool:
     return is_untouched and row.allowed is None
 
 
-def _ask(fields: native.Row, logits: torch.Tensor, row: Row) -> None:
+def _ask(fields: native.Row, logits: Vector, row: Row) -> None:
     guard = row.sampling.guard
-    fields.logits = logits.data_ptr()
+    fields.logits = logits.ctypes.data
     fields.seed, fields.token_index = row.seed, row.token_index
     fields.top_n_sigma = _or_none(guard.top_n_sigma)
     fields.below = _or_none(None if guard.min_p is None else -math.log(guard.min_p))
@@ -79,9 +81,9 @@ def _temperature(fields: native.Row, row: Row) -> float:
     return temperature_by(program, fields.entropy, spread)
 
 
-def _drawn(fields: native.Row | None, logits: torch.Tensor, row: Row) -> Drawn | None:
+def _drawn(fields: native.Row | None, logits: Vector, row: Row) -> Drawn | None:
     if fields is None or not math.isfinite(fields.entropy):
-        return sample(logits[None], [row])[0]
+        return sample([logits], [row])[0]
     return Drawn(
         fields.token,
         _temperature(fields, row),

@@ -16,7 +16,8 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from services.inference.kernels.cpu import drawing, native
 from services.inference.kernels.cpu.cache import KINDS, PAGE_TOKENS, CpuCache
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from services.inference.kernels import StepBatch
     from services.inference.models.config import ModelConfig
     from services.inference.sampling.sampler import Drawn, Row
+
+Floats = npt.NDArray[np.float32]
 
 _SCORE_CHUNK = 128
 """Tokens that `score` runs at once."""
@@ -51,8 +54,7 @@ class Engine:
 class CpuNetwork:
     """A network on the C++ kernels. Raises `native.NotAvailable` and `Unsuitable`.
 
-    A step uses as many threads as torch is set to, or as `use_threads` says.
-    `tier` names the
+    A step uses one thread until `use_threads` says otherwise. `tier` names the
     instruction set, "" stands for the best there is; `precision` is one of
     `packing.PRECISIONS`, `kv_cache` one of `cache.KINDS`.
     """
@@ -73,7 +75,7 @@ class CpuNetwork:
         # Scoring has threads and memory of its own: it never makes a step wait.
         self._scoring_engine = Engine(self._library, tier)
         self._kv_cache = kv_cache
-        self._threads = 0
+        self._threads = 1
         self._context_length = config.context_length
         self.head_windows: HeadWindows | None = None
         self.kernels_name = f"cpu-{self._engine.tier}"
@@ -94,13 +96,10 @@ class CpuNetwork:
         return light if self._context_length > light.dense_below else None
 
     def use_threads(self, count: int) -> None:
-        """Compute steps with `count` cores, and torch's own work here with one.
-
-        Torch's helpers go on spinning for milliseconds after each operation of
-        the sampler and would hold the very cores that the next step needs.
-        """
+        """Compute steps with `count` cores, those of the light path too."""
         self._threads = count
-        torch.set_num_threads(1)
+        if self.light_network is not None:
+            self.light_network.use_threads(count)
 
     def fitting_pages(self, step_tokens: int) -> int:  # noqa: ARG002  # a GPU's concern
         """Return how many pages a cache should have: memory is taken as they are used."""
@@ -111,7 +110,7 @@ class CpuNetwork:
         layers, kv_heads, head_size = self._sizes
         return CpuCache(layers, pages, kv_heads, head_size, self._kv_cache)
 
-    def step(self, batch: StepBatch, cache: CpuCache) -> torch.Tensor:
+    def step(self, batch: StepBatch, cache: CpuCache) -> Floats:
         """Run the new tokens of several sequences and extend the cache by them.
 
         Returns [rows, vocabulary] float32: the logits after the last `logits`
@@ -122,11 +121,11 @@ class CpuNetwork:
         if any(not 1 <= span.logits <= span.count for span in batch.spans):
             raise InvalidArgument("logits must be in [1, count] in every span", field="batch")
         rows = [row for span in batch.spans for row in span.output_rows]
-        logits = torch.empty(len(rows), self._vocabulary_size)
+        logits = np.empty((len(rows), self._vocabulary_size), np.float32)
         self._run(self._engine, batch, cache, rows, logits)
         return logits
 
-    def sample(self, logits: Sequence[torch.Tensor], rows: Sequence[Row]) -> list[Drawn | None]:
+    def sample(self, logits: Sequence[Floats], rows: Sequence[Row]) -> list[Drawn | None]:
         """Draw as `sampler.sample` does, from a [vocabulary] float32 vector for each row."""
         library, size = self._library, self._vocabulary_size
         threads = self._threads_of(self._engine)
@@ -136,7 +135,7 @@ class CpuNetwork:
         )
         return drawing.draw(survey, finish, logits, rows)
 
-    def score(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def score(self, token_ids: npt.NDArray[np.int64]) -> Floats:
         """Run one text on one thread, in a cache of its own, freed at once.
 
         `token_ids` is [tokens] int64; returns [tokens, vocabulary] float32, row
@@ -145,14 +144,14 @@ class CpuNetwork:
         """
         from services.inference.kernels import Span, StepBatch  # noqa: PLC0415  # it imports us
 
-        tokens = token_ids.shape[0]
+        tokens = len(token_ids)
         pages = tuple(range(-(-tokens // PAGE_TOKENS)))
         cache = self.new_cache(max(len(pages), 1))
-        logits = torch.empty(tokens, self._vocabulary_size)
+        logits = np.empty((tokens, self._vocabulary_size), np.float32)
         for start in range(0, tokens, _SCORE_CHUNK):
             stop = min(start + _SCORE_CHUNK, tokens)
             span = Span(0, stop - start, stop, pages)
-            batch = StepBatch(token_ids[start:stop], torch.arange(start, stop), (span,))
+            batch = StepBatch(token_ids[start:stop], np.arange(start, stop), (span,))
             rows = range(stop - start)
             self._run(self._scoring_engine, batch, cache, rows, logits[start:stop])
         return logits
@@ -163,7 +162,7 @@ class CpuNetwork:
         batch: StepBatch,
         cache: CpuCache,
         rows: Sequence[int],
-        logits: torch.Tensor,
+        logits: Floats,
     ) -> None:
         """Run a step and write the logits after each of `rows`."""
         if not isinstance(cache, CpuCache) or cache.sizes != self._sizes:
@@ -175,16 +174,16 @@ class CpuNetwork:
         spans, pages, output_rows = _flattened(batch, rows)
         head_windows = _place_head_windows(batch, spans, math.prod(self._sizes[:2]))
         described = native.Batch(
-            token_ids=token_ids.data_ptr(),
-            positions=positions.data_ptr(),
+            token_ids=token_ids.ctypes.data,
+            positions=positions.ctypes.data,
             spans=spans.buffer_info()[0],
             pages=pages.buffer_info()[0],
             output_rows=output_rows.buffer_info()[0],
             head_windows=head_windows.buffer_info()[0],
-            logits=logits.data_ptr(),
-            cache=cache.content.data_ptr(),
-            means=cache.means.data_ptr(),
-            mean_scales=cache.mean_scales.data_ptr(),
+            logits=logits.ctypes.data,
+            cache=cache.content.ctypes.data,
+            means=cache.means.ctypes.data,
+            mean_scales=cache.mean_scales.ctypes.data,
             cache_kind=KINDS[cache.kind],
             tokens=len(token_ids),
             span_count=len(batch.spans),
@@ -197,9 +196,7 @@ class CpuNetwork:
         self._call(engine, described)
 
     def _threads_of(self, engine: Engine) -> int:
-        if engine is self._scoring_engine:
-            return 1
-        return self._threads or torch.get_num_threads()
+        return 1 if engine is self._scoring_engine else self._threads
 
     def _call(self, engine: Engine, batch: native.Batch) -> None:
         network = ctypes.byref(self._packed.network)
@@ -210,11 +207,12 @@ class CpuNetwork:
             raise InvalidArgument(problem.decode(), field="batch")
 
 
-def _checked(tensor: torch.Tensor, field: str) -> torch.Tensor:
-    """Return `tensor` as the library reads it: a vector of int64 without gaps."""
-    if tensor.dim() != 1 or tensor.dtype != torch.int64 or tensor.device.type != "cpu":
+def _checked(given: npt.ArrayLike, field: str) -> npt.NDArray[np.int64]:
+    """Return what was given as the library reads it: a vector of int64 without gaps."""
+    vector = np.asarray(given)
+    if vector.ndim != 1 or vector.dtype != np.int64:
         raise InvalidArgument(f"{field} must be a vector of int64 on the CPU", field=field)
-    return tensor.contiguous()
+    return np.ascontiguousarray(vector)
 
 
 def _flattened(

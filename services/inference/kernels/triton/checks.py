@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from services.inference.kernels.triton.cache import PAGE, DeviceCache
 from thermesh.errors import InvalidArgument
@@ -18,8 +18,8 @@ def check_batch(batch: StepBatch, cache: DeviceCache, vocabulary_size: int) -> N
     if not isinstance(cache, DeviceCache):
         raise InvalidArgument("the cache is not of this network", field="cache")
     for field in ("token_ids", "positions"):
-        tensor = getattr(batch, field)
-        if tensor.dim() != 1 or tensor.dtype != torch.int64:
+        vector = np.asarray(getattr(batch, field))
+        if vector.ndim != 1 or vector.dtype != np.int64:
             raise InvalidArgument(f"{field} must be a vector of int64", field=field)
     tokens = len(batch.token_ids)
     if len(batch.positions) != tokens or not tokens:

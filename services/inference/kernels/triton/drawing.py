@@ -52,7 +52,7 @@ class Pending:
 
     def _drawn(self, index: int, row: Row) -> Drawn | None:
         if not is_plain(row):
-            return sample_on_host(self.logits[index : index + 1].cpu(), [row])[0]
+            return sample_on_host([self.logits[index].cpu()], [row])[0]
         token, entropy, temperature, own, of_model = self.on_host[index].tolist()
         if not math.isfinite(entropy):
             return None

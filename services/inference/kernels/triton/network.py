@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from services.inference.kernels.sparsity import LIGHT
@@ -131,8 +133,8 @@ class GpuNetwork:
         from services.inference.kernels import Span, StepBatch  # noqa: PLC0415  # it imports us
 
         table = tuple(range(-(-tokens // PAGE)))
-        ids = torch.zeros(tokens, dtype=torch.int64)
-        batch = StepBatch(ids, torch.arange(tokens), (Span(0, tokens, tokens, table),))
+        ids = np.zeros(tokens, np.int64)
+        batch = StepBatch(ids, np.arange(tokens), (Span(0, tokens, tokens, table),))
         return self.step(batch, self.new_cache(len(table)))
 
     @torch.inference_mode()
@@ -166,19 +168,19 @@ class GpuNetwork:
     @torch.inference_mode()
     def draw(
         self,
-        logits: torch.Tensor,
+        logits: Sequence[torch.Tensor],
         rows: Sequence[Row],
         ends: Sequence[tuple[int, Sequence[int]]],
         cache: DeviceCache,
     ) -> list[Drawn | None]:
-        """Draw a token for each row of `logits` and launch the step that follows.
+        """Draw a token from each vector of `logits` and launch the step that follows.
 
         `ends` tells for each row where its token will stand, and the pages of its
         sequence; without them nothing is launched, nor where a sequence chooses
         pages. None stands for a row whose logits are no distribution.
         """
         with self._lock:
-            pending = drawing.launch(self._operations.sample, logits, rows)
+            pending = drawing.launch(self._operations.sample, torch.stack(list(logits)), rows)
             may_follow = bool(ends) and not self._is_choosing
             may_follow = may_follow and all(
                 position // PAGE < len(pages) for position, pages in ends
@@ -192,15 +194,15 @@ class GpuNetwork:
             return pending.read()
 
     @torch.inference_mode()
-    def score(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def score(self, token_ids: npt.NDArray[np.int64]) -> torch.Tensor:
         """Run one text in a cache of its own, freed at once.
 
-        `token_ids` is [tokens] int64; returns [tokens, vocabulary] float32 on
+        `token_ids` is [tokens]; returns [tokens, vocabulary] float32 on
         the CPU, row i the logits after token i.
         """
         from services.inference.kernels import Span  # noqa: PLC0415  # it imports us
 
-        count = token_ids.shape[0]
+        count = len(token_ids)
         table = tuple(range(-(-count // PAGE)))
         cache = self.new_cache(max(len(table), 1))
         logits = torch.empty(count, self.config.vocabulary_size)

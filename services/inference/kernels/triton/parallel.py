@@ -14,6 +14,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
@@ -93,7 +95,7 @@ class Leader:
             _tell(Told("step", (batch,)))
             return self._network.step(batch, cache).cpu()
 
-    def score(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def score(self, token_ids: npt.NDArray[np.int64]) -> torch.Tensor:
         """See `GpuNetwork.score`."""
         with self._lock:
             _tell(Told("score", (token_ids,)))

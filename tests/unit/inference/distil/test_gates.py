@@ -16,8 +16,8 @@ from services.inference.kernels.gates import (
     read,
     summarised,
 )
+from services.inference.kernels.page_choice import pages_read as read_by_means
 from services.inference.kernels.sparsity import Sparsity
-from services.inference.kernels.sparsity import pages_read as read_by_means
 from services.inference.kernels.triton import status
 from services.inference.kernels.triton.cache import DeviceCache
 from thermesh.errors import InvalidArgument

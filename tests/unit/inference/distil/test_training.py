@@ -15,7 +15,7 @@ from services.inference.distil.checkpoint import Checkpoint, trained
 from services.inference.distil.straight_through import Matrix
 from services.inference.distil.student import Student
 from services.inference.distil.trainer import Lesson, Trainer
-from services.inference.models import nested
+from services.inference.models import nested_weights
 from services.inference.models.group_codes import GroupFormat
 from services.inference.models.nested import Prefix
 from services.inference.quantise.divergence import Yardstick
@@ -97,7 +97,7 @@ def test_training_brings_the_student_closer(light):
         found = [yardstick.measure(weights).mean]
         if light is not None:
             with torch.no_grad():
-                part = nested.cut(weights, CONFIG, light)
+                part = nested_weights.cut(weights, CONFIG, light)
             found.append(yardstick.measure(part, config=light.config(CONFIG)).mean)
         return found
 

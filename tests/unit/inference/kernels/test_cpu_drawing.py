@@ -6,8 +6,8 @@ import ctypes
 import math
 from itertools import starmap
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,8 +62,8 @@ def draw(request):
     return drawn
 
 
-def logits_of(seed: int, rows: int, spread: float = 2.0) -> torch.Tensor:
-    return spread * torch.randn(rows, SIZE, generator=torch.Generator().manual_seed(seed))
+def logits_of(seed: int, rows: int, spread: float = 2.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, spread, (rows, SIZE)).astype(np.float32)
 
 
 def agree(actual, expected) -> bool:
@@ -131,7 +131,7 @@ def test_a_rows_bits_depend_on_itself_alone(draw):
 
 def test_equal_logits_are_cut_in_the_order_of_the_vocabulary(draw):
     """Of equal ones at the edge of a cut the first stay; greedy takes the first."""
-    logits = torch.zeros(1, SIZE)
+    logits = np.zeros((1, SIZE), np.float32)
     for seed in range(40):
         row = Row(Sampling(Fixed(1.0), Guard(top_k=3)), seed, 0)
         assert draw(logits, [row])[0].token_id < 3
@@ -151,7 +151,7 @@ def test_logits_that_are_no_distribution_draw_nothing(draw, bad):
 
 def test_what_the_library_does_not_know_the_sampler_draws(draw):
     """Constraints, biases and penalties, beside rows of the library's own."""
-    allowed = torch.zeros(SIZE, dtype=torch.bool)
+    allowed = np.zeros(SIZE, np.bool_)
     allowed[[5, 9]] = True
     rows = [
         Row(Sampling(Fixed(1.0)), 1, 0, allowed=allowed),
@@ -178,8 +178,8 @@ def test_impossible_rows_are_refused(count, size, threads, change):
     if not STATUS.available:
         pytest.skip(STATUS.reason)
     library, engine = native.library(), Engine(native.library())
-    logits = torch.zeros(SIZE)
-    row = native.Row(**{"logits": logits.data_ptr(), "top_k": -1, **change})
+    logits = np.zeros(SIZE, np.float32)
+    row = native.Row(**{"logits": logits.ctypes.data, "top_k": -1, **change})
     for function in (library.thermesh_survey, library.thermesh_draw):
         assert function(engine.handle, ctypes.pointer(row), count, size, threads)
 
@@ -189,7 +189,7 @@ def test_a_draw_without_a_survey_reads_nothing_beyond_the_row():
     if not STATUS.available:
         pytest.skip(STATUS.reason)
     library, engine = native.library(), Engine(native.library())
-    logits = torch.zeros(SIZE)
-    row = native.Row(logits=logits.data_ptr(), top_k=-1, floor=1.0, temperature=1.0)
+    logits = np.zeros(SIZE, np.float32)
+    row = native.Row(logits=logits.ctypes.data, top_k=-1, floor=1.0, temperature=1.0)
     assert library.thermesh_draw(engine.handle, ctypes.pointer(row), 1, SIZE, 1) is None
     assert row.token == 0

@@ -11,6 +11,7 @@ import psutil
 import pytest
 import torch
 from quantised_network import SMALL, QuantisedTensors
+from scored import scored
 
 from services.inference.config import KernelsConfig
 from services.inference.kernels import CpuNetwork, Span, StepBatch, whole_network
@@ -22,18 +23,11 @@ STATUS = status()
 built = pytest.mark.skipif(not STATUS.available, reason=STATUS.reason)
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    """Set torch, and with it the kernels, back to one thread."""
-    yield
-    torch.set_num_threads(1)
-
-
 def decode(network, cache, token=1, length=1):
     """One step of one sequence of `length` tokens."""
     ids = torch.full((length,), token)
     span = Span(0, length, length, tuple(range(-(-length // 16))))
-    return network.step(StepBatch(ids, torch.arange(length), (span,)), cache)
+    return torch.as_tensor(network.step(StepBatch(ids, torch.arange(length), (span,)), cache))
 
 
 @built
@@ -163,8 +157,8 @@ def test_a_build_without_a_compiler_says_so(monkeypatch, tmp_path):
 async def test_helpers_sleep_when_there_is_nothing_to_do():
     """After a step the threads of the kernels wait without using the processor."""
     before = {thread.id for thread in psutil.Process().threads()}
-    torch.set_num_threads(3)
     network = CpuNetwork(SMALL, QuantisedTensors())
+    network.use_threads(3)
     cache = network.new_cache(4)
     expected = decode(network, cache, length=50)
     helpers = {thread.id for thread in psutil.Process().threads()} - before
@@ -181,13 +175,13 @@ async def test_helpers_sleep_when_there_is_nothing_to_do():
 
 @built
 def test_the_number_of_threads_may_change_between_steps():
-    """Threads come and go with torch's setting, and the result stays."""
+    """Threads come and go, and the result stays."""
     network = CpuNetwork(SMALL, QuantisedTensors())
     cache = network.new_cache(4)
     expected = decode(network, cache, length=50)
 
     for count in (2, 4, 1, 3, 2, 1):
-        torch.set_num_threads(count)
+        network.use_threads(count)
         for _ in range(20):
             assert torch.equal(decode(network, cache, length=50), expected)
 
@@ -195,15 +189,15 @@ def test_the_number_of_threads_may_change_between_steps():
 @built
 def test_steps_and_scores_of_several_threads_do_not_mix():
     """Callers on several threads each get their own results."""
-    torch.set_num_threads(2)
     network = CpuNetwork(SMALL, QuantisedTensors())
+    network.use_threads(2)
     expected = [decode(network, network.new_cache(2), token, 20) for token in range(4)]
     wrong = []
 
     def work(token):
         cache = network.new_cache(2)
         results = [decode(network, cache, token, 20) for _ in range(20)]
-        results.append(network.score(torch.full((20,), token))[-1:])
+        results.append(scored(network, torch.full((20,), token))[-1:])
         wrong.extend(token for result in results if not torch.equal(result, expected[token]))
 
     workers = [threading.Thread(target=work, args=(token,)) for token in range(4)]
@@ -220,16 +214,17 @@ def test_steps_and_scores_of_several_threads_do_not_mix():
 def test_a_forked_process_computes_too():
     """A fork has none of the threads, and does with new ones."""
     script = """
-import os, sys, torch
+import os, sys
+import numpy as np
 sys.path.insert(0, "tests/fakes")
 from quantised_network import SMALL, QuantisedTensors
 from services.inference.kernels import CpuNetwork, Span, StepBatch
-torch.set_num_threads(2)
 network = CpuNetwork(SMALL, QuantisedTensors())
-batch = StepBatch(torch.arange(40), torch.arange(40), (Span(0, 40, 40, (0, 1, 2)),))
+network.use_threads(2)
+batch = StepBatch(np.arange(40), np.arange(40), (Span(0, 40, 40, (0, 1, 2)),))
 expected = network.step(batch, network.new_cache(3))
 child = os.fork()
-same = torch.equal(network.step(batch, network.new_cache(3)), expected)
+same = np.array_equal(network.step(batch, network.new_cache(3)), expected)
 if child == 0:
     os._exit(0 if same else 1)
 sys.exit(os.waitpid(child, 0)[1] or (0 if same else 1))

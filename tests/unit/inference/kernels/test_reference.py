@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from services.inference.kernels import PAGE_SIZE, PagedCache, Span, StepBatch, select
+from services.inference.kernels import PAGE_SIZE, Span, StepBatch
+from services.inference.kernels.operations import PagedCache, select
 from thermesh.errors import InvalidArgument
 
 KERNELS = select()

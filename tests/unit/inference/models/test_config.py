@@ -3,8 +3,8 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
-import torch
 
 from services.inference.models.config import ModelConfig, RopeScaling, inverse_frequencies
 
@@ -20,12 +20,12 @@ def test_frequencies_fall_geometrically_from_one():
     frequencies = inverse_frequencies(PLAIN)
 
     assert frequencies[0] == 1.0
-    torch.testing.assert_close(frequencies[16], torch.tensor(500_000.0**-0.5))
+    assert frequencies[16] == pytest.approx(500_000.0**-0.5)
 
 
 def test_linear_scaling_divides_all():
     """Every wave is longer by the factor."""
-    torch.testing.assert_close(scaled(kind="linear", factor=4.0), inverse_frequencies(PLAIN) / 4)
+    np.testing.assert_allclose(scaled(kind="linear", factor=4.0), inverse_frequencies(PLAIN) / 4)
 
 
 def test_llama3_scaling_keeps_short_waves_and_stretches_long_ones():
@@ -35,10 +35,10 @@ def test_llama3_scaling_keeps_short_waves_and_stretches_long_ones():
 
     lengths = 2 * math.pi / plain
     ratio = plain / frequencies
-    torch.testing.assert_close(ratio[lengths < 2048], torch.ones_like(ratio[lengths < 2048]))
-    torch.testing.assert_close(ratio[lengths > 8192], torch.full_like(ratio[lengths > 8192], 8.0))
+    np.testing.assert_allclose(ratio[lengths < 2048], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(ratio[lengths > 8192], 8.0, rtol=1e-6)
     between = ratio[(lengths > 2048) & (lengths < 8192)]
-    assert between.numel() > 0
+    assert between.size > 0
     assert bool(((between > 1) & (between < 8)).all())
 
 

@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from scored import scored
 
 from services.inference.kernels.cpu import status
 from services.inference.models import gguf_mix, load
@@ -90,13 +91,13 @@ def test_a_mix_means_the_same_in_torch_and_on_the_kernels(source, mixed, monkeyp
         numbers = rows_of(source, name, form).weights(form)
         weights.destinations(source.config)[name].copy_(torch.from_numpy(numbers))
     ids = torch.from_numpy(np.random.default_rng(3).integers(0, 60, 40))
-    logits = plain.network.score(ids)
+    logits = scored(plain.network, ids)
 
-    torch.testing.assert_close(logits, Network(source.config, weights).score(ids))
+    torch.testing.assert_close(logits, scored(Network(source.config, weights), ids))
     if status().available:
         monkeypatch.setenv("THERMESH_KERNELS", "cpu")
         torch.testing.assert_close(
-            load(mixed, "mix").network.score(ids), logits, atol=0.05, rtol=0.05
+            scored(load(mixed, "mix").network, ids), logits, atol=0.05, rtol=0.05
         )
 
 
@@ -106,7 +107,7 @@ def test_texts_side_by_side_are_scored_as_one_by_one(source):
     weights = source.weights()
     logits = forward.logits(source.config, weights, ids)
     for row, text in enumerate(ids):
-        expected = Network(source.config, weights).score(text)
+        expected = scored(Network(source.config, weights), text)
         torch.testing.assert_close(logits[row], expected, atol=1e-4, rtol=1e-4)
 
 
@@ -240,7 +241,7 @@ def test_a_calibrated_mix_divides_its_logits(source, monkeypatch, kernels):
         source.write(target, mix, lambda name: rows_of(source, name, mix[name]), factor)
         model = load(target, "mix")
         assert ("temperature x 1.250" in model.weight_format) is (factor == 1.25)
-        found[factor] = model.network.score(ids)
+        found[factor] = scored(model.network, ids)
     torch.testing.assert_close(found[1.25] * 1.25, found[1.0], rtol=2e-3, atol=2e-3)
 
 

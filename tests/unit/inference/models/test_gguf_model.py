@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scored import scored
 
 from services.inference.models import load
 from services.inference.models.gguf_file import GgufFile
@@ -59,7 +60,7 @@ def test_quantised_tensors_load_as_their_dequantised_values(write_gguf, tiny, de
             stored = gguf.quants.quantize(value, kind)
             model.weights[name] = gguf.quants.dequantize(stored, kind)
 
-    logits = load(path, "tiny").network.score(TOKENS)
+    logits = scored(load(path, "tiny").network, TOKENS)
 
     np.testing.assert_allclose(
         logits.numpy(), dense_logits(model, TOKENS.numpy()), atol=3e-5, rtol=3e-5
@@ -72,7 +73,7 @@ def test_qwen_files_keep_the_order_of_rows(write_gguf, tiny, dense_logits, archi
     model = tiny(qkv_bias=architecture == "qwen2", qk_norm=architecture == "qwen3")
     path = write_gguf(model, architecture=architecture, metadata={"tokenizer.ggml.pre": "qwen2"})
 
-    logits = load(path, "tiny").network.score(TOKENS)
+    logits = scored(load(path, "tiny").network, TOKENS)
 
     np.testing.assert_allclose(
         logits.numpy(), dense_logits(model, TOKENS.numpy()), atol=3e-5, rtol=3e-5
@@ -100,7 +101,7 @@ def test_rope_factors_divide_their_frequencies(write_gguf, tiny, dense_logits):
     factors = np.array([1.0, 1.0, 2.0, 8.0], dtype=np.float32)
 
     path = write_gguf(tensors={"rope_freqs.weight": factors})
-    logits = load(path, "tiny").network.score(TOKENS)
+    logits = scored(load(path, "tiny").network, TOKENS)
 
     frequencies = 10_000.0 ** (-np.arange(4) / 4) / factors
     expected = dense_logits(tiny(), TOKENS.numpy(), frequencies)

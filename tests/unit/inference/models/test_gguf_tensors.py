@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from scored import scored
 
 from services.inference.kernels.cpu import status
 from services.inference.models import load
@@ -57,7 +58,10 @@ def test_a_quantised_file_means_the_same_in_both(both, write_gguf, tiny, kind, v
     )
     ids = torch.from_numpy(np.random.default_rng(3).integers(0, len(model.tokens), 60))
 
-    logits, expected = fast.network.score(ids), plain.network.score(ids)
+    logits, expected = (
+        scored(fast.network, ids),
+        scored(plain.network, ids),
+    )
 
     assert fast.network.kernels_name == f"cpu-{STATUS.tiers[0]}"
     assert plain.network.kernels_name == "reference"
@@ -73,7 +77,10 @@ def test_frequency_factors_reach_the_kernels(both, write_gguf, tiny):
     fast, plain = both(path)
     ids = torch.arange(100)
 
-    logits, expected = fast.network.score(ids), plain.network.score(ids)
+    logits, expected = (
+        scored(fast.network, ids),
+        scored(plain.network, ids),
+    )
 
     assert (logits - expected).square().mean().sqrt() < 3e-3 * expected.square().mean().sqrt()
 

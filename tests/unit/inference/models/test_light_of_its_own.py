@@ -6,6 +6,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from scored import scored
 
 from services.inference.distil.__main__ import main
 from services.inference.distil.refitting import solved
@@ -60,7 +61,7 @@ def test_the_whole_stays_and_the_path_has_weights_of_its_own(write_gguf, tiny, t
     }
     assert kinds == {"Q4_1", "Q4_0"}
     ids = torch.arange(20)
-    assert torch.equal(whole.score(ids), load(source, "whole").network.score(ids))
+    assert torch.equal(scored(whole, ids), scored(load(source, "whole").network, ids))
     with pytest.raises(MeshError, match="has a light path already"):
         Source(output)
 

@@ -6,13 +6,15 @@ import json
 import pytest
 import torch
 from quantised_network import SMALL, QuantisedTensors
+from scored import scored
 
 from services.inference.config import KernelsConfig
 from services.inference.distil.order import Importance, measured, reordered
 from services.inference.kernels import whole_network
 from services.inference.kernels.cpu import status
-from services.inference.models import Network, load, nested
+from services.inference.models import load, nested, nested_weights
 from services.inference.models.nested import Prefix, PrefixTensors
+from services.inference.models.network import Network
 from services.inference.models.weights import Weights
 from services.inference.quantise import forward
 from thermesh.errors import InvalidArgument
@@ -80,7 +82,7 @@ def test_heads_are_ranked_within_their_group():
 def test_a_prefix_is_what_remains_when_the_rest_is_zero():
     """The cut network computes what the whole one does without the units left out."""
     weights = QuantisedTensors(CONFIG).reference()._weights
-    part = nested.cut(weights, CONFIG, HALF)
+    part = nested_weights.cut(weights, CONFIG, HALF)
     kept = nested.kept_heads(CONFIG, HALF)
     assert kept == [0, 1, 4, 5]
     for layer in weights.layers:
@@ -96,7 +98,7 @@ def test_gradients_pass_through_a_cut():
     weights = QuantisedTensors(CONFIG).reference()._weights
     for layer in weights.layers:
         layer.down.requires_grad_()
-    logits(HALF.config(CONFIG), nested.cut(weights, CONFIG, HALF)).sum().backward()
+    logits(HALF.config(CONFIG), nested_weights.cut(weights, CONFIG, HALF)).sum().backward()
 
     gradient = weights.layers[0].down.grad
     assert gradient[:64].abs().sum() > 0
@@ -113,7 +115,7 @@ def test_packed_tensors_are_cut_alike():
     part._vectors = {name: found.vector(name) for name in tensors._vectors}
     weights = tensors.reference()._weights
 
-    expected = logits(HALF.config(CONFIG), nested.cut(weights, CONFIG, HALF))
+    expected = logits(HALF.config(CONFIG), nested_weights.cut(weights, CONFIG, HALF))
     assert torch.equal(logits(part.config, part.reference()._weights), expected)
 
 
@@ -124,9 +126,16 @@ def test_the_light_network_of_the_kernels_reads_the_cache_of_the_whole():
     wanted = KernelsConfig(kernels="cpu", tier="generic")
     whole = whole_network(CONFIG, tensors, wanted)
     light = whole_network(HALF.config(CONFIG), PrefixTensors(tensors, CONFIG, HALF), wanted)
-    reference = Network(HALF.config(CONFIG), nested.cut(tensors.reference()._weights, CONFIG, HALF))
+    reference = Network(
+        HALF.config(CONFIG), nested_weights.cut(tensors.reference()._weights, CONFIG, HALF)
+    )
 
-    assert torch.allclose(light.score(IDS[0]), reference.score(IDS[0]), atol=0.1, rtol=0.05)
+    assert torch.allclose(
+        scored(light, IDS[0]),
+        scored(reference, IDS[0]),
+        atol=0.1,
+        rtol=0.05,
+    )
     assert whole.new_cache(2).sizes == light.new_cache(2).sizes
 
 

@@ -7,7 +7,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from services.inference.kernels import PAGE_SIZE, Span, StepBatch
-from services.inference.models import ModelConfig, Network, load
+from services.inference.models import ModelConfig, load
+from services.inference.models.network import Network
 from services.inference.models.weights import Weights
 
 VARIANTS = {
@@ -29,7 +30,7 @@ def run(network, cache, parts):
         start += len(ids)
     token_ids = torch.tensor([token for ids, _, _ in parts for token in ids])
     positions = torch.cat([torch.arange(f, f + len(ids)) for ids, f, _ in parts])
-    return network.step(StepBatch(token_ids, positions, tuple(spans)), cache)
+    return torch.as_tensor(network.step(StepBatch(token_ids, positions, tuple(spans)), cache))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from quantised_network import SMALL, QuantisedTensors
+from scored import scored
 
 from services.inference.kernels import CpuNetwork, status
 from services.inference.kernels.precision import PRODUCTS, Precision, PrecisionPlan
@@ -44,7 +45,7 @@ def test_a_cpu_computes_with_the_numbers_of_a_device():
     weights = from_plan(CONFIG, tensors, wanted, torch.device("cpu"), Share(), torch.float32)
     device = GpuNetwork(CONFIG, weights, reference, torch.device("cpu"), kv_dtype=torch.float16)
 
-    found, expected, stored = (one.score(ids) for one in (on_cpu, device, tensors.reference()))
+    found, expected, stored = (scored(one, ids) for one in (on_cpu, device, tensors.reference()))
 
     assert (found - expected).norm() < 0.02 * expected.norm()
     assert (found - stored).norm() > 0.05 * stored.norm()

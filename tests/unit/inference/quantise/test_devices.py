@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from quantised_network import SMALL, QuantisedTensors
+from scored import scored
 
 from services.inference.kernels.precision import PRODUCTS, Precision, PrecisionPlan, from_json, read
 from services.inference.kernels.triton import reference
@@ -108,7 +109,7 @@ def test_stored_everywhere_is_the_file_as_it_is():
     tensors, ids = QuantisedTensors(), torch.arange(40)
     whole = plan(dict.fromkeys(PRODUCTS, STORED), embedding=STORED, head=STORED)
 
-    assert deviation(network(tensors, whole).score(ids), tensors.reference().score(ids)) < 2e-3
+    assert deviation(scored(network(tensors, whole), ids), tensors.reference().score(ids)) < 2e-3
 
 
 def test_each_product_runs_in_its_own_precision():
@@ -119,7 +120,7 @@ def test_each_product_runs_in_its_own_precision():
 
     kinds = [layer.query_key_value.kind, layer.attention_output.kind, layer.gate_up.kind]
     assert kinds == ["q8", "fp8", "q4"]
-    assert deviation(built.score(ids), tensors.reference().score(ids)) < 0.3
+    assert deviation(scored(built, ids), tensors.reference().score(ids)) < 0.3
 
 
 def test_float_weights_have_nothing_stored():
