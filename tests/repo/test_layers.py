@@ -91,6 +91,7 @@ def test_import_laws_hold(root):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["controller", "gateway"])
 def test_small_rooms_load_no_torch(root, room):
     """Importing every module of the room imports no torch, not even by way of a library."""

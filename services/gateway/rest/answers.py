@@ -26,6 +26,8 @@ from services.gateway.events import (
     Usage,
 )
 from services.gateway.rest import extension
+from services.gateway.rest.problems import error_body
+from thermesh.errors import MeshError
 
 Json = dict[str, Any]
 
@@ -112,6 +114,14 @@ class Answer(abc.ABC):
             "usage": extension.usage(self._end.usage),
             "thermesh": told,
         }
+
+    def failure(self, error: MeshError) -> list[Json]:
+        """Return what a stream says last where an error ends it."""
+        return [error_body(error)]
+
+    def named(self, error: MeshError) -> MeshError:
+        """Return `error`, whose fields are named as the client wrote them."""
+        return error
 
     def usage_chunk(self, usage: Json) -> Json:
         """Return the chunk that ends a stream where the client wants to know the usage."""
@@ -224,7 +234,7 @@ class ChatAnswer(Answer):
 
     def logprobs_of(self, tokens: Sequence[Token]) -> Json:
         """Return the model's own log-probabilities, before bias, guard and temperature."""
-        return {"content": [_chat_logprob(token) for token in tokens], "refusal": None}
+        return {"content": [chat_logprob(token) for token in tokens], "refusal": None}
 
     def _choice(self, delta: Json, logprobs: Json | None, finish: str | None) -> Json:
         return {
@@ -280,7 +290,8 @@ class CompletionAnswer(Answer):
         }
 
 
-def _chat_logprob(token: Token) -> Json:
+def chat_logprob(token: Token) -> Json:
+    """Return a token's log-probability, the model's own, and those of its candidates."""
     top = [_logprob(c.text, c.log_probability) for c in token.candidates]
     return {**_logprob(token.text, token.model_log_probability), "top_logprobs": top}
 

@@ -121,6 +121,14 @@ class Told(Protocol):
         """Return the body of an answer that is not streamed."""
         ...
 
+    def failure(self, error: MeshError) -> list[Json]:
+        """Return what a stream says last where an error ends it."""
+        ...
+
+    def named(self, error: MeshError) -> MeshError:
+        """Return `error` with its field named as the client wrote it."""
+        ...
+
 
 class Answers:
     """What the turns of one request look like to the client.
@@ -173,6 +181,14 @@ class Answers:
             return wholes[0]
         choices = [{**whole["choices"][0], "thermesh": whole["thermesh"]} for whole in wholes]
         return {**wholes[0], "choices": choices, "usage": extension.usage(self._usage())}
+
+    def failure(self, error: MeshError) -> list[Json]:
+        """Return what a stream says last where an error ends it."""
+        return self._answers[0].failure(error)
+
+    def named(self, error: MeshError) -> MeshError:
+        """Return `error` with its field named as the client wrote it."""
+        return self._answers[0].named(error)
 
     def _usage(self) -> Usage:
         usages = [answer.usage for answer in self._answers]

@@ -22,7 +22,7 @@ from services.gateway.events import Accepted, Ended, Event, Tokens
 from services.gateway.pipeline import Pipeline
 from services.gateway.rest.choices import Answers, Choices, Numbered
 from services.gateway.rest.headers import plan_headers, quota_headers
-from services.gateway.rest.problems import error_body, error_response
+from services.gateway.rest.problems import error_response
 from thermesh.errors import MeshError
 
 PING = b": ping\n\n"
@@ -126,8 +126,10 @@ class Answering(Response):
         receive: Receive,
         send: Send,
     ) -> None:
+        error = self._answers.named(error)
         if self._is_started:
-            await _send(send, event_bytes(error_body(error)), more=False)
+            last = b"".join(map(event_bytes, self._answers.failure(error)))
+            await _send(send, last, more=False)
             return
         response = error_response(error)
         response.headers["X-Request-Id"] = self._request_id

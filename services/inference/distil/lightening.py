@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from services.inference.distil.judgement import Judge
+from services.inference.distil.order import Order
 from services.inference.distil.refitting import refit
 from services.inference.distil.run import Lessons, Task
 from services.inference.distil.source import OrderedSource
@@ -66,11 +67,10 @@ class LightRun(Lessons):
         self._sizes = self.light.config(config)
         self._heads: dict[str, Stored] = {}
 
-    def _orders(self, source: OrderedSource, fitted: torch.Tensor) -> Any:
+    def _orders(self, source: OrderedSource, fitted: torch.Tensor) -> list[Order]:
         # Heads stay where they are: their tensors are the whole's.
-        found = self.orders(source, fitted)
         heads = np.arange(source.config.heads)
-        return [type(one)(heads, one.neurons) for one in found]
+        return [Order(heads, one.neurons) for one in self.orders(source, fitted)]
 
     def student(self, device: torch.device, is_mixed: bool, *, is_begun: bool) -> Student:
         """Return the path as refitting and rounding leave it.

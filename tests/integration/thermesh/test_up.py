@@ -77,6 +77,7 @@ async def test_up_welcomes_and_a_signal_ends_it(rooms, make, capsys, tmp_path):
     assert any((tmp_path / "redis").glob("appendonly*"))
 
 
+@pytest.mark.slow
 async def test_up_explains_a_room_that_does_not_start(rooms, make, capsys):
     """It ends with status 1, everything stopped, and the last words of the room."""
     rooms("import sys; sys.exit('THERMESH_MODEL is no model')", yes_never)

@@ -32,6 +32,7 @@ sys.exit(main([]))
 """
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_check_says_so_with_a_status_of_its_own():
     """No GPU is neither success nor failure; and nothing beyond torch is imported to find out."""
     environ = {**os.environ, "TRITON_INTERPRET": "0", "CUDA_VISIBLE_DEVICES": ""}
@@ -134,6 +135,7 @@ def test_a_row_that_takes_too_long_is_ended():
         assert spread([1.0, 2.0, 3.0])["median"] == 2
 
 
+@pytest.mark.slow
 def test_rows_without_figures_say_why():
     """What is not measured stands in the report with its reason, never as a figure."""
     unmeasured = check.measured(9, "training", "not part of this build", 0, deadline=0)

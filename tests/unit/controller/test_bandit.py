@@ -40,6 +40,9 @@ def learned(best=0.8, count=200, seed=3, context=CHAT, begin=None):
     return parameters
 
 
+LEARNED = learned()
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     mean=st.lists(st.floats(-1, 1), min_size=2, max_size=6),
@@ -78,7 +81,7 @@ def test_importance_weights_average_one(maker):
 @given(ends=st.tuples(st.floats(0.1, 1.3), st.floats(0.1, 1.3)), seed=st.integers(0, 2**32))
 def test_a_draw_is_the_inverse_of_the_running_sums(ends, seed):
     """The action whose share of the sum holds the random number, with its own probability."""
-    parameters, (lower, upper) = learned(), sorted(ends)
+    parameters, (lower, upper) = LEARNED, sorted(ends)
     allowed = bandit.allowed_within(parameters.actions, lower, upper)
     assume(any(allowed))
     chances = bandit.probabilities(parameters, CHAT, allowed)

@@ -47,6 +47,7 @@ def test_the_control_is_counted_as_it_comes():
     assert canary.tasks[1].squares == pytest.approx(rewards[1::2].var() * 50)
 
 
+@pytest.mark.slow
 def test_without_change_a_canary_is_hardly_ever_rolled_back():
     """At most 5 %."""
     assert share_rolled_back({}) <= 0.05

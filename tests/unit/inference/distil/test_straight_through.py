@@ -71,6 +71,7 @@ def test_scales_and_minima_follow_their_true_slope(form):
         assert torch.allclose(found.minimum, (grouped * (1 - inside)).sum(-1), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_descent_finds_better_numbers_than_rounding():
     """Trained for a product, few bits come closer to it than nearest rounding does."""
     generator = torch.Generator().manual_seed(3)
