@@ -102,8 +102,11 @@ async def is_serving(channel: grpc.aio.Channel, service: str = "", timeout: floa
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-YOUNG_OBJECTS = 10_000
-"""New objects after which the collector looks at the young ones; Python's own number is 700."""
+YOUNG_OBJECTS = 1_000
+"""New objects after which the collector looks at the young ones; Python's own number is 700.
+
+At 10,000 it stopped a gateway that refused a hundred requests a second for 5 to 9 ms each time.
+"""
 
 STOPPING_SECONDS = 3.0
 """How long after its grace a server may take to stop."""
@@ -163,6 +166,8 @@ class Server:
         except RuntimeError as error:
             address = f"{self.host}:{self.port}"
             raise errors.Unavailable(f"{self.name} cannot listen on {address}") from error
+        if self._trunks is not None:
+            self._trunks.listen()
         await self._server.start()
         await self.set_serving(True)
         log.info("%s serves gRPC on %s:%d", self.name, self.host, self.port)
@@ -192,6 +197,8 @@ class Server:
                 if self._trunks is not None:
                     self._trunks.drain()
                 await self._server.stop(self.grace_seconds)
+                if self._trunks is not None:
+                    await self._trunks.close()
         except TimeoutError:
             log.warning("%s: the gRPC server did not stop in time and is left", self.name)
 
@@ -213,7 +220,7 @@ async def until_signal() -> None:
     # generation, walking over all of it would stop every stream.
     gc.collect()
     gc.freeze()
-    # A request leaves nothing to collect but by mistake, so it is looked for less often.
+    # What little a request leaves to collect is collected little by little.
     gc.set_threshold(YOUNG_OBJECTS, 10, 10)
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()

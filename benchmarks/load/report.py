@@ -22,6 +22,7 @@ ROWS = (
     "overload",
     "tenants",
     "schemas",
+    "page",
     "idle",
 )
 SAME = ("processor", "cores", "commit")

@@ -2,6 +2,7 @@
 
 The streams step by themselves; `together` has them step at one moment, as an
 engine that decodes in batches does, so that 64 tokens reach the mesh at once.
+`parted` is the same with the mesh on one core, and client and engine on the other.
 """
 
 from __future__ import annotations
@@ -28,17 +29,23 @@ Ask = Callable[[], Awaitable[ways.Answer]]
 class Bench:
     """Two open meshes: whose streams step by themselves, and together."""
 
-    def __init__(self, asks: dict[str, dict[str, Ask]]) -> None:
+    def __init__(self, asks: dict[str, dict[str, Ask]], batching: house.House) -> None:
         self._asks = asks
+        self._batching = batching
 
     async def round(self, number: int) -> Json:
         """Let 64 streams run on every way."""
         found: Json = {}
         for stepping, asks in self._asks.items():
-            found[stepping] = {}
-            for name in interleaved(list(asks), 1, seed=number):
-                found[stepping][name] = await travels(asks[name], number)
+            found[stepping] = await self._all(asks, number)
+        if house.can_part():
+            with self._batching.parted():
+                found["parted"] = await self._all(self._asks["together"], number)
         return found
+
+    async def _all(self, asks: dict[str, Ask], number: int) -> dict[str, list[float]]:
+        names = interleaved(list(asks), 1, seed=number)
+        return {name: await travels(asks[name], number) for name in names}
 
 
 async def travels(ask: Ask, seed: int) -> list[float]:
@@ -64,7 +71,7 @@ async def opened() -> AsyncIterator[Bench]:
             mesh = await stack.enter_async_context(house.opened((*ENGINE, *more), settings))
             doors = await stack.enter_async_context(ways.opened(mesh))
             asks[stepping] = doors.asks(QUESTION)
-        yield Bench(asks)
+        yield Bench(asks, mesh)
 
 
 def figures(rounds: Rounds) -> list[Figure]:
@@ -75,4 +82,7 @@ def figures(rounds: Rounds) -> list[Figure]:
         found += added(apart, door, f"added to a token, {title}", 1.5, 6.0)
         together = [each["together"] for each in rounds]
         found += added(together, door, f"added to a token, {title}, all step at once", 1.5, 6.0)
+        if parted := [each["parted"] for each in rounds if "parted" in each]:
+            told = f"added to a token, {title}, all step at once, client on another core"
+            found += added(parted, door, told, 1.5, 6.0)
     return found

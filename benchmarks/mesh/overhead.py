@@ -7,7 +7,7 @@ feature and controller, so that it decodes by its default and waits for no one; 
 the controller only; and one whose feature room asks the encoder about every text, where that
 of the mesh does without where a task is told at a glance. All of them and the engine itself are
 asked once a round, in a new order each round, for a new text each time; what is added is
-paired by round.
+paired by round. One gateway is there twice: what the second adds to the first is the noise.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ RESULT = report.RESULTS / "first-token-overhead.json"
 PAGE_BEGIN, PAGE_END = "<!-- overhead: begin -->\n", "<!-- overhead: end -->\n"
 BAR_MS = 2.0
 TOKENS = 4
-ENGINE, WITHOUT, WITH = "engine", "without", "with"
+ENGINE, WITHOUT, AGAIN, WITH = "engine", "without", "again", "with"
 CONTROLLER, ENCODED = "controller", "encoded"
 NAMES = {
     ENGINE: "engine alone",
     WITHOUT: "gateway, no controller",
+    AGAIN: "another of the same",
     CONTROLLER: "gateway and controller, no features",
     WITH: "gateway, feature and controller",
     ENCODED: "the same, the encoder asked every time",
@@ -48,6 +49,7 @@ PARTS = (
     ("the features' part of it", CONTROLLER, WITH),
     ("the encoder, where it is asked", WITH, ENCODED),
     ("gateway and deciding", ENGINE, WITH),
+    ("another gateway of the same kind, which is noise", WITHOUT, AGAIN),
 )
 """What is added, over which, under which."""
 
@@ -90,6 +92,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
         reads = stack.enter_context(running("feature", free_port(), THERMESH_FEATURE_SURE="1"))
         gateways = {
             WITHOUT: gateway(options.inference, "", ""),
+            AGAIN: gateway(options.inference, "", ""),
             CONTROLLER: gateway(options.inference, "", options.controller),
             ENCODED: gateway(options.inference, reads, options.controller),
         }
@@ -159,7 +162,7 @@ def main() -> None:
     made.add_argument("--gateway", default="127.0.0.1:50050", help="gRPC door of the gateway")
     made.add_argument("--inference", default="127.0.0.1:50053")
     made.add_argument("--controller", default="127.0.0.1:50052")
-    made.add_argument("--rounds", type=int, default=40, help="times each is asked")
+    made.add_argument("--rounds", type=int, default=100, help="times each is asked")
     made.add_argument("--publish", action="store_true", help="write docs/benchmarks.md too")
     made.add_argument("--warm-up", type=int, default=4, help="rounds that are not counted")
     options = made.parse_args()

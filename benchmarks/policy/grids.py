@@ -16,6 +16,7 @@ from benchmarks.policy.families import FAMILIES
 from benchmarks.policy.judging import best_static, one_hot
 from benchmarks.policy.learners import World, world
 from benchmarks.policy.matrix import CAP_SHARES, Matrix, parts
+from services.controller.policies.actions import Action
 
 Floats = NDArray[Any]
 
@@ -30,6 +31,15 @@ class Grid:
     arms: tuple[int, ...]
     caps: tuple[int, ...]
     rewards: Floats
+
+    @cached_property
+    def actions(self) -> tuple[Action, ...]:
+        """The actions as the product knows them; only of arms of STATIC."""
+        return tuple(
+            Action(STATIC[arm].temperature, STATIC[arm].guard, CAP_SHARES[cap])
+            for arm in self.arms
+            for cap in self.caps
+        )
 
     @cached_property
     def train(self) -> Floats:

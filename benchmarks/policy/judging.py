@@ -82,3 +82,22 @@ def best_static(rewards: Floats) -> int:
 def best_by_task(rewards: Floats) -> Floats:
     """Return the best action of each task, [tasks]."""
     return np.asarray(task_means(rewards).argmax(axis=1))
+
+
+def best_by_task_of(rewards: Floats, answers: int, rounds: int = 200) -> Floats:
+    """Return how often each action is the best of its task where only `answers` of
+    `rewards` [tasks, rows, actions], drawn anew in each round, were judged: [tasks, actions].
+
+    As many for every action of every task; raises ValueError where that leaves none.
+    """
+    tasks, rows, actions = rewards.shape
+    each = answers // (tasks * actions)
+    if each < 1:
+        raise ValueError(f"{answers} answers are fewer than {tasks * actions} settings")
+    generator, chosen = np.random.default_rng(0), np.zeros((tasks, actions))
+    task, action = np.arange(tasks)[:, None, None], np.arange(actions)
+    for _ in range(rounds):
+        drawn = generator.integers(rows, size=(tasks, each, actions))
+        means = rewards[task, drawn, action].mean(axis=1)
+        chosen[np.arange(tasks), means.argmax(axis=1)] += 1.0 / rounds
+    return chosen

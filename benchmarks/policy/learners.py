@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.controller.policies import bandit
+from services.controller.policies.actions import Action
+from services.controller.policies.kinship import likeness, posterior
 from services.controller.policies.statics import Statics
 
 Floats = NDArray[Any]
@@ -89,13 +91,20 @@ class Thompson:
     """Thompson sampling; `shape` [tasks, actions] is the prior, None where there is none."""
 
     def __init__(
-        self, seeds: int, tasks: int, actions: int, shape: Floats | None, tuning: Tuning
+        self,
+        seeds: int,
+        tasks: int,
+        actions: tuple[Action, ...],
+        shape: Floats | None,
+        tuning: Tuning,
     ) -> None:
-        self.beliefs = Beliefs.unborn(seeds, tasks, actions)
-        self._shape = np.zeros((tasks, actions)) if shape is None else shape
+        self.beliefs = Beliefs.unborn(seeds, tasks, len(actions))
+        self._shape = np.zeros((tasks, len(actions))) if shape is None else shape
+        self._likeness = likeness(actions, tuning.kinship)
         self._has_prior = shape is not None
         self._tuning = tuning
         self._seeds = np.arange(seeds)
+        self._chosen_by: tuple[Floats, Floats, Floats] | None = None
 
     def normals(self, task: Floats) -> tuple[Floats, Floats, Floats]:
         """Return mean and spread of the beliefs about `task` [seeds], and their noise."""
@@ -106,15 +115,16 @@ class Thompson:
             :, None
         ]
         total = counts.sum(axis=1)
-        level = (sums.sum(axis=1) / (1.0 + total))[:, None]
-        mean = (strength * (level + self._shape[task]) + sums) / (strength + counts)
+        mean = (sums.sum(axis=1) / (1.0 + total))[:, None] + self._shape[task]
+        covariance = self._likeness / strength[:, :, None]
+        moved, left = posterior(covariance, counts, sums - counts * mean)
         squares = now.squares[each] + bandit._NOISE_COUNT * bandit._NOISE_VARIANCE
         variance = np.maximum(squares / (total + bandit._NOISE_COUNT), bandit._LEAST_VARIANCE)
-        return mean, tuning.caution * np.sqrt(variance[:, None] / (strength + counts)), variance
+        return mean + moved, tuning.caution * np.sqrt(variance[:, None] * left), variance
 
     def choose(self, task: Floats, generator: Generator) -> Floats:
         """Return an action for each seed."""
-        mean, spread, _ = self.normals(task)
+        mean, spread, _ = self._chosen_by = self.normals(task)
         drawn = (mean + spread * generator.standard_normal(mean.shape)).argmax(axis=1)
         span = bandit._FIRST_FLOOR - bandit._LAST_FLOOR
         seen = self.beliefs.seen[self._seeds, task]
@@ -125,7 +135,9 @@ class Thompson:
     def learn(self, task: Floats, action: Floats, reward: Floats) -> None:
         """Take the feedback 2 R - 1 of every seed into its beliefs."""
         now, own = self.beliefs, self._seeds
-        mean, spread, variance = self.normals(task)
+        # what chose is what is surprised: nothing was learned between
+        mean, spread, variance = self._chosen_by or self.normals(task)
+        self._chosen_by = None
         miss = 2.0 * reward - 1.0 - mean[own, action]
         for table in (now.counts, now.sums, now.squares):
             table[own, task] *= self._tuning.fading

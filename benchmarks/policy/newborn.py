@@ -32,18 +32,18 @@ COUNT = 2000
 WARM_AFTER = 1000
 _RANGE = (TEMPERATURES[0], TEMPERATURES[-1])
 _CERTAINTY = 0.9
+_ACTIONS = bandit.grid(TEMPERATURES)
 
 
 def shape() -> Floats:
     """Return what the shipped prior expects, [families, temperatures] behind top-n-sigma."""
-    actions = bandit.grid(TEMPERATURES)
-    rows = bandit._shapes(actions)
+    rows = bandit._shapes(_ACTIONS)
     return np.asarray(rows[[bandit.context_of(family.task) for family in FAMILIES]])
 
 
 def thompson(world: World, seeds: int, prior: Floats | None, count: int = COUNT) -> Floats:
     """Return what Thompson sampling over temperatures earns, [seeds, count]."""
-    learner = Thompson(seeds, *world.means.shape, prior, Tuning())
+    learner = Thompson(seeds, len(FAMILIES), _ACTIONS, prior, Tuning())
     return replay(learner, lambda _: world, seeds, count)
 
 
@@ -68,7 +68,7 @@ def lived(
 
 def warm_state(world: World, seed: int) -> LearnerState:
     """Return a Gaussian that begins where a bandit is after WARM_AFTER pieces of feedback."""
-    learner = Thompson(1, *world.means.shape, shape(), Tuning())
+    learner = Thompson(1, len(FAMILIES), _ACTIONS, shape(), Tuning())
     replay(learner, lambda _: world, 1, WARM_AFTER, seed=seed)
     now, places = learner.beliefs, [bandit.context_of(family.task) for family in FAMILIES]
     arrays = {}
@@ -77,7 +77,7 @@ def warm_state(world: World, seed: int) -> LearnerState:
         full = np.zeros((bandit.CONTEXTS, *found.shape[1:]))
         full[places] = found
         arrays[name] = full
-    learned = bandit.Parameters(bandit.grid(TEMPERATURES), **arrays)
+    learned = bandit.Parameters(_ACTIONS, **arrays)
     return LearnerState(warm_started(learned), feedback_count=WARM_AFTER)
 
 

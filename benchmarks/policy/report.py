@@ -90,6 +90,8 @@ def _rules(found: dict[str, Any]) -> str:
             gap(each["ours_minus_it"]),
             f"{each['by_task_value']:.4f}",
             gap(each["ours_minus_it_by_task"]),
+            f"{each['as_few_by_task_value']:.4f}",
+            gap(each["ours_minus_it_as_few_by_task"]),
         )
         for name, each in found["rules"].items()
     ]
@@ -99,6 +101,8 @@ def _rules(found: dict[str, Any]) -> str:
         "held-out R",
         "Thompson minus it",
         "tuned by task",
+        "Thompson minus that",
+        "by task from as few answers as ours",
         "Thompson minus that",
     )
     return "### Rules\n\n" + _table(heads, rows)

@@ -13,7 +13,13 @@ from benchmarks.kept import Kept, Steps, computed
 from benchmarks.policy import judging, newborn, off_policy, shocks
 from benchmarks.policy.families import FAMILIES
 from benchmarks.policy.grids import TASKS, Floats, Grid, Grids, grid
-from benchmarks.policy.judging import best_by_task, best_static, difference, one_hot
+from benchmarks.policy.judging import (
+    best_by_task,
+    best_by_task_of,
+    best_static,
+    difference,
+    one_hot,
+)
 from benchmarks.policy.learners import Learner, LinUcb, Tuning, replay, world
 from benchmarks.policy.matrix import CAP_SHARES, Matrix, parts
 from benchmarks.policy.tuning import thompson, tuned_linucb, tuned_thompson
@@ -171,6 +177,7 @@ class Study:
             arms = [i for i, arm in enumerate(self.matrix.arms) if arm.split()[0] == name]
             of = grid(self.matrix, name, arms, range(len(CAP_SHARES)))
             by_task = judging.values(of.held_out, one_hot(best_by_task(of.train), of.size))
+            as_few = judging.values(of.held_out, best_by_task_of(of.world.table, FEEDBACKS))
             found[name] = {
                 "setting": of.action(self.matrix, best_static(of.train)),
                 "trials": of.size,
@@ -178,6 +185,9 @@ class Study:
                 "ours_minus_it": difference(ours, of.static).as_dict(),
                 "by_task_value": judging.mean_value(by_task),
                 "ours_minus_it_by_task": difference(ours, by_task).as_dict(),
+                "by_task_answers": int(of.world.table.size),
+                "as_few_by_task_value": judging.mean_value(as_few),
+                "ours_minus_it_as_few_by_task": difference(ours, as_few).as_dict(),
             }
         return found
 

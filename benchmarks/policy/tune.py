@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.policy.arms import STATIC
+from benchmarks.policy.arms import STATIC, TEMPERATURES
 from benchmarks.policy.families import TRAIN
 from benchmarks.policy.judging import task_means
 from benchmarks.policy.learners import Thompson, World, replay, world
 from benchmarks.policy.matrix import Matrix
+from services.controller.policies import bandit
 from services.controller.policies.statics import Statics
 
 Floats = NDArray[Any]
@@ -32,6 +33,7 @@ Floats = NDArray[Any]
 SEEDS, OTHER_SEEDS = 8, 20
 FEEDBACKS = 1500
 RESAMPLES = 4000
+_ACTIONS = bandit.grid(TEMPERATURES)
 _TUNING_SEED, _JUDGING_SEED = 99, 1234
 
 
@@ -45,6 +47,7 @@ def space(trial: Any) -> Statics:
         half_life=trial.suggest_float("half_life", 5.0, 500.0, log=True),
         fading=1.0 - trial.suggest_float("forgotten", 1e-5, 5e-3, log=True),
         alarm=trial.suggest_float("alarm", 4.0, 30.0),
+        kinship=trial.suggest_float("kinship", 0.0, 0.99),
     )
 
 
@@ -57,6 +60,7 @@ def proposed(statics: Statics) -> dict[str, float]:
         "half_life": statics.half_life,
         "forgotten": 1.0 - statics.fading,
         "alarm": statics.alarm,
+        "kinship": statics.kinship,
     }
 
 
@@ -144,7 +148,7 @@ def earned(statics: Statics, fold: Fold, seeds: int, seed: int) -> Floats:
 
     runs = []
     for then in (still, moved):
-        learner = Thompson(seeds, *still.means.shape, prior, statics)
+        learner = Thompson(seeds, len(prior), _ACTIONS, prior, statics)
         run = replay(learner, partial(at, then=then), seeds, FEEDBACKS, seed=seed)
         runs.append(run.mean(axis=1))
     return np.asarray(np.mean(runs, axis=0))

@@ -13,7 +13,7 @@ _SEED = 99
 
 def thompson(of: Grid, seeds: int, tuning: Tuning) -> Thompson:
     """Return Thompson sampling over a grid, without a prior."""
-    return Thompson(seeds, TASKS, of.size, None, tuning)
+    return Thompson(seeds, TASKS, of.actions, None, tuning)
 
 
 def tuned_thompson(of: Grid) -> Tuning:

@@ -26,6 +26,10 @@ def table(result: dict[str, Any]) -> str:
             f" load {where['load_average']}."
         ),
         "",
+        "| held to | bar | found | met |",
+        "| --- | --- | --- | :---: |",
+        *_verdicts(result["samples"]),
+        "",
         "| way | figure | median | quartiles | p95 | samples |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
@@ -49,6 +53,30 @@ that came after the server heard it; `tokens thrown away` were decoded by then a
 sent nor billed; `billed, not heard` were told as text, and decoded ahead of speech. The two
 ways of barge-in take turns: with the usual credit, and with none.
 """
+
+
+def _verdicts(samples: dict[str, dict[str, list[float]]]) -> list[str]:
+    audio = summary(samples["begun at the end"]["turn's end to first audio"])
+    waste = samples["barge-in"]["tokens thrown away"]
+    told = samples["barge-in"]["deltas told after barge-in"]
+    rows = (
+        (
+            "end of utterance to first audio, the answer begun then",
+            "<= 150 ms",
+            f"{audio.median:.0f} ms (p95 {audio.p95:.0f})",
+            audio.median <= 150,
+        ),
+        (
+            "barge-in to the last token decoded, on the usual credit",
+            "<= 1 step",
+            f"at most {max(waste):.0f} tokens, {max(told):.0f} of them told",
+            max(waste) <= 1 and not any(told),
+        ),
+    )
+    return [
+        f"| {title} | {bar} | {found} | {'yes' if met else '**no**'} |"
+        for title, bar, found, met in rows
+    ]
 
 
 def _other(result: dict[str, Any]) -> str:

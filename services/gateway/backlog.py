@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import replace
 
 from services.gateway.events import Event, Tokens
+from thermesh.bell import Bell
 from thermesh.errors import MeshError
 
 MOST_EVENTS = 64
@@ -29,7 +30,7 @@ class Backlog:
     def __init__(self, most_events: int = MOST_EVENTS) -> None:
         self._most_events = most_events
         self._waiting: deque[Happening] = deque()
-        self._came, self._room = asyncio.Event(), asyncio.Event()
+        self._came, self._room = Bell(), asyncio.Event()
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -44,18 +45,18 @@ class Backlog:
             await self._room.wait()
         if not self._is_closed:
             self._waiting.append(event)
-            self._came.set()
+            self._came.ring()
 
     def close(self) -> None:
         """Let nobody wait to add what nobody will take."""
         self._is_closed = True
         self._room.set()
 
-    async def get(self) -> Happening:
-        """Take the oldest event; wait while there is none."""
+    async def get(self, patience_seconds: float | None = None) -> Happening | None:
+        """Take the oldest event; None where none comes within the patience. For one reader."""
         while not self._waiting:
-            self._came.clear()
-            await self._came.wait()
+            if not await self._came.heard(patience_seconds):
+                return None
         self._room.set()
         return self._waiting.popleft()
 

@@ -111,7 +111,19 @@ class Config:
         "THERMESH_GATEWAY_RESPONSE_TTL_S",
         86_400,
         between(1, 31_536_000),
-        "how long a response of /v1/responses can be continued",
+        "how long a response of /v1/responses can be read and continued",
+    )
+    response_bytes: int = setting(
+        "THERMESH_GATEWAY_RESPONSE_BYTES",
+        1024 * 1024,
+        between(1024, 64 * 1024 * 1024),
+        "longest response that is kept, with the conversation before it",
+    )
+    tenant_response_bytes: int = setting(
+        "THERMESH_GATEWAY_TENANT_RESPONSE_BYTES",
+        64 * 1024 * 1024,
+        between(1024, 2**40),
+        "kept responses of one tenant together; the oldest go first",
     )
     replicas: int = setting(
         "THERMESH_GATEWAY_REPLICAS",

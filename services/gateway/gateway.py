@@ -20,7 +20,7 @@ from services.gateway.conversations.resuming import Bounds, ResumableTurns
 from services.gateway.conversations.talks import Talks
 from services.gateway.gate import Gate
 from services.gateway.http_server import HttpServer
-from services.gateway.kept import Conversations
+from services.gateway.kept import KeptResponses, Room
 from services.gateway.mesh.feature import FeatureClient
 from services.gateway.mesh.neighbours import Neighbours
 from services.gateway.observability.instruments import Instruments
@@ -72,7 +72,7 @@ class Gateway:
         )
         gate = _gate(config, self._store, clock)
         self._sessions = Admission(config.max_sessions, config.max_per_tenant, clock, "sessions")
-        self._conversations = Conversations(self._store, clock, config.response_ttl_s)
+        self._kept = KeptResponses(self._store, clock, _room(config))
         self.app = create_app(self._doors(pipeline, gate, voice, speech or Processes(voice)))
         self._http, self._grpc = _servers(config, self.app)
         self._talks = _talks(config, pipeline, self._rooms.feature)
@@ -101,7 +101,7 @@ class Gateway:
         """Close the channels to the neighbours, once no call is open on them."""
         await self._rooms.close()
         await self._quotas.close()
-        await self._conversations.close()
+        await self._kept.close()
         await self._store.close()
 
     def _warn_of_open_door(self) -> None:
@@ -124,7 +124,7 @@ class Gateway:
             engine=rooms.inference,
             observatory=pipeline.observatory,
             encoder=rooms.feature,
-            conversations=self._conversations,
+            kept=self._kept,
             realtime=Surroundings(pipeline, rooms.feature.listen, speech, *lead),
             sessions=self._sessions,
             peers=rooms.are_serving,
@@ -132,6 +132,10 @@ class Gateway:
             max_body_bytes=config.max_body_bytes,
             ping_seconds=config.ping_s,
         )
+
+
+def _room(config: Config) -> Room:
+    return Room(config.response_ttl_s, config.response_bytes, config.tenant_response_bytes)
 
 
 def _talks(config: Config, pipeline: Pipeline, feature: FeatureClient) -> Talks:

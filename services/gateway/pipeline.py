@@ -145,11 +145,7 @@ class Turn:
 
         Raises the MeshError that ends the request. Nothing follows `Ended`.
         """
-        try:
-            async with asyncio.timeout(None if self._events else patience_seconds):
-                event = await self._events.get()
-        except TimeoutError:
-            return None
+        event = await self._events.get(patience_seconds)
         if isinstance(event, MeshError):
             raise event
         if isinstance(event, Ended) and self._kept_tokens is not None:

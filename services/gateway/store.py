@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = 0.25
 TAKE_SECONDS = 0.05
 """A request waits for its buckets, and can do without; for its key it cannot."""
 
-_TAKE = pathlib.Path(__file__).with_name("lua") / "take.lua"
+_SCRIPTS = pathlib.Path(__file__).with_name("lua")
 MOST_CONNECTIONS = 32
 
 
@@ -53,7 +53,10 @@ class RedisStore:
             retry=Retry(NoBackoff(), 0),
         )
         self._redis = Redis.from_pool(pool)
-        self._take = self._redis.register_script(_TAKE.read_text(encoding="utf-8"))
+        self._take, self._keep, self._forget = (
+            self._redis.register_script((_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8"))
+            for name in ("take", "keep", "forget")
+        )
         self._timeout_seconds = timeout_seconds
         self._take_seconds = take_seconds
         self._clock = clock
@@ -82,22 +85,36 @@ class RedisStore:
         sides = map(Side, rates, (level / 1_000_000 for level in levels), waits)
         return Quota(*sides)
 
-    async def get_text(self, name: str) -> str | None:
-        """Return a text, None where there is none; raise StoreAway."""
+    async def get_text(self, shelf: str, name: str) -> str | None:
+        """Return a kept response as text, None where there is none; raise StoreAway."""
         with _away():
             async with asyncio.timeout(self._timeout_seconds):
-                text = await self._redis.get(name)
+                text = await self._redis.get(_shelved(shelf, name)[0])
         return text.decode() if isinstance(text, bytes) else None
 
-    async def put_text(self, name: str, text: str, ttl_seconds: int) -> None:
-        """Keep a text; raise StoreAway."""
+    async def put_text(
+        self, shelf: str, name: str, text: str, *, ttl_seconds: int, shelf_bytes: int
+    ) -> None:
+        """Keep a response; the oldest of its shelf go where it is full; raise StoreAway."""
         with _away():
             async with asyncio.timeout(self._timeout_seconds):
-                await self._redis.set(name, text, ex=ttl_seconds)
+                limits = (ttl_seconds, shelf_bytes)
+                await self._keep(keys=_shelved(shelf, name), args=[text, *limits])
+
+    async def drop_text(self, shelf: str, name: str) -> bool:
+        """Forget a response; tell whether there was one; raise StoreAway."""
+        with _away():
+            async with asyncio.timeout(self._timeout_seconds):
+                return bool(await self._forget(keys=_shelved(shelf, name)))
 
     async def close(self) -> None:
         """Close every connection."""
         await self._redis.aclose()
+
+
+def _shelved(shelf: str, name: str) -> list[str]:
+    tag = f"thermesh:responses:{{{shelf}}}"
+    return [f"{tag}:text:{name}", f"{tag}:shelf", f"{tag}:bytes"]
 
 
 @contextlib.contextmanager

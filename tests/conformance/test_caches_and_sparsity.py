@@ -164,6 +164,18 @@ def test_prompts_attend_as_closely_as_bfloat16(network, kv_cache, sparsity):
     assert deviation(actual[-2:], expected[-2:]) < 2e-2
 
 
+@pytest.mark.parametrize("sparsity", [None, ROUTED])
+def test_a_prompt_of_several_ranges_may_be_cut_anywhere(sparsity):
+    """What few tokens of a long prompt read is divided among threads, and nothing changes."""
+    network = CpuNetwork(CONFIG, TENSORS, STATUS.tiers[0]) if STATUS.tiers else reference("f16")
+    ids = tokens(4300)
+    expected = run(network, ids, sparsity, [4298, 1, 1], 4298)[-2:]
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        actual = run(network, ids, sparsity, [2040, 30, 2000, 40, 188, 1, 1], 4298)[-2:]
+        same(network, actual, expected)
+
+
 @PROPERTY
 @given(
     length=st.integers(600, 1300),

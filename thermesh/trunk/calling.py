@@ -4,7 +4,9 @@
 
 Rule 1: nobody waits for a trunk. While there is none, calls go their usual way.
 Rule 2: a trunk that breaks ends its calls with UNAVAILABLE, as a connection would.
-Rule 3: a server that carries no trunks is asked again after a minute, one that is away
+Rule 3: where both are on one machine frames go by a socket beside the stream (`local`), and the
+trunk ends with either.
+Rule 4: a server that carries no trunks is asked again after a minute, one that is away
 as soon as there is a connection to it.
 """
 
@@ -18,9 +20,10 @@ import logging
 import grpc
 
 from thermesh.trunk.line import Line
+from thermesh.trunk.local import SocketWire, connected
 from thermesh.trunk.outgoing import Outgoing
 from thermesh.v1 import trunk_pb2, trunk_pb2_grpc
-from thermesh.v1.trunk_pb2 import CallFrame, CallStatus
+from thermesh.v1.trunk_pb2 import CallFrame, CallStatus, CarryRequest, CarryResponse
 
 log = logging.getLogger(__name__)
 
@@ -90,23 +93,42 @@ class Trunk:
     async def _carry(self) -> None:
         call = self._stub.Carry(wait_for_ready=True)
         writing = asyncio.create_task(self._write(call), name="trunk-write")
+        wire: SocketWire | None = None
         try:
             async for batch in call:
+                if batch.HasField("local"):
+                    wire = await self._by_socket(batch.local)
                 self.is_open = True
                 for number, frame in enumerate(batch.frames, 1):
                     self._hear(frame)
                     if number % FRAMES_A_TURN == 0:
                         await asyncio.sleep(0)
         finally:
+            if wire is not None:
+                wire.close()
             call.cancel()
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
+
+    async def _by_socket(self, offer: trunk_pb2.LocalSocket) -> SocketWire | None:
+        end = await connected(offer)
+        if end is None:
+            return None
+        wire = SocketWire(end, self._hear_batch, self._break, FRAMES_A_TURN)
+        self._outgoing.carry_by(wire, _packed)
+        return wire
 
     async def _write(self, call: grpc.aio.StreamStreamCall) -> None:
         # How the stream broke is told to its reader.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             async for frames in self._outgoing.batches():
-                await call.write(trunk_pb2.CarryRequest(frames=frames))
+                await call.write(CarryRequest(frames=frames))
+
+    def _hear_batch(self, message: bytes) -> int:
+        frames = CarryResponse.FromString(message).frames
+        for frame in frames:
+            self._hear(frame)
+        return len(frames)
 
     def _hear(self, frame: CallFrame) -> None:
         line = self._lines.get(frame.call)
@@ -126,3 +148,7 @@ class Trunk:
             line.end(BROKEN)
         self._outgoing = Outgoing()
         self._numbers = itertools.count(1)
+
+
+def _packed(frames: list[CallFrame]) -> bytes:
+    return CarryRequest(frames=frames).SerializeToString()

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
+from thermesh.bell import Bell
 from thermesh.errors import ResourceExhausted
 from thermesh.v1.trunk_pb2 import CallFrame, CallStatus
 
@@ -44,7 +45,7 @@ class Line:
         self._post = post
         self._inbox: deque[bytes] = deque()
         self._is_half_closed = False
-        self._came, self._room = asyncio.Event(), Window()
+        self._came, self._room = Bell(), Window()
         self._read = 0
 
     async def send(self, message: bytes) -> None:
@@ -69,12 +70,12 @@ class Line:
         """Take a frame of the other end; `kind` is which of its members is set."""
         if kind == "message":
             self._inbox.append(frame.message)
-            self._came.set()
+            self._came.ring()
         elif kind == "credit":
             self._room.give(frame.credit)
         elif kind == "half_close":
             self._is_half_closed = True
-            self._came.set()
+            self._came.ring()
         elif kind == "status":
             self.end(frame.status)
 
@@ -82,7 +83,7 @@ class Line:
         """Nothing more will come or be sent; what came can still be read. The first end holds."""
         if self.status is None:
             self.status = status
-            self._came.set()
+            self._came.ring()
             self._room.give(WINDOW_BYTES)
 
     def drop(self, status: CallStatus) -> None:
@@ -95,8 +96,7 @@ class Line:
         while not self._inbox:
             if self._is_half_closed or self.status is not None:
                 return None
-            self._came.clear()
-            await self._came.wait()
+            await self._came.heard()
         message = self._inbox.popleft()
         self._count(len(message) + FRAME_BYTES)
         return message

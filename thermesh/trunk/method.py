@@ -104,6 +104,9 @@ class _Call:
 class UnaryCall(_Call):
     """One request, one response; await it once."""
 
+    leaves_nothing = True
+    """Of it in gRPC when it is cancelled; see `endings`."""
+
     def __init__(
         self, trunk: Trunk, line: Line, method: TrunkMethod, request: Any, timeout: float | None
     ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NoReturn
@@ -15,15 +16,26 @@ from typing import Any, NoReturn
 import grpc
 
 from thermesh.trunk.line import Line
+from thermesh.trunk.local import LocalSockets, SocketWire
 from thermesh.trunk.method import STATUS_DETAILS
 from thermesh.trunk.outgoing import Outgoing
-from thermesh.v1 import trunk_pb2, trunk_pb2_grpc
-from thermesh.v1.trunk_pb2 import CallFrame, CallOpening, CallStatus
+from thermesh.v1 import trunk_pb2_grpc
+from thermesh.v1.trunk_pb2 import (
+    CallFrame,
+    CallOpening,
+    CallStatus,
+    CarryRequest,
+    CarryResponse,
+    LocalSocket,
+)
 
 log = logging.getLogger(__name__)
 
 MOST_CALLS = 4096
 """Of one trunk at once; the rooms' own bounds are far below."""
+
+FRAMES_A_TURN = 64
+"""Of a socket; then others of the loop go on."""
 
 Wrap = Callable[[Any, str], Any]
 
@@ -55,11 +67,20 @@ class Trunks(trunk_pb2_grpc.TrunkServiceServicer):
 
     def __init__(self, handlers: Handlers) -> None:
         self._handlers = handlers
+        self._sockets = LocalSockets()
         self._open: set[ServedTrunk] = set()
         self._is_draining = False
 
+    def listen(self) -> None:
+        """Meet clients of this machine by socket. Needs a running event loop."""
+        self._sockets.listen()
+
+    async def close(self) -> None:
+        """Meet no more."""
+        await self._sockets.close()
+
     async def Carry(  # named by the contract
-        self, requests: AsyncIterator[trunk_pb2.CarryRequest], context: Any
+        self, requests: AsyncIterator[CarryRequest], context: Any
     ) -> None:
         """Serve one trunk for as long as its client keeps it."""
         if self._is_draining:
@@ -67,7 +88,8 @@ class Trunks(trunk_pb2_grpc.TrunkServiceServicer):
         trunk = ServedTrunk(self._handlers)
         self._open.add(trunk)
         try:
-            await trunk.run(requests, context)
+            with self._sockets.offered(trunk.go_by) as local:
+                await trunk.run(requests, context, local)
         finally:
             self._open.discard(trunk)
 
@@ -87,35 +109,53 @@ class ServedTrunk:
         self._lines: dict[int, Line] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._is_draining = False
+        self._wire: SocketWire | None = None
+        self._lost = asyncio.Event()
 
-    async def run(self, requests: AsyncIterator[trunk_pb2.CarryRequest], context: Any) -> None:
-        """Serve until the client ends the trunk or the last call of a draining one is over."""
-        work = [
-            asyncio.create_task(each, name="trunk")
-            for each in (self._read(requests), self._write(context))
-        ]
+    async def run(
+        self, requests: AsyncIterator[CarryRequest], context: Any, local: LocalSocket | None
+    ) -> None:
+        """Serve until the client ends the trunk or the last call of a draining one is over.
+
+        `local` is where the client may bring a socket for `go_by`.
+        """
+        ends = (self._read(requests), self._write(context, local), self._lost.wait())
+        work = [asyncio.create_task(each, name="trunk") for each in ends]
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            if self._wire is not None:
+                self._wire.close()
             everything = [*work, *self._tasks.values()]
             for task in everything:
                 task.cancel()
             await asyncio.gather(*everything, return_exceptions=True)
+
+    def go_by(self, end: socket.socket) -> None:
+        """Hear and say frames by a socket from now on."""
+        self._wire = SocketWire(end, self._hear_batch, self._lost.set, FRAMES_A_TURN)
+        self._outgoing.carry_by(self._wire, _packed)
 
     def drain(self) -> None:
         """Begin no more calls, and end with the last."""
         self._is_draining = True
         self._note_drained()
 
-    async def _read(self, requests: AsyncIterator[trunk_pb2.CarryRequest]) -> None:
+    async def _read(self, requests: AsyncIterator[CarryRequest]) -> None:
         async for batch in requests:
             for frame in batch.frames:
                 self._hear(frame)
 
-    async def _write(self, context: Any) -> None:
-        await context.write(trunk_pb2.CarryResponse())
+    async def _write(self, context: Any, local: LocalSocket | None) -> None:
+        await context.write(CarryResponse(local=local))
         async for frames in self._outgoing.batches():
-            await context.write(trunk_pb2.CarryResponse(frames=frames))
+            await context.write(CarryResponse(frames=frames))
+
+    def _hear_batch(self, message: bytes) -> int:
+        frames = CarryRequest.FromString(message).frames
+        for frame in frames:
+            self._hear(frame)
+        return len(frames)
 
     def _hear(self, frame: CallFrame) -> None:
         kind = frame.WhichOneof("frame")
@@ -222,3 +262,7 @@ class ServedCall:
             await handler.unary_stream(read(raw), self)
         else:
             await self.write(await handler.unary_unary(read(raw), self))
+
+
+def _packed(frames: list[CallFrame]) -> bytes:
+    return CarryResponse(frames=frames).SerializeToString()

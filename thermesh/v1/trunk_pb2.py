@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17thermesh/v1/trunk.proto\x12\x0bthermesh.v1\"6\n\x0c\x43\x61rryRequest\x12&\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x16.thermesh.v1.CallFrame\"7\n\rCarryResponse\x12&\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x16.thermesh.v1.CallFrame\"\xf5\x01\n\tCallFrame\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12(\n\x04open\x18\x02 \x01(\x0b\x32\x18.thermesh.v1.CallOpeningH\x00\x12\x11\n\x07message\x18\x03 \x01(\x0cH\x00\x12,\n\nhalf_close\x18\x04 \x01(\x0b\x32\x16.thermesh.v1.HalfCloseH\x00\x12)\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x17.thermesh.v1.CancelCallH\x00\x12\x10\n\x06\x63redit\x18\x06 \x01(\rH\x00\x12)\n\x06status\x18\x07 \x01(\x0b\x32\x17.thermesh.v1.CallStatusH\x00\x42\x07\n\x05\x66rame\"^\n\x0b\x43\x61llOpening\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x12\n\ntimeout_us\x18\x02 \x01(\x04\x12+\n\x08metadata\x18\x03 \x03(\x0b\x32\x19.thermesh.v1.CallMetadata\"+\n\x0c\x43\x61llMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x0b\n\tHalfClose\"\x0c\n\nCancelCall\"<\n\nCallStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65tails\x18\x03 \x01(\x0c\x32R\n\x0cTrunkService\x12\x42\n\x05\x43\x61rry\x12\x19.thermesh.v1.CarryRequest\x1a\x1a.thermesh.v1.CarryResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17thermesh/v1/trunk.proto\x12\x0bthermesh.v1\"6\n\x0c\x43\x61rryRequest\x12&\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x16.thermesh.v1.CallFrame\"`\n\rCarryResponse\x12&\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x16.thermesh.v1.CallFrame\x12\'\n\x05local\x18\x02 \x01(\x0b\x32\x18.thermesh.v1.LocalSocket\"*\n\x0bLocalSocket\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x0c\"\xf5\x01\n\tCallFrame\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12(\n\x04open\x18\x02 \x01(\x0b\x32\x18.thermesh.v1.CallOpeningH\x00\x12\x11\n\x07message\x18\x03 \x01(\x0cH\x00\x12,\n\nhalf_close\x18\x04 \x01(\x0b\x32\x16.thermesh.v1.HalfCloseH\x00\x12)\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x17.thermesh.v1.CancelCallH\x00\x12\x10\n\x06\x63redit\x18\x06 \x01(\rH\x00\x12)\n\x06status\x18\x07 \x01(\x0b\x32\x17.thermesh.v1.CallStatusH\x00\x42\x07\n\x05\x66rame\"^\n\x0b\x43\x61llOpening\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x12\n\ntimeout_us\x18\x02 \x01(\x04\x12+\n\x08metadata\x18\x03 \x03(\x0b\x32\x19.thermesh.v1.CallMetadata\"+\n\x0c\x43\x61llMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x0b\n\tHalfClose\"\x0c\n\nCancelCall\"<\n\nCallStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65tails\x18\x03 \x01(\x0c\x32R\n\x0cTrunkService\x12\x42\n\x05\x43\x61rry\x12\x19.thermesh.v1.CarryRequest\x1a\x1a.thermesh.v1.CarryResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,19 +34,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CARRYREQUEST']._serialized_start=40
   _globals['_CARRYREQUEST']._serialized_end=94
   _globals['_CARRYRESPONSE']._serialized_start=96
-  _globals['_CARRYRESPONSE']._serialized_end=151
-  _globals['_CALLFRAME']._serialized_start=154
-  _globals['_CALLFRAME']._serialized_end=399
-  _globals['_CALLOPENING']._serialized_start=401
-  _globals['_CALLOPENING']._serialized_end=495
-  _globals['_CALLMETADATA']._serialized_start=497
-  _globals['_CALLMETADATA']._serialized_end=540
-  _globals['_HALFCLOSE']._serialized_start=542
-  _globals['_HALFCLOSE']._serialized_end=553
-  _globals['_CANCELCALL']._serialized_start=555
-  _globals['_CANCELCALL']._serialized_end=567
-  _globals['_CALLSTATUS']._serialized_start=569
-  _globals['_CALLSTATUS']._serialized_end=629
-  _globals['_TRUNKSERVICE']._serialized_start=631
-  _globals['_TRUNKSERVICE']._serialized_end=713
+  _globals['_CARRYRESPONSE']._serialized_end=192
+  _globals['_LOCALSOCKET']._serialized_start=194
+  _globals['_LOCALSOCKET']._serialized_end=236
+  _globals['_CALLFRAME']._serialized_start=239
+  _globals['_CALLFRAME']._serialized_end=484
+  _globals['_CALLOPENING']._serialized_start=486
+  _globals['_CALLOPENING']._serialized_end=580
+  _globals['_CALLMETADATA']._serialized_start=582
+  _globals['_CALLMETADATA']._serialized_end=625
+  _globals['_HALFCLOSE']._serialized_start=627
+  _globals['_HALFCLOSE']._serialized_end=638
+  _globals['_CANCELCALL']._serialized_start=640
+  _globals['_CANCELCALL']._serialized_end=652
+  _globals['_CALLSTATUS']._serialized_start=654
+  _globals['_CALLSTATUS']._serialized_end=714
+  _globals['_TRUNKSERVICE']._serialized_start=716
+  _globals['_TRUNKSERVICE']._serialized_end=798
 # @@protoc_insertion_point(module_scope)

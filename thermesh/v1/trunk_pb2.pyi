@@ -13,10 +13,20 @@ class CarryRequest(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[CallFrame, _Mapping]]] = ...) -> None: ...
 
 class CarryResponse(_message.Message):
-    __slots__ = ("frames",)
+    __slots__ = ("frames", "local")
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_FIELD_NUMBER: _ClassVar[int]
     frames: _containers.RepeatedCompositeFieldContainer[CallFrame]
-    def __init__(self, frames: _Optional[_Iterable[_Union[CallFrame, _Mapping]]] = ...) -> None: ...
+    local: LocalSocket
+    def __init__(self, frames: _Optional[_Iterable[_Union[CallFrame, _Mapping]]] = ..., local: _Optional[_Union[LocalSocket, _Mapping]] = ...) -> None: ...
+
+class LocalSocket(_message.Message):
+    __slots__ = ("name", "token")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    token: bytes
+    def __init__(self, name: _Optional[str] = ..., token: _Optional[bytes] = ...) -> None: ...
 
 class CallFrame(_message.Message):
     __slots__ = ("call", "open", "message", "half_close", "cancel", "credit", "status")

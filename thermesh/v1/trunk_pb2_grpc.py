@@ -57,6 +57,9 @@ class TrunkServiceServicer(object):
         follows. `cancel` ends a call at once and is not answered. A message may be
         sent while less than 65536 bytes of the call's messages are not credited;
         `credit` says what was read. Frames of calls that are over are ignored.
+        A client on the same machine may connect to the socket that the first
+        message names: from then on frames go by it in both directions, and both
+        streams stay open without any; the trunk ends with whichever ends first.
         When the trunk ends every call on it has ended with it. Deadlines,
         metadata and status mean what they mean to the method called.
         Half-closing ends the trunk. UNAVAILABLE: the server is stopping.

@@ -13,7 +13,7 @@ import numpy as np
 
 from services.controller.capabilities import USUAL, Capabilities
 from services.controller.forecasting.forecast import Forecast
-from services.controller.policies.bandit import Action
+from services.controller.policies.actions import Action
 from services.controller.policies.envelope import Envelope, guard_of, served
 from services.controller.policies.policy import NEUTRAL, Draw, PolicySnapshot, Vector
 from services.controller.sampling import (

@@ -13,7 +13,7 @@ from typing import Any
 
 from services.controller.capabilities import USUAL
 from services.controller.decisions.decision import Decision, Trial
-from services.controller.policies.bandit import Action
+from services.controller.policies.actions import Action
 from services.controller.policies.policy import Parameters, parameters_of, prior
 from services.controller.sampling import Penalties, ProgramKind
 

@@ -50,7 +50,8 @@ REPLAYS = 2
 """How many old experiences are repeated with each new one."""
 
 DEFERRED_LIMIT = 50
-"""How much is put aside at most; suspicion either passes or becomes an alarm before."""
+"""How much is put aside at most, the newest: while suspicion hovers, feedback says as little as
+it would if half of it were turned round, and nothing of it is learned before that is settled."""
 
 # The baseline is a mean at first and then follows with this rate, so that it
 # forgets rewards of policies long gone.
@@ -129,8 +130,8 @@ def apply(state: LearnerState, experience: Experience) -> LearnerState:
     if verdict is Verdict.ROLL_BACK:
         return _gone_back(counted, cautiously=True)
     deferred = (*memory.deferred, weighed)
-    if verdict is Verdict.DEFER and len(deferred) <= DEFERRED_LIMIT:
-        return replace(counted, memory=replace(memory, deferred=deferred))
+    if verdict is Verdict.DEFER:
+        return replace(counted, memory=replace(memory, deferred=deferred[-DEFERRED_LIMIT:]))
     counted = replace(counted, memory=replace(memory, deferred=()))
     for each in deferred:
         counted = _learned(counted, each)

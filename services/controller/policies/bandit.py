@@ -4,13 +4,14 @@ An action is a temperature, a guard, a share of the token cap and a compute
 path. Each task, and abstention, has a Gaussian belief about every action:
 
     k      = strength of the prior, from 20 decisions down to 2 as feedback comes
-    mean   = (k (level + shape(action)) + sum of rewards) / (k + count)
-    spread = noise^2 / (k + count)
+    before   Normal(level + shape, noise^2 / k * likeness)
+    after    the same given the rewards: their mean and standard deviation (`kinship`)
     P(a)   = (1 - floor) Prob(belief of a is the highest) + floor / actions
 
 `level` is the mean reward of the task, so that no action looks good or bad only
 because people are generous. `shape` is what the action lost to the best of its task
-on the train prompts of the study (`shapes`).
+on the train prompts of the study (`shapes`). `likeness` lets a reward speak for the
+neighbours of its action too, so that a wide grid is learned about as fast as a narrow one.
 The probability of being the highest is an integral in one dimension, found by
 quadrature, and the action is then drawn from that very vector: the propensity
 that is logged is exactly what it was drawn with, whatever the quadrature's error.
@@ -34,6 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.controller.capabilities import USUAL
+from services.controller.policies.actions import Action
+from services.controller.policies.kinship import likeness, posterior
 from services.controller.policies.shapes import expected_loss
 from services.controller.policies.statics import DEFAULT, Statics
 from thermesh.features import TASKS
@@ -65,21 +68,6 @@ _FIRST_FLOOR, _LAST_FLOOR, _FLOOR_HALF_LIFE = 0.01, 0.002, 100.0
 
 _NODES = np.linspace(-4.5, 4.5, 61)
 _NODE_WEIGHTS = np.exp(-0.5 * _NODES**2) / np.exp(-0.5 * _NODES**2).sum()
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One cell of the grid; `guard` is a key of `envelope.GUARDS`, `path` of the wire's."""
-
-    temperature: float
-    guard: str = "top_n_sigma"
-    cap_share: float = 1.0
-    path: str = "standard"
-
-    @property
-    def unmeasured(self) -> int:
-        """How many members differ from what the prior was measured with."""
-        return (self.cap_share != 1.0) + (self.path != "standard")
 
 
 def grid(
@@ -147,7 +135,7 @@ class Parameters:
         """Undo `to_lists`; raise ValueError, KeyError or TypeError where a member does not fit."""
         actions = tuple(Action(**each) for each in lists["actions"])
         # versions that were stored before tuning existed have none
-        statics = Statics(**lists.get("statics", {}))
+        statics = Statics.stored(lists.get("statics", {}))
         return cls(**{**lists, "actions": actions, "statics": statics})
 
 
@@ -175,9 +163,10 @@ def beliefs(parameters: Parameters, context: int) -> tuple[Vector, Vector]:
     span = (statics.first_strength - statics.last_strength) * parameters.shape_weight
     strength = statics.last_strength + span / (1.0 + seen / statics.half_life)
     level = float(sums.sum()) / (1.0 + float(counts.sum()))
-    shape = _shapes(parameters.actions)[context] * parameters.shape_weight
-    mean = (strength * (level + shape) + sums) / (strength + counts)
-    return mean, statics.caution * np.sqrt(_variance(parameters, context) / (strength + counts))
+    mean = level + _shapes(parameters.actions)[context] * parameters.shape_weight
+    alike = likeness(parameters.actions, statics.kinship)
+    moved, left = posterior(alike / strength, counts, sums - counts * mean)
+    return mean + moved, statics.caution * np.sqrt(_variance(parameters, context) * left)
 
 
 def probabilities(parameters: Parameters, context: int, allowed: Allowed) -> Vector:

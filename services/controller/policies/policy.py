@@ -19,6 +19,7 @@ import numpy as np
 
 from services.controller.capabilities import USUAL
 from services.controller.policies import bandit, gaussian
+from services.controller.policies.actions import Action
 from services.controller.policies.gaussian import NEUTRAL, Vector
 from services.controller.policies.statics import DEFAULT, Statics
 
@@ -50,7 +51,7 @@ DEFAULT_KIND = bandit.KIND
 
 def prior(
     kind: str = DEFAULT_KIND,
-    actions: tuple[bandit.Action, ...] | None = None,
+    actions: tuple[Action, ...] | None = None,
     statics: Statics = DEFAULT,
 ) -> Parameters:
     """Return the parameters of a new installation; `actions` and `statics` are a bandit's."""
@@ -77,7 +78,7 @@ class Draw:
     `propensity` 0. Drawn from a grid: `propensity` of the action, and `log_density` 0.
     """
 
-    action: bandit.Action
+    action: Action
     log_density: float = 0.0
     propensity: float = 0.0
 
@@ -105,7 +106,7 @@ class Drawn(Protocol):
     @property
     def propensity(self) -> float: ...  # noqa: D102
     @property
-    def action(self) -> bandit.Action: ...  # noqa: D102
+    def action(self) -> Action: ...  # noqa: D102
 
 
 _Asked = tuple[int, tuple[bool, ...]]
@@ -181,7 +182,7 @@ class PolicySnapshot:
             self.parameters, self.feedback_count, features, lower, upper
         )
         z = density.mean + density.sigma * float(generator.standard_normal())
-        action = bandit.Action(density.temperature_at(z))
+        action = Action(density.temperature_at(z))
         return Draw(action, log_density=density.log_density_at(z))
 
     def importance(self, drawn: Drawn) -> float:
@@ -240,6 +241,6 @@ def _table_of(parameters: bandit.Parameters, context: int, allowed: tuple[bool, 
     return _Table.of(chances)
 
 
-def _middle(lower: float, upper: float) -> bandit.Action:
+def _middle(lower: float, upper: float) -> Action:
     """Return the only action there is in a range between two levels of a grid."""
-    return bandit.Action(0.5 * (lower + upper))
+    return Action(0.5 * (lower + upper))

@@ -27,6 +27,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "half_life": (1.0, 10_000.0),
     "fading": (0.9, 1.0),
     "alarm": (2.0, 100.0),
+    "kinship": (0.0, 0.99),
 }
 
 
@@ -35,7 +36,8 @@ class Statics:
     """`caution` scales the spread of beliefs: below 1 explores less than Thompson sampling
     does. `first_strength` to `last_strength`: how many decisions the prior is worth, halfway
     after `half_life` pieces of feedback. `fading`: what is left of old feedback after each
-    new one. `alarm`: how much surprise makes a task be learned anew.
+    new one. `alarm`: how much surprise makes a task be learned anew. `kinship`: how much a
+    reward says of actions near its own (`kinship`).
     """
 
     caution: float = 0.6
@@ -45,12 +47,21 @@ class Statics:
     fading: float = 0.9995
     # without change an alarm of 11 is raised less than once in 10^4 pieces of feedback
     alarm: float = 11.0
+    kinship: float = 0.9
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value, (low, high) = getattr(self, each.name), RANGES[each.name]
             if not (math.isfinite(value) and low <= value <= high):
                 raise ValueError(f"{each.name} must be from {low:g} to {high:g}, not {value!r}")
+
+    @classmethod
+    def stored(cls, members: Mapping[str, float]) -> Statics:
+        """Return what was stored; what is older than kinship has none, and decides as it did.
+
+        Raises ValueError or TypeError where members do not fit.
+        """
+        return cls(**{"kinship": 0.0, **members})
 
 
 DEFAULT = Statics()
@@ -61,7 +72,7 @@ def read(path: pathlib.Path) -> Statics:
     file holds none, OSError where it cannot be read.
     """
     stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return Statics(**stored["statics"])
+    return Statics.stored(stored["statics"])
 
 
 def applied(content: Mapping[str, Any], statics: Statics) -> dict[str, Any]:

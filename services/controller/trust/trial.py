@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.controller.decisions.decision import Decision, Trial
-from services.controller.policies.bandit import Action
+from services.controller.policies.actions import Action
 from services.controller.policies.policy import PolicySnapshot
 from services.controller.trust.rollout import Rollout
 

@@ -30,8 +30,9 @@ function show(overview) {
   at("rollback").onclick = () => rollBack(live);
   fill("modes", overview.modes, modes);
   fill("trial", overview.trial, trial);
-  fill("trial-version", (overview.policies ?? []).filter((policy) => !policy.live).map((policy) => policy.version), candidates);
-  at("trial-form").hidden = !overview.policies || Boolean(overview.trial?.is_running);
+  const others = (overview.policies ?? []).filter((policy) => !policy.live).map((policy) => policy.version);
+  fill("trial-version", others, candidates);
+  at("trial-form").hidden = !others.length || Boolean(overview.trial?.is_running);
   fill("feedback", [overview.feedback, minute], ([minutes]) => feedback(minutes, minute));
   fill("streams", overview.streams, streams);
 }

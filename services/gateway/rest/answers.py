@@ -10,7 +10,6 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from services.gateway.asking import Ask
 from services.gateway.decoding import FinishReason, Plan
@@ -26,8 +25,10 @@ from services.gateway.events import (
     Usage,
 )
 from services.gateway.rest import extension
-
-Json = dict[str, Any]
+from services.gateway.rest.logprobs import chat_logprob
+from services.gateway.rest.problems import error_body
+from services.gateway.rest.sse import Chunk, Json, Template
+from thermesh.errors import MeshError
 
 # OpenAI knows fewer reasons; the extension carries the true one.
 FINISH_REASONS = {
@@ -66,6 +67,7 @@ class Answer(abc.ABC):
         self._end: Ended | None = None
         self._tokens: list[Token] = []
         self._applied: list[Applied] = []
+        self._template: Template | None = None
 
     @property
     def plan(self) -> Plan | None:
@@ -85,7 +87,7 @@ class Answer(abc.ABC):
             self._applied.append(event)
         self._note(event)
 
-    def chunks(self, event: Event) -> list[Json]:
+    def chunks(self, event: Event) -> Sequence[Chunk]:
         """Return the chunks that a stream sends for `event`; nothing is kept."""
         self._note(event)
         if isinstance(event, PlanDecided):
@@ -112,6 +114,14 @@ class Answer(abc.ABC):
             "usage": extension.usage(self._end.usage),
             "thermesh": told,
         }
+
+    def failure(self, error: MeshError) -> list[Json]:
+        """Return what a stream says last where an error ends it."""
+        return [error_body(error)]
+
+    def named(self, error: MeshError) -> MeshError:
+        """Return `error`, whose fields are named as the client wrote them."""
+        return error
 
     def usage_chunk(self, usage: Json) -> Json:
         """Return the chunk that ends a stream where the client wants to know the usage."""
@@ -147,12 +157,21 @@ class Answer(abc.ABC):
         else:
             assert isinstance(event, Tokens | Applied | Rejected)
 
-    def _token_chunks(self, tokens: Sequence[Token]) -> list[Json]:
-        text = "".join(token.text for token in tokens)
+    def _token_chunks(self, tokens: Sequence[Token]) -> Sequence[Chunk]:
+        if self._shape.telemetry or self._shape.logprobs:
+            return [self._token_chunk(tokens)]
+        text = "".join([token.text for token in tokens])
+        return [self._text_event(text)] if text else []
+
+    def _token_chunk(self, tokens: Sequence[Token]) -> Json:
+        text = "".join([token.text for token in tokens])
         told = self._telemetry(tokens) if self._shape.telemetry else None
-        if not text and not told and not self._shape.logprobs:
-            return []
-        return [self._chunk(self.delta(text, self._logprobs(tokens), None), told)]
+        return self._chunk(self.delta(text, self._logprobs(tokens), None), told)
+
+    def _text_event(self, text: str) -> bytes:
+        if self._template is None:
+            self._template = Template(lambda gap: self._chunk(self.delta(gap, None, None), None))
+        return self._template.event(text)
 
     def _closing(self, end: Ended) -> list[Json]:
         finish = FINISH_REASONS[end.finish_reason]
@@ -224,7 +243,7 @@ class ChatAnswer(Answer):
 
     def logprobs_of(self, tokens: Sequence[Token]) -> Json:
         """Return the model's own log-probabilities, before bias, guard and temperature."""
-        return {"content": [_chat_logprob(token) for token in tokens], "refusal": None}
+        return {"content": [chat_logprob(token) for token in tokens], "refusal": None}
 
     def _choice(self, delta: Json, logprobs: Json | None, finish: str | None) -> Json:
         return {
@@ -278,12 +297,3 @@ class CompletionAnswer(Answer):
             ],
             "text_offset": offsets,
         }
-
-
-def _chat_logprob(token: Token) -> Json:
-    top = [_logprob(c.text, c.log_probability) for c in token.candidates]
-    return {**_logprob(token.text, token.model_log_probability), "top_logprobs": top}
-
-
-def _logprob(text: str, log_probability: float) -> Json:
-    return {"token": text, "logprob": log_probability, "bytes": list(text.encode())}

@@ -9,14 +9,9 @@ from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_va
 from services.gateway import limits
 from services.gateway.rest import fields
 from services.gateway.rest.messages import MessageBody
-from services.gateway.rest.structure import (
-    STRICT,
-    ResponseFormat,
-    ToolBody,
-    ToolChoice,
-    tool_use,
-)
-from services.gateway.tools import MAX_TOOLS, ToolUse
+from services.gateway.rest.structure import STRICT, ResponseFormat
+from services.gateway.rest.tool_bodies import ToolBody, ToolChoice, Tools, tool_use
+from services.gateway.tools import ToolUse
 
 
 class Body(BaseModel):
@@ -164,14 +159,31 @@ class ChatBody(Decoding):
     logprobs: bool | None = None
     top_logprobs: fields.CandidateCount | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[ToolBody], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: ToolChoice = None
+    tools: Annotated[list[ToolBody], Tools] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = Field(
         default=None, description="true: up to 8 calls in one answer; else one"
     )
+    store: Annotated[
+        Literal[False] | None,
+        BeforeValidator(fields.unless_false("/v1/responses keeps what it answers")),
+    ] = None
+    modalities: Annotated[
+        list[Literal["text"]] | None,
+        BeforeValidator(fields.exactly(["text"], "only text is decoded")),
+    ] = None
+    service_tier: Literal["auto", "default"] | None = Field(
+        default=None, description="accepted and not used"
+    )
+    safety_identifier: str | None = Field(default=None, description="accepted and not used")
+    prompt_cache_key: str | None = Field(default=None, description="accepted and not used")
     functions: Annotated[None, fields.unsupported("use tools")] = None
     function_call: Annotated[None, fields.unsupported("use tool_choice")] = None
     audio: Annotated[None, fields.unsupported("only text is decoded")] = None
+    prediction: Annotated[None, fields.unsupported("leave it out")] = None
+    reasoning_effort: Annotated[None, fields.unsupported("leave it out")] = None
+    verbosity: Annotated[None, fields.unsupported("leave it out")] = None
+    web_search_options: Annotated[None, fields.unsupported("no tools are run here")] = None
 
     @model_validator(mode="after")
     def _chat_consistent(self) -> ChatBody:
@@ -190,7 +202,8 @@ class ChatBody(Decoding):
     @property
     def tool_use(self) -> ToolUse | None:
         """What the model may do with functions; ValueError where the choice does not fit."""
-        return tool_use(self.tools or [], self.tool_choice, bool(self.parallel_tool_calls))
+        offered = [body.tool for body in self.tools or ()]
+        return tool_use(offered, self.tool_choice, parallel=bool(self.parallel_tool_calls))
 
 
 def _prompt(value: Any) -> Any:

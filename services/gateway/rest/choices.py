@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from services.gateway.admission.buckets import Quota
 from services.gateway.asking import Ask
@@ -20,9 +20,9 @@ from services.gateway.decoding import Plan
 from services.gateway.events import Ended, Event, Usage
 from services.gateway.pipeline import Pipeline, Turn
 from services.gateway.rest import extension
+from services.gateway.rest.sse import Chunk, Json
 from thermesh.errors import MeshError
 
-Json = dict[str, Any]
 Numbered = tuple[int, Event]
 
 _SEEDS = 2**64
@@ -113,12 +113,20 @@ class Told(Protocol):
         """Keep what `whole` needs."""
         ...
 
-    def chunks(self, event: Event) -> list[Json]:
+    def chunks(self, event: Event) -> Sequence[Chunk]:
         """Return what a stream sends for `event`."""
         ...
 
     def whole(self) -> Json:
         """Return the body of an answer that is not streamed."""
+        ...
+
+    def failure(self, error: MeshError) -> list[Json]:
+        """Return what a stream says last where an error ends it."""
+        ...
+
+    def named(self, error: MeshError) -> MeshError:
+        """Return `error` with its field named as the client wrote it."""
         ...
 
 
@@ -155,12 +163,12 @@ class Answers:
         self._answers[number].observe(event)
         self._open -= isinstance(event, Ended)
 
-    def chunks(self, number: int, event: Event) -> list[Json]:
+    def chunks(self, number: int, event: Event) -> Sequence[Chunk]:
         """Return the chunks that a stream sends for `event`, after the last one the usage."""
         chunks = self._answers[number].chunks(event)
         self._open -= isinstance(event, Ended)
         if self.is_over and self._usage_chunk:
-            chunks.append(self._usage_chunk(extension.usage(self._usage())))
+            return [*chunks, self._usage_chunk(extension.usage(self._usage()))]
         return chunks
 
     def whole(self) -> Json:
@@ -173,6 +181,14 @@ class Answers:
             return wholes[0]
         choices = [{**whole["choices"][0], "thermesh": whole["thermesh"]} for whole in wholes]
         return {**wholes[0], "choices": choices, "usage": extension.usage(self._usage())}
+
+    def failure(self, error: MeshError) -> list[Json]:
+        """Return what a stream says last where an error ends it."""
+        return self._answers[0].failure(error)
+
+    def named(self, error: MeshError) -> MeshError:
+        """Return `error` with its field named as the client wrote it."""
+        return self._answers[0].named(error)
 
     def _usage(self) -> Usage:
         usages = [answer.usage for answer in self._answers]

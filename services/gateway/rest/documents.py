@@ -176,21 +176,6 @@ class TextCompletion(_Completion):
     choices: list[TextChoice]
 
 
-class ResponseDocument(BaseModel):
-    """A response that is not streamed; OpenAI's members beside these are constant."""
-
-    model_config = ConfigDict(extra="allow")
-
-    id: str
-    object: Literal["response"]
-    created_at: int
-    status: Literal["completed", "incomplete"]
-    model: str
-    output: list[dict[str, Any]]
-    usage: dict[str, Any]
-    thermesh: ExtensionDocument
-
-
 class EmbeddingDocument(Document):
     """The vector of one text: numbers, or their little-endian float32 in base64."""
 

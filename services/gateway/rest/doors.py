@@ -11,7 +11,7 @@ from services.gateway.asking import Context, Embeddings
 from services.gateway.decoding import Mode
 from services.gateway.feedback import Feedback, ModelCard, PolicyCard, PolicyList, Receipt
 from services.gateway.gate import Gate
-from services.gateway.kept import Conversations
+from services.gateway.kept import KeptResponses
 from services.gateway.observability.observatory import Observatory
 from services.gateway.observability.operating import EngineLoad, Trial, TrialStart
 from services.gateway.pipeline import Pipeline
@@ -102,7 +102,7 @@ class Doors:
     engine: Engine
     observatory: Observatory
     encoder: Encoder
-    conversations: Conversations
+    kept: KeptResponses
     realtime: Surroundings
     sessions: Admission
     """Places for realtime sessions, which hold one of the pipeline's only while they answer."""

@@ -107,6 +107,17 @@ def exactly(expected: Any, advice: str) -> Callable[[Any], Any]:
     return check
 
 
+def unless_false(advice: str) -> Callable[[Any], Any]:
+    """Return a check that lets only false and null pass."""
+
+    def check(value: Any) -> Any:
+        if value is not None and value is not False:
+            raise ValueError(f"must be false; {advice}")
+        return value
+
+    return check
+
+
 _nullable = {"type": "null"}
 _text = {"type": "string"}
 

@@ -28,6 +28,15 @@ def _content_kind(value: Any) -> str | None:
     return "<parts>" if isinstance(value, list) else None
 
 
+def text_or(parts: str) -> Discriminator:
+    """Return what tells a text from a list of `parts`, each under its own tag."""
+    return Discriminator(
+        _content_kind,
+        custom_error_type="content",
+        custom_error_message=f"must be a text or a list of {parts}",
+    )
+
+
 def _role(value: Any) -> Any:
     if value not in ROLES:
         raise ValueError("must be one of " + ", ".join(ROLES))
@@ -44,11 +53,7 @@ class MessageBody(Part):
     ]
     content: Annotated[
         Annotated[str, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")],
-        Discriminator(
-            _content_kind,
-            custom_error_type="content",
-            custom_error_message="must be a text or a list of text parts",
-        ),
+        text_or("text parts"),
     ]
     name: Annotated[None, fields.unsupported("leave it out")] = None
     refusal: Annotated[None, fields.unsupported("leave it out")] = None

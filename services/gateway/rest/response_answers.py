@@ -1,19 +1,24 @@
-"""Events to the objects and stream events of /v1/responses.
+"""Events of a turn to the object and the stream events of /v1/responses.
 
-An answer is one message with one text part; its events carry numbers from 0.
-`keep` is told the text at the end, before the client hears of the end.
+`keep` is told the response before the client hears of its end, and tells
+whether there was room for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from services.gateway.asking import Ask
 from services.gateway.decoding import FinishReason, Plan
 from services.gateway.events import Accepted, Ended, Event, PlanDecided, Token, Tokens, Usage
+from services.gateway.kept import Kept
 from services.gateway.rest import extension
-from services.gateway.rest.response_bodies import ResponseBody
+from services.gateway.rest.logprobs import chat_logprob
+from services.gateway.rest.problems import error_body
+from services.gateway.rest.response_bodies import ResponseBody, renamed
+from services.gateway.rest.response_events import ResponseEvents
+from thermesh.errors import Code, MeshError
 
 Json = dict[str, Any]
 
@@ -21,25 +26,33 @@ _CUT = {FinishReason.LENGTH, FinishReason.DEADLINE}
 
 
 class ResponseAnswer:
-    """What one response looks like."""
+    """What one response to `items` looks like; `keep` None: it is not wanted to be kept."""
 
     def __init__(
-        self, ask: Ask, body: ResponseBody, created_unix_s: int, keep: Callable[[str], None]
+        self,
+        ask: Ask,
+        body: ResponseBody,
+        items: Sequence[Json],
+        created_unix_s: int,
+        keep: Callable[[Kept], bool] | None,
     ) -> None:
         self._ask = ask
         self._body = body
+        self._items = tuple(items)
         self._created = created_unix_s
         self._keep = keep
         self._model = ask.model
         self._plan: Plan | None = None
-        self._end: Ended | None = None
+        self._usage = Usage()
         self._tokens: list[Token] = []
-        self._sent = 0
-
-    @property
-    def response_id(self) -> str:
-        """The id by which it is continued."""
-        return "resp_" + self._name
+        self._untold: list[Token] = []
+        self._pieces: list[tuple[str, int]] = []
+        self._whole: Json = {}
+        name = ask.context.request_id.removeprefix("req-")
+        self._id = f"resp_{name}"
+        self._events = ResponseEvents(name, may_call=body.tool_use is not None)
+        self._wants_telemetry = bool(body.thermesh and body.thermesh.telemetry)
+        self._wants_logprobs = bool(body.include)
 
     @property
     def plan(self) -> Plan | None:
@@ -49,138 +62,107 @@ class ResponseAnswer:
     @property
     def usage(self) -> Usage:
         """Tokens counted, after the end."""
-        return self._end.usage if self._end else Usage()
+        return self._usage
 
     def observe(self, event: Event) -> None:
         """Keep what the whole needs."""
+        self.chunks(event)
+
+    def chunks(self, event: Event) -> list[Json]:
+        """Return the stream events for `event`."""
         if isinstance(event, Accepted):
             self._model = event.model or self._model
         elif isinstance(event, PlanDecided):
             self._plan = event.plan
+            return self._events.opening(self._begun())
         elif isinstance(event, Tokens):
-            self._tokens.extend(event.tokens)
+            return self._told(event.tokens)
         elif isinstance(event, Ended):
-            self._end = event
-            self._keep(self._text)
-
-    def chunks(self, event: Event) -> list[Json]:
-        """Return the stream events for `event`."""
-        self.observe(event)
-        if isinstance(event, PlanDecided):
-            return self._opening()
-        if isinstance(event, Tokens):
-            return self._deltas(event.tokens)
-        return self._closing() if isinstance(event, Ended) else []
+            return self._closing(event)
+        return []
 
     def whole(self) -> Json:
-        """Return the response as it is now."""
-        told = extension.decision(self._ask, self._plan)
-        if self._end:
-            told |= extension.ended(self._end)
-            if self._wants_telemetry:
-                told["tokens"] = [extension.token(token) for token in self._tokens]
-        body = self._body
+        """Return the response, after the end."""
+        return self._whole
+
+    def failure(self, error: MeshError) -> list[Json]:
+        """Return the last events of a stream that an error ends."""
+        told = error_body(error)
+        code = "rate_limit_exceeded" if error.code is Code.RESOURCE_EXHAUSTED else "server_error"
+        failed = {
+            **self._begun(),
+            "status": "failed",
+            "error": {"code": code, "message": error.message},
+            "output": self._events.items("incomplete"),
+        }
+        return [*self._events.last(failed), *self._events.failure(told)]
+
+    def named(self, error: MeshError) -> MeshError:
+        """Return `error` with its field named as the client wrote it."""
+        return renamed(error)
+
+    def _told(self, tokens: Sequence[Token]) -> list[Json]:
+        text = "".join(token.text for token in tokens)
+        self._pieces.append((text, len(tokens)))
+        logprobs = [chat_logprob(token) for token in tokens] if self._wants_logprobs else []
+        telemetry = None
+        if self._wants_telemetry:
+            self._tokens += tokens
+            self._untold += tokens
+            telemetry = {"tokens": [extension.token(token) for token in self._untold]}
+        events = self._events.pieces(text, logprobs, telemetry)
+        if events:
+            self._untold = []
+        return events
+
+    def _closing(self, end: Ended) -> list[Json]:
+        self._usage = end.usage
+        status = "incomplete" if end.finish_reason in _CUT else "completed"
+        events = self._events.closing(status)
+        self._whole = self._begun() | self._ended(end, status)
+        if self._keep:
+            kept = Kept(self._whole, self._items, tuple(self._pieces))
+            self._whole = {**self._whole, "store": self._keep(kept)}
+        return [*events, *self._events.last(self._whole)]
+
+    def _begun(self) -> Json:
         return {
-            "id": self.response_id,
+            "id": self._id,
             "object": "response",
             "created_at": self._created,
-            "status": self._status,
+            "status": "in_progress",
             "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if self._is_cut else None,
-            "instructions": body.instructions,
-            "max_output_tokens": body.max_output_tokens,
+            "incomplete_details": None,
             "model": self._model,
-            "output": [self._message()] if self._end else [],
-            "parallel_tool_calls": False,
-            "previous_response_id": body.previous_response_id,
-            "store": body.store is not False,
+            "output": [],
             "temperature": self._plan.temperature if self._plan else None,
-            "text": {"format": {"type": "text"}},
-            "tool_choice": "none",
-            "tools": [],
-            "top_p": body.top_p,
-            "truncation": "disabled",
-            "usage": self._usage() if self._end else None,
-            "metadata": body.metadata or {},
+            "usage": None,
+            **self._body.echo(),
+            "thermesh": extension.decision(self._ask, self._plan),
+        }
+
+    def _ended(self, end: Ended, status: str) -> Json:
+        told = extension.decision(self._ask, self._plan) | extension.ended(end)
+        if self._wants_telemetry:
+            told["tokens"] = [extension.token(token) for token in self._tokens]
+        reason = {"reason": "max_output_tokens"} if status == "incomplete" else None
+        return {
+            "status": status,
+            "incomplete_details": reason,
+            "output": self._events.items(status),
+            "usage": _usage(end.usage),
             "thermesh": told,
         }
 
-    @property
-    def _name(self) -> str:
-        return self._ask.context.request_id.removeprefix("req-")
 
-    @property
-    def _text(self) -> str:
-        return "".join(token.text for token in self._tokens)
-
-    @property
-    def _wants_telemetry(self) -> bool:
-        return bool(self._body.thermesh and self._body.thermesh.telemetry)
-
-    @property
-    def _is_cut(self) -> bool:
-        return self._end is not None and self._end.finish_reason in _CUT
-
-    @property
-    def _status(self) -> str:
-        if self._end is None:
-            return "in_progress"
-        return "incomplete" if self._is_cut else "completed"
-
-    def _opening(self) -> list[Json]:
-        item = {**self._message(), "status": "in_progress", "content": []}
-        return [
-            self._event("response.created", response=self.whole()),
-            self._event("response.in_progress", response=self.whole()),
-            self._event("response.output_item.added", output_index=0, item=item),
-            self._event("response.content_part.added", **self._place(), part=_part("")),
-        ]
-
-    def _deltas(self, tokens: tuple[Token, ...]) -> list[Json]:
-        text = "".join(token.text for token in tokens)
-        if not text and not self._wants_telemetry:
-            return []
-        delta = self._event("response.output_text.delta", **self._place(), delta=text, logprobs=[])
-        if self._wants_telemetry:
-            delta["thermesh"] = {"tokens": [extension.token(token) for token in tokens]}
-        return [delta]
-
-    def _closing(self) -> list[Json]:
-        text, place = self._text, self._place()
-        return [
-            self._event("response.output_text.done", **place, text=text, logprobs=[]),
-            self._event("response.content_part.done", **place, part=_part(text)),
-            self._event("response.output_item.done", output_index=0, item=self._message()),
-            self._event(f"response.{self._status}", response=self.whole()),
-        ]
-
-    def _event(self, kind: str, **members: Any) -> Json:
-        event = {"type": kind, "sequence_number": self._sent, **members}
-        self._sent += 1
-        return event
-
-    def _place(self) -> Json:
-        return {"item_id": "msg_" + self._name, "output_index": 0, "content_index": 0}
-
-    def _message(self) -> Json:
-        return {
-            "id": "msg_" + self._name,
-            "type": "message",
-            "role": "assistant",
-            "status": self._status,
-            "content": [_part(self._text)],
-        }
-
-    def _usage(self) -> Json:
-        counted = self.usage
-        return {
-            "input_tokens": counted.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": counted.cached_prompt_tokens},
-            "output_tokens": counted.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": counted.prompt_tokens + counted.completion_tokens,
-        }
-
-
-def _part(text: str) -> Json:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _usage(counted: Usage) -> Json:
+    return {
+        "input_tokens": counted.prompt_tokens,
+        "input_tokens_details": {
+            "cached_tokens": counted.cached_prompt_tokens,
+            "cache_write_tokens": 0,
+        },
+        "output_tokens": counted.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": counted.prompt_tokens + counted.completion_tokens,
+    }

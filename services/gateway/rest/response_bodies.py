@@ -2,117 +2,238 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from services.gateway import limits
-from services.gateway.asking import Ask, Chat, Message, Role
-from services.gateway.rest import asks, fields
+from services.gateway.asking import DEFAULT_TENANT, Ask, Chat, Message, Role
+from services.gateway.rest import asks, fields, response_items, transcript
 from services.gateway.rest.bodies import Body, Decoding, Extension
+from services.gateway.rest.messages import text_or
+from services.gateway.rest.problems import rest_param
 from services.gateway.rest.structure import TextFormat
+from services.gateway.rest.tool_bodies import ResponseToolBody, ResponseToolChoice, Tools, tool_use
+from services.gateway.tools import ToolUse
+from thermesh.errors import InvalidArgument, MeshError
+
+Json = dict[str, Any]
 
 ROUTE = "/v1/responses"
+ID_PATTERN = r"^resp_[A-Za-z0-9._-]{1,64}$"
+LOGPROBS = "message.output_text.logprobs"
 
-_PREVIOUS = r"^resp_[A-Za-z0-9._-]{1,64}$"
+_UNUSED = Field(default=None, description="accepted and not used")
+# Names of chat completions that responses have others for.
+_NAMES = (
+    (r"^messages(\[.*)?$", "input"),
+    (r"^response_format$", "text.format"),
+    (r"^max_tokens$", "max_output_tokens"),
+)
 
 
-class InputPart(Body):
-    """One part of a message."""
-
-    type: Literal["input_text", "output_text"]
-    text: str
-    annotations: list[Any] | None = Field(default=None, description="accepted and not used")
-    logprobs: list[Any] | None = Field(default=None, description="accepted and not used")
+def _includes(value: Any) -> Any:
+    if isinstance(value, list) and any(each != LOGPROBS for each in value):
+        raise ValueError(f"can be {LOGPROBS} only")
+    return value
 
 
-class InputMessage(Body):
-    """One turn; what the client got as output may come back as input."""
+def _metadata(value: dict[str, str]) -> dict[str, str]:
+    if len(value) > 16:
+        raise ValueError("has at most 16 entries")
+    if any(len(key) > 64 or len(text) > 512 for key, text in value.items()):
+        raise ValueError("has keys of at most 64 characters and values of at most 512")
+    return value
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[InputPart]
-    type: Literal["message"] | None = None
-    id: str | None = Field(default=None, description="accepted and not used")
-    status: str | None = Field(default=None, description="accepted and not used")
 
-    @property
-    def message(self) -> Message:
-        """The turn as a value."""
-        parts = self.content
-        text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
-        return Message(Role.SYSTEM if self.role == "developer" else Role(self.role), text)
+Include = Annotated[list[Literal["message.output_text.logprobs"]], BeforeValidator(_includes)]
+Metadata = Annotated[dict[str, str], AfterValidator(_metadata)]
 
 
 class TextOptions(Body):
     """How the text is formed."""
 
     format: TextFormat | None = None
+    verbosity: Annotated[None, fields.unsupported("leave it out")] = None
 
 
-def _no_tools(value: Any) -> Any:
-    if value:
-        raise ValueError("is not supported; leave it out")
-    return None
+class StreamOptions(Body):
+    """How a stream is told."""
+
+    include_obfuscation: bool | None = Field(
+        default=None, description="accepted; nothing is padded"
+    )
 
 
 class ResponseBody(Body):
     """POST /v1/responses."""
 
-    input: (
-        fields.NonEmptyText
-        | Annotated[list[InputMessage], Field(min_length=1, max_length=limits.MAX_MESSAGES)]
-    )
+    input: Annotated[
+        Annotated[fields.NonEmptyText, Tag("<text>")]
+        | Annotated[
+            list[response_items.InputItem],
+            Field(min_length=1, max_length=limits.MAX_MESSAGES),
+            Tag("<parts>"),
+        ],
+        text_or("items"),
+    ]
     model: fields.NonEmptyText | None = Field(default=None, description="absent: the one served")
     instructions: str | None = Field(default=None, description="a system turn, for this answer")
-    previous_response_id: Annotated[str, Field(pattern=_PREVIOUS)] | None = None
-    store: bool | None = Field(default=True, description="keep it, to be continued")
+    previous_response_id: Annotated[str, Field(pattern=ID_PATTERN)] | None = None
+    store: bool | None = Field(default=True, description="keep it, to be read and continued")
     stream: bool | None = False
+    stream_options: StreamOptions | None = None
     temperature: fields.Temperature = None
     top_p: fields.TopP | None = None
     max_output_tokens: fields.MaxTokens | None = None
     text: TextOptions | None = None
-    tools: Annotated[None, BeforeValidator(_no_tools)] = None
-    tool_choice: Annotated[
-        Literal["auto", "none"] | None,
-        BeforeValidator(lambda value: value),
-        Field(description="accepted; there are no tools"),
+    tools: Annotated[list[ResponseToolBody], Tools] | None = None
+    tool_choice: ResponseToolChoice | None = None
+    parallel_tool_calls: bool | None = Field(
+        default=None, description="true: up to 8 calls in one answer; else one"
+    )
+    include: Include | None = None
+    top_logprobs: fields.CandidateCount | None = None
+    truncation: Annotated[
+        Literal["disabled"] | None,
+        BeforeValidator(fields.exactly("disabled", "shorten the input yourself")),
     ] = None
-    parallel_tool_calls: bool | None = Field(default=None, description="accepted and not used")
-    truncation: Literal["disabled"] | None = None
-    metadata: dict[str, str] | None = None
-    user: str | None = Field(default=None, description="accepted and not used")
+    metadata: Metadata | None = None
+    background: Annotated[
+        Literal[False] | None,
+        BeforeValidator(fields.unless_false("an answer lives as long as its request")),
+    ] = None
+    user: str | None = _UNUSED
+    safety_identifier: str | None = _UNUSED
+    prompt_cache_key: str | None = _UNUSED
+    service_tier: Literal["auto", "default"] | None = _UNUSED
+    conversation: Annotated[None, fields.unsupported("use previous_response_id")] = None
+    prompt: Annotated[None, fields.unsupported("send the text itself")] = None
+    reasoning: Annotated[None, fields.unsupported("leave it out")] = None
+    max_tool_calls: Annotated[None, fields.unsupported("no tools are run here")] = None
     thermesh: Extension | None = None
 
     @model_validator(mode="after")
-    def _one_temperature(self) -> ResponseBody:
+    def _consistent(self) -> ResponseBody:
         extension = self.thermesh
         if self.temperature is not None and extension and extension.program is not None:
-            raise ValueError("thermesh.program and temperature exclude each other; set one")
+            raise fields.refused("thermesh.program", "and temperature exclude each other; set one")
+        if self.stream_options is not None and not self.stream:
+            raise fields.refused("stream_options", "needs stream: true")
+        if self.top_logprobs and not self.include:
+            raise fields.refused("top_logprobs", f"needs include: {LOGPROBS}")
+        _ = self.tool_use
         return self
 
     @property
-    def turns(self) -> tuple[Message, ...]:
-        """What is new in this request."""
-        if isinstance(self.input, str):
-            return (Message(Role.USER, self.input),)
-        return tuple(turn.message for turn in self.input)
+    def tool_use(self) -> ToolUse | None:
+        """What the model may do with functions; ValueError where the choice does not fit."""
+        offered = [body.tool for body in self.tools or ()]
+        return tool_use(offered, self.tool_choice, parallel=bool(self.parallel_tool_calls))
+
+    def items(self, name: str) -> list[Json]:
+        """Return what is new in this request as items; `name` makes ids for those without."""
+        told = self.input
+        if isinstance(told, str):
+            told = [response_items.InputMessage(role="user", content=told)]
+        return [item.kept(f"{name}_{number}") for number, item in enumerate(told)]
+
+    def echo(self) -> Json:
+        """Return the members of a response that only repeat what was asked."""
+        shown = (self.text and self.text.format) or TextFormat(type="text")
+        choice = self.tool_choice or "auto"
+        return {
+            "background": False,
+            "instructions": self.instructions,
+            "max_output_tokens": self.max_output_tokens,
+            "metadata": self.metadata or {},
+            "parallel_tool_calls": bool(self.parallel_tool_calls),
+            "previous_response_id": self.previous_response_id,
+            "store": self.store is not False,
+            "text": {"format": shown.model_dump(by_alias=True, exclude_none=True)},
+            "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
+            "tools": [tool.model_dump() for tool in self.tools or ()],
+            "top_logprobs": self.top_logprobs or 0,
+            "top_p": self.top_p,
+            "truncation": "disabled",
+        }
+
+
+class Whose(BaseModel):
+    """The query of any request about a kept response."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant: fields.Name = Field(
+        default=DEFAULT_TENANT, description="whose it is, where no key says so"
+    )
+
+
+class Reading(Whose):
+    """How a kept response is read."""
+
+    stream: bool = False
+    starting_after: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="with stream: the events after this sequence_number"
+    )
+    include: Include = Field(
+        default=[], alias="include[]", description="what was asked for is told in any case"
+    )
+    include_obfuscation: bool = Field(default=False, description="accepted; nothing is padded")
+
+
+class Listing(Whose):
+    """Which items of a kept response are listed."""
+
+    after: str | None = Field(default=None, description="an item's id; those behind it are told")
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    order: Literal["asc", "desc"] = "desc"
+    include: Include = Field(
+        default=[], alias="include[]", description="what was asked for is told in any case"
+    )
 
 
 def response_ask(
-    body: ResponseBody, earlier: tuple[Message, ...], now_unix_ms: int, traceparent: str
+    body: ResponseBody, items: Sequence[Json], now_unix_ms: int, traceparent: str
 ) -> Ask:
-    """Return what a response asks for, after the turns `earlier`; raise InvalidArgument."""
+    """Return what a response to `items` asks for; raise InvalidArgument."""
     decoding = Decoding.model_construct(
         model=body.model, temperature=body.temperature, top_p=body.top_p, thermesh=body.thermesh
     )
-    instructions = (Message(Role.SYSTEM, body.instructions),) if body.instructions else ()
+    use = body.tool_use
+    wanted = body.text.format.constraint if body.text and body.text.format else None
+    instructions = [Message(Role.SYSTEM, body.instructions)] if body.instructions else []
     ask = Ask(
         context=asks.context(decoding, now_unix_ms, traceparent),
-        input=Chat((*instructions, *earlier, *body.turns)),
+        input=Chat(transcript.instructed([*instructions, *response_items.turns(items)], use)),
         route=ROUTE,
         model=body.model or "",
         constraints=asks.constraints(decoding, body.max_output_tokens or 0),
-        constraint=body.text.format.constraint if body.text and body.text.format else None,
+        candidate_count=body.top_logprobs or 0,
+        constraint=wanted if use is None else use.constraint(wanted),
     )
-    limits.check_ask(ask)
+    try:
+        limits.check_ask(ask)
+    except InvalidArgument as error:
+        raise renamed(error) from None
     return ask
+
+
+def renamed(error: MeshError) -> MeshError:
+    """Return `error` with its field named as responses name it."""
+    field = rest_param(error.field)
+    for pattern, name in _NAMES:
+        field = re.sub(pattern, name, field)
+    return type(error)(
+        error.message, field=field, reason=error.reason, retry_after=error.retry_after
+    )

@@ -9,7 +9,6 @@ status; later ones an `error` event, after which the stream ends without [DONE].
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -22,12 +21,10 @@ from services.gateway.events import Accepted, Ended, Event, Tokens
 from services.gateway.pipeline import Pipeline
 from services.gateway.rest.choices import Answers, Choices, Numbered
 from services.gateway.rest.headers import plan_headers, quota_headers
-from services.gateway.rest.problems import error_body, error_response
+from services.gateway.rest.problems import error_response
+from services.gateway.rest.sse import DONE, PING, event_bytes
 from thermesh.errors import MeshError
 
-PING = b": ping\n\n"
-DONE = b"data: [DONE]\n\n"
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 SSE_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     # Proxies must neither store, compress nor collect the stream.
@@ -126,8 +123,10 @@ class Answering(Response):
         receive: Receive,
         send: Send,
     ) -> None:
+        error = self._answers.named(error)
         if self._is_started:
-            await _send(send, event_bytes(error_body(error)), more=False)
+            last = b"".join(map(event_bytes, self._answers.failure(error)))
+            await _send(send, last, more=False)
             return
         response = error_response(error)
         response.headers["X-Request-Id"] = self._request_id
@@ -151,13 +150,6 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None
         working.cancel()
         leaving.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-def event_bytes(chunk: dict[str, Any]) -> bytes:
-    """Return one SSE event; one that has a type is named by it too."""
-    name = f"event: {chunk['type']}\n".encode() if "type" in chunk else b""
-    data = _ENCODER.encode(chunk).encode()
-    return name + b"data: " + data + b"\n\n"
 
 
 async def _gone(receive: Receive) -> None:

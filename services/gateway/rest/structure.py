@@ -1,4 +1,4 @@
-"""Request bodies of structured answers: response_format, tools, calls and their results."""
+"""Request bodies of structured answers: response_format, schemas and calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from services.gateway import tools
 from services.gateway.constraint import (
     JSON_OBJECT,
     MAX_TEXT_BYTES,
@@ -17,7 +16,6 @@ from services.gateway.constraint import (
 from services.gateway.rest import fields
 
 FORMATS = ("text", "json_object", "json_schema")
-CHOICES = ("none", "auto", "required")
 _NAME = r"^[A-Za-z0-9_-]{1,64}$"
 
 
@@ -36,7 +34,8 @@ def _format(value: Any) -> Any:
     return value
 
 
-def _schema(value: dict[str, Any]) -> dict[str, Any]:
+def checked_schema(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that is not too long; raise ValueError."""
     try:
         size = len(json.dumps(value))
     except (RecursionError, ValueError):
@@ -46,13 +45,7 @@ def _schema(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _parameters(value: dict[str, Any]) -> dict[str, Any]:
-    if value.get("type", "object") != "object":
-        raise ValueError("must be the schema of an object")
-    return _schema(value)
-
-
-Schema = Annotated[dict[str, Any], AfterValidator(_schema)]
+Schema = Annotated[dict[str, Any], AfterValidator(checked_schema)]
 FunctionName = Annotated[str, Field(pattern=_NAME)]
 
 
@@ -109,55 +102,6 @@ class TextFormat(Part):
         return JSON_OBJECT if self.type == "json_object" else None
 
 
-class FunctionBody(Part):
-    """A function that the model may call; `strict` changes nothing, as above."""
-
-    name: FunctionName
-    description: str | None = None
-    parameters: Annotated[dict[str, Any], AfterValidator(_parameters)] | None = None
-    strict: bool | None = None
-
-
-class ToolBody(Part):
-    """One tool."""
-
-    type: Annotated[
-        Literal["function"], BeforeValidator(fields.exactly("function", "no other tools are run"))
-    ]
-    function: FunctionBody
-
-    @property
-    def tool(self) -> tools.Tool:
-        """The function as a value."""
-        told = {"description": self.function.description, "parameters": self.function.parameters}
-        given = {name: value for name, value in told.items() if value}
-        return tools.Tool(self.function.name, **given)  # type: ignore[arg-type]  # by name above
-
-
-class NamedFunction(Part):
-    """The name of a function."""
-
-    name: FunctionName
-
-
-class NamedTool(Part):
-    """The one function that must be called."""
-
-    type: Literal["function"]
-    function: NamedFunction
-
-
-def _choice(value: Any) -> Any:
-    if value is None or isinstance(value, dict) or value in CHOICES:
-        return value
-    raise ValueError("must be one of " + ", ".join(CHOICES) + ", or an object naming a function")
-
-
-ToolChoice = Annotated[
-    Literal["none", "auto", "required"] | NamedTool | None, BeforeValidator(_choice)
-]
-
-
 class CalledFunction(Part):
     """A function with the arguments that the model gave, as JSON text."""
 
@@ -171,28 +115,3 @@ class ToolCallBody(Part):
     id: fields.NonEmptyText
     type: Literal["function"] = "function"
     function: CalledFunction
-
-
-def tool_use(
-    offered: list[ToolBody], choice: NamedTool | str | None, parallel: bool
-) -> tools.ToolUse | None:
-    """Return what the model may do with functions; None where there is nothing to do.
-
-    Raises the error of the field where the choice does not fit what is offered.
-    """
-    if not offered:
-        if choice is not None and choice != "none":
-            raise fields.refused("tool_choice", "needs tools")
-        return None
-    known = {body.function.name: body.tool for body in offered}
-    if len(known) < len(offered):
-        raise fields.refused("tools", "must have different names")
-    if isinstance(choice, NamedTool):
-        if choice.function.name not in known:
-            names = ", ".join(known)
-            raise fields.refused("tool_choice", f"must name one of tools: {names}")
-        chosen = known[choice.function.name]
-        return tools.ToolUse((chosen,), tools.Choice.REQUIRED)
-    if choice == "none":
-        return None
-    return tools.ToolUse(tuple(known.values()), tools.Choice(choice or "auto"), parallel)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from services.gateway.calls import Call, CallReader, Piece
 from services.gateway.events import Token
-from services.gateway.rest.answers import ChatAnswer, Json
+from services.gateway.rest.answers import ChatAnswer
+from services.gateway.rest.sse import Json
 
 
 class ToolAnswer(ChatAnswer):
@@ -37,8 +38,8 @@ class ToolAnswer(ChatAnswer):
         return {**whole, "message": message}
 
     def _token_chunks(self, tokens: Sequence[Token]) -> list[Json]:
-        chunks = super()._token_chunks(tokens)
-        return [chunk for chunk in chunks if _tells(chunk)]
+        chunk = self._token_chunk(tokens)
+        return [chunk] if _tells(chunk) else []
 
     def _reading(self) -> CallReader:
         if self._reader is None:

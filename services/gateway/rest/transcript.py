@@ -25,14 +25,18 @@ def turns(messages: Sequence[MessageBody], use: tools.ToolUse | None) -> tuple[M
             told.append(Message(Role.USER, tools.results_text(results)))
         else:
             told += [_turn(message) for message in group]
-    return tuple(told if use is None else _instructed(told, use.instructions()))
+    return instructed(told, use)
 
 
-def _instructed(told: list[Message], instructions: str) -> list[Message]:
+def instructed(told: Sequence[Message], use: tools.ToolUse | None) -> tuple[Message, ...]:
+    """Return the turns with the functions told of in the system's."""
+    if use is None:
+        return tuple(told)
+    instructions = use.instructions()
     if told[0].role is not Role.SYSTEM:
-        return [Message(Role.SYSTEM, instructions), *told]
+        return (Message(Role.SYSTEM, instructions), *told)
     text = f"{told[0].content}\n\n{instructions}".lstrip()
-    return [Message(Role.SYSTEM, text), *told[1:]]
+    return (Message(Role.SYSTEM, text), *told[1:])
 
 
 def _turn(message: MessageBody) -> Message:

@@ -259,6 +259,21 @@ ANSWER = [
 ]
 
 
+@pytest.mark.parametrize("width", [360, 1100])
+def test_a_long_line_of_code_scrolls_by_itself(open_page, gateway, width):
+    """The answer around it stays as wide as the column, and the page does not move sideways."""
+    gateway.texts = ["```python\n", "x = " + "1 + " * 200, "1\n```\n"]
+    page = open_page(viewport={"width": width, "height": 780})
+    ask(page, "Add ones.")
+    finished(page)
+    wider = (
+        "one => document.querySelector(one).scrollWidth > document.querySelector(one).clientWidth"
+    )
+    assert page.evaluate(wider, ".code pre")
+    assert not page.evaluate(wider, "main")
+    assert not page.evaluate(wider, "html")
+
+
 def test_an_answer_is_markdown_with_every_token_coloured(open_page, gateway, keep, accessible):
     """Lists, code with a button that copies it, and tokens across their bounds."""
     gateway.texts = ANSWER

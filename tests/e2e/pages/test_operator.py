@@ -145,11 +145,17 @@ def test_names_from_outside_are_never_markup(operator):
     assert page.query_selector("main img") is None
 
 
-def test_a_phone_shows_everything_without_scrolling_sideways(operator, keep, accessible):
-    """Tables scroll inside their frames."""
+def test_a_phone_shows_everything_without_scrolling_sideways(operator, gateway, keep, accessible):
+    """The trial's form keeps to its frame, and versions are promoted without scrolling to them."""
+    gateway.overview["trial"] |= {"stage": "stopped", "is_running": False}
     page = operator(viewport=PHONE)
+    page.wait_for_selector("#trial-form")
     keep(page, "operator-phone")
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    promote = page.get_by_role("button", name="Promote version 5").bounding_box()
+    stage = page.locator("#trial-stage").bounding_box()
+    for box in (promote, stage):
+        assert box["x"] + box["width"] <= PHONE["width"] - 16
     assert accessible(page) == []
 
 

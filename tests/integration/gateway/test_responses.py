@@ -8,7 +8,7 @@ import openai
 import pytest
 from gateway_fakes import MODEL
 
-from services.gateway.rest import documents
+from services.gateway.rest import response_documents as documents
 from thermesh.testing import redis_server
 from thermesh.v1 import common_pb2
 
@@ -100,7 +100,7 @@ async def test_another_gateway_continues_it_too(serve_app, server):
     one = await serve_app(redis_url=server.url)
     other = await serve_app(redis_url=server.url)
     first = (await one.http.post(PATH, json={"input": "one"})).json()
-    await one.gateway._conversations.close()
+    await one.gateway._kept.close()
     body = {"input": "two", "previous_response_id": first["id"]}
     assert (await other.http.post(PATH, json=body)).status_code == 200
 
@@ -122,7 +122,7 @@ async def test_without_redis_answers_come_and_continuing_waits(app):
     """Storing is a convenience; recalling what is not there is 503 with Retry-After."""
     first = await app.http.post(PATH, json={"input": "one"})
     assert first.status_code == 200
-    await app.gateway._conversations.close()
+    await app.gateway._kept.close()
     body = {"input": "two", "previous_response_id": first.json()["id"]}
     answer = await app.http.post(PATH, json=body)
     assert answer.status_code == 503
@@ -135,12 +135,12 @@ async def test_without_redis_answers_come_and_continuing_waits(app):
         ({"input": ""}, "input"),
         ({"input": []}, "input"),
         ({}, "input"),
-        ({"input": "a", "tools": [{"type": "function"}]}, "tools"),
+        ({"input": "a", "tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"input": "a", "mood": 1}, "mood"),
         ({"input": "a", "temperature": 9}, "temperature"),
         ({"input": "a", "max_output_tokens": 0}, "max_output_tokens"),
         ({"input": "a", "previous_response_id": "x y"}, "previous_response_id"),
-        ({"input": [{"role": "user", "content": ""}]}, "messages"),
+        ({"input": [{"role": "user", "content": ""}]}, "input"),
     ],
 )
 async def test_bad_input_is_named(app, body, param):

@@ -34,6 +34,7 @@ async def test_no_request_is_a_server_error(serve, mode):
 async def _try_every_operation(served, mode):
     tried = await asyncio.to_thread(try_all, f"http://127.0.0.1:{served.http_port}", mode)
     assert {"/v1/chat/completions", "/v1/responses", "/v1/embeddings"} <= tried
+    assert "/v1/responses/{response_id}/input_items" in tried
     assert served.gateway.admission.inside == 0
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from thermesh import errors, rpc
 from thermesh.testing import eventually, free_port
+from thermesh.trunk import local
 from thermesh.trunk.line import MOST_MESSAGE_BYTES, WINDOW_BYTES
 from thermesh.v1 import feature_pb2, feature_pb2_grpc
 
@@ -56,6 +57,19 @@ async def started(servicer, port=0, **options):
     server = rpc.Server("test", "127.0.0.1", port, grace_seconds=5, **options)
     server.add(feature_pb2_grpc.add_FeatureServiceServicer_to_server, servicer, SERVICE)
     return server, await server.start()
+
+
+@pytest.fixture(
+    autouse=True,
+    params=[
+        pytest.param(True, id="socket"),
+        pytest.param(False, id="stream", marks=pytest.mark.slow),
+    ],
+)
+def way(request, monkeypatch):
+    """Frames go by a socket of this machine, or by gRPC's stream, as between two machines."""
+    monkeypatch.setattr(local, "IS_POSSIBLE", request.param and local.IS_POSSIBLE)
+    return request.param
 
 
 @contextlib.asynccontextmanager

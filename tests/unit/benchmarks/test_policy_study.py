@@ -93,7 +93,7 @@ def test_replayed_beliefs_are_the_products():
     actions, generator = bandit.grid(), np.random.default_rng(0)
     context = bandit.context_of(TASKS[0])
     shape = bandit._shapes(actions)[[context]]
-    learner = Thompson(1, 1, len(actions), shape, Tuning())
+    learner = Thompson(1, 1, actions, shape, Tuning())
     product = bandit.prior(actions)
     for _ in range(300):
         action, reward = int(generator.integers(len(actions))), float(generator.random())
@@ -106,7 +106,11 @@ def test_replayed_beliefs_are_the_products():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Thompson(4, 2, 3, None, Tuning()), lambda: LinUcb(4, 2, 3, 0.3, 1.0)]
+    "make",
+    [
+        lambda: Thompson(4, 2, bandit.grid((0.1, 0.6, 1.2)), None, Tuning()),
+        lambda: LinUcb(4, 2, 3, 0.3, 1.0),
+    ],
 )
 def test_learners_find_the_best_action_of_each_task(make):
     """In a world with clear winners the end earns more than any static action."""
@@ -124,6 +128,19 @@ def test_a_policy_is_judged_by_what_it_takes():
     both = judging.values(rewards, np.array([[0.5, 0.5]]))
     assert np.isnan(both[0, 0])
     assert both[0, 1] == pytest.approx(0.7)
+
+
+@pytest.mark.slow
+def test_few_answers_tell_the_best_action_less_surely():
+    """Chosen from all that were judged it is always the same, from few it is now and then not."""
+    generator = np.random.default_rng(0)
+    rewards = (generator.random((2, 400, 3)) < np.array([0.4, 0.5, 0.6])).astype(float)
+    few, many = (judging.best_by_task_of(rewards, answers) for answers in (60, 60_000))
+
+    assert few.sum(axis=1) == pytest.approx(1.0)
+    assert 0.4 < few[:, 2].min() < 0.95 < many[:, 2].min()
+    with pytest.raises(ValueError, match="fewer than 6"):
+        judging.best_by_task_of(rewards, 5)
 
 
 def test_an_interval_holds_its_mean():

@@ -91,7 +91,7 @@ def test_the_product_learns_by_the_statics_it_is_given():
     for reward in (0.2, -0.4, 0.9):
         parameters = bandit.updated(parameters, 0, parameters.actions[2], reward)
     shape = bandit._shapes(parameters.actions)[[0]]
-    learner = tune.Thompson(1, 1, len(parameters.actions), shape, given)
+    learner = tune.Thompson(1, 1, parameters.actions, shape, given)
     for reward in (0.2, -0.4, 0.9):
         learner.learn(np.array([0]), np.array([2]), np.array([(reward + 1) / 2]))
     mean, spread, _ = learner.normals(np.array([0]))

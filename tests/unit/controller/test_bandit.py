@@ -18,7 +18,7 @@ from services.controller.decisions.records import (
     PolicyVersion,
 )
 from services.controller.policies import bandit, gaussian
-from services.controller.policies.bandit import Action
+from services.controller.policies.actions import Action
 from services.controller.policies.envelope import envelope_of
 from services.controller.policies.policy import PolicySnapshot, parameters_of, prior
 from services.controller.policies.warmstart import warm_started

@@ -11,7 +11,7 @@ from services.controller.capabilities import PATHS, Capabilities
 from services.controller.decisions.decision import Constraints, Mode, Observation, Source, decide
 from services.controller.decisions.records import Context, DecisionRecord, LoggedDecision
 from services.controller.policies import bandit
-from services.controller.policies.bandit import Action
+from services.controller.policies.actions import Action
 from services.controller.policies.envelope import ENVELOPES
 from services.controller.policies.gaussian import distribution, prior
 from services.controller.policies.policy import NEUTRAL, PolicySnapshot

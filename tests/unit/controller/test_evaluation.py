@@ -10,6 +10,7 @@ import pytest
 from services.controller.decisions.decision import Constraints, Mode, decide
 from services.controller.decisions.experience import Experience
 from services.controller.policies import bandit
+from services.controller.policies.actions import Action
 from services.controller.policies.policy import PolicySnapshot, prior
 from services.controller.trust.evaluation import (
     NOTHING_KNOWN,
@@ -106,7 +107,7 @@ def test_a_policy_is_valued_right_on_what_another_version_logged(maker, kind):
     logging = PolicySnapshot(1, prior(kind), 0)
     if kind == "thompson":
         moved = bandit.updated(
-            prior(kind), bandit.context_of("chat"), bandit.Action(0.4), 1.0, weight=10.0
+            prior(kind), bandit.context_of("chat"), Action(0.4), 1.0, weight=10.0
         )
         target = PolicySnapshot(2, moved, 0)
     else:

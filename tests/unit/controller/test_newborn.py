@@ -11,7 +11,7 @@ import pytest
 from services.controller.config import PolicyConfig
 from services.controller.newborn import newborn
 from services.controller.policies import bandit, gaussian
-from services.controller.policies.bandit import Action
+from services.controller.policies.actions import Action
 from services.controller.policies.statics import Statics, applied
 from services.controller.policies.warmstart import convert, warm_started
 from thermesh.settings import BadSetting
@@ -68,11 +68,11 @@ def test_a_bandits_parameters_become_a_warm_gaussian_by_command():
 
 
 def test_a_new_installation_begins_with_what_was_tuned(tmp_path):
-    """The file that tuning writes; without one, the packaged values."""
-    path = tmp_path / "tuned.json"
+    """The file that tuning writes, as old as it is; without one, the packaged values."""
+    path, strangers = tmp_path / "tuned.json", Statics(caution=0.3, alarm=9.0, kinship=0.0)
     path.write_text(json.dumps({"statics": {"caution": 0.3, "alarm": 9.0}}))
 
-    assert newborn(PolicyConfig(statics=str(path))).statics == Statics(caution=0.3, alarm=9.0)
+    assert newborn(PolicyConfig(statics=str(path))).statics == strangers
     assert newborn(PolicyConfig()).statics == Statics()
 
 
@@ -100,14 +100,32 @@ def test_statics_join_an_exported_version():
         applied({**content, "kind": "squashed_gaussian"}, Statics())
 
 
-def test_versions_from_before_tuning_have_the_packaged_statics():
+def test_versions_from_before_tuning_have_the_packaged_statics_and_no_kin():
     """Stored versions without the member are read, and learning keeps what a version has."""
     stored = bandit.prior(statics=Statics(alarm=5.0)).to_lists()
     kept = bandit.updated(bandit.Parameters.from_lists(stored), 0, Action(0.6), 1.0)
     del stored["statics"]
 
     assert kept.statics == Statics(alarm=5.0)
-    assert bandit.Parameters.from_lists(stored).statics == Statics()
+    assert bandit.Parameters.from_lists(stored).statics == Statics(kinship=0.0)
+
+
+def test_a_version_from_before_kinship_decides_as_it_did():
+    """Its actions are strangers: mean and spread of each follow from its own rewards alone."""
+    stored = bandit.updated(bandit.prior(), 0, Action(0.6), 1.0).to_lists()
+    del stored["statics"]["kinship"]
+    read = bandit.Parameters.from_lists(stored)
+    moved = bandit.updated(read, 0, Action(0.25), -0.5)
+    (before, wide), (after, narrow) = bandit.beliefs(read, 0), bandit.beliefs(moved, 0)
+    index = read.actions.index(Action(0.25))
+
+    strength = 2.0 + 18.0 / (1.0 + 2.0 / 50.0)
+    counts, sums = moved.counts[0], moved.sums[0]
+    level = sums.sum() / (1.0 + counts.sum())
+    expected = (strength * (level + bandit._shapes(read.actions)[0]) + sums) / (strength + counts)
+    assert after == pytest.approx(expected)
+    assert narrow[index] / wide[index] < (narrow / wide)[-1]
+    assert after[index] < before[index]
 
 
 def test_a_braver_policy_explores_more():

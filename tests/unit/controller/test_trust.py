@@ -314,6 +314,27 @@ def test_feedback_put_aside_is_learned_from_once_suspicion_has_passed(maker):
     assert state.memory.guardrail.seen == len(qualities)
 
 
+@pytest.mark.slow
+def test_nothing_is_learned_while_suspicion_hovers(maker):
+    """Feedback of which half is turned round is put aside, the newest, however long it lasts."""
+    logged = maker.logged(
+        maker.decide(), latency_weight=0.0, propensity=0.5, log_density=0.0, policy_temperature=0.6
+    )
+    state = LearnerState(prior("thompson"))
+    for index in range(200):
+        state = learning.apply(state, Experience(logged, 0.4 + 0.5 * (-1) ** index, 0.0))
+    # turned round until it is suspected clearly, then as often one way as the other
+    while state.memory.guardrail.gathered < 9.0:
+        state = learning.apply(state, Experience(logged, -0.4, 0.0))
+    believed, rollbacks = state.parameters, state.memory.guardrail.rollbacks
+    for quality in [0.4, -0.4] * learning.DEFERRED_LIMIT:
+        state = learning.apply(state, Experience(logged, quality, 0.0))
+
+    assert state.parameters == believed
+    assert len(state.memory.deferred) == learning.DEFERRED_LIMIT
+    assert state.memory.guardrail.rollbacks == rollbacks == 0
+
+
 def test_a_cautious_policy_keeps_to_what_is_known_best():
     """An action that did well in two tries gives way to one that did nearly as well in 200."""
     actions = bandit.grid((0.2, 0.6, 1.0))

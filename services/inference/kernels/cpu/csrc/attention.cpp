@@ -66,7 +66,19 @@ void PagedAttention::attend(int layer, const float* joined, size_t stride, float
   pool_.run(static_cast<int>(plan.tasks.size()), [&](int index) {
     attend_task(layer, plan.tasks[index], start_of(layer, index + 1), rows);
   });
-  for (const Task& task : plan.merges) merge_partials(task, rows);
+  merge_all(rows);
+}
+
+void PagedAttention::merge_all(const Rows& rows) {
+  constexpr int kFewRows = 32;
+  const std::vector<Task>& merges = memory_.plan.merges;
+  const auto merge = [&](int index) { merge_partials(merges[index], rows); };
+  const int count = static_cast<int>(merges.size());
+  if (memory_.plan.merged_rows > kFewRows) {
+    pool_.run(count, merge);
+  } else {
+    for (int index = 0; index < count; ++index) merge(index);  // not worth waking anybody
+  }
 }
 
 void PagedAttention::summarise_final_pages(int layer) {

@@ -55,6 +55,7 @@ class PagedAttention {
   int gather_queries(const Task& task, const Rows& rows, float* queries, int32_t* limits);
   void scatter(const Task& task, const Attended& result, const Rows& rows);
   Attended partial(int index) const;
+  void merge_all(const Rows& rows);
   void merge_partials(const Task& task, const Rows& rows);
 
   const ThermeshNetwork& network_;

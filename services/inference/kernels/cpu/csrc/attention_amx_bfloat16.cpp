@@ -25,6 +25,8 @@ constexpr int kTileRows = 16;
 constexpr int kRowsTogether = 2 * kTileRows;
 constexpr int kMaxRows = (kPromptTaskRows + kRowsTogether - 1) / kRowsTogether * kRowsTogether;
 constexpr int kSegmentPages = kSegment / kPageTokens;
+// Pages that are fetched into the second level cache before they are laid out.
+constexpr int kPagesAhead = 8;
 constexpr int kSegmentTiles = kSegment / kTileInputs;
 constexpr float kLogOf2 = 0.693147181f;
 
@@ -65,9 +67,17 @@ inline void multiply(const Side& rows, size_t row_bytes, const Side& columns, in
   asm volatile("" ::: "memory");
 }
 
-// Rows of 16 halves as tiles: rows 2i and 2i + 1 of `halves` become row i.
-inline void pair_rows(const uint16_t* halves, int pairs, uint8_t* out) {
+// What is read soon, and later.
+struct Ahead {
+  const uint8_t *near, *far;
+};
+
+// Rows of 16 halves as tiles: rows 2i and 2i + 1 of `halves` become row i. With each the
+// same of what is read later is fetched.
+inline void pair_rows(const uint16_t* halves, int pairs, const Ahead& ahead, uint8_t* out) {
   for (int i = 0; i < pairs; ++i) {
+    fetch(ahead.near + i * 64, 64);
+    fetch_far(ahead.far + i * 64, 64);
     const Lanes first = load_half(halves + 2 * i * kLanes);
     const Lanes second = load_half(halves + (2 * i + 1) * kLanes);
     _mm512_store_si512(out + i * 64, paired(first, second));
@@ -132,13 +142,7 @@ class PromptAttention {
         clear(keys, values);
         continue;
       }
-      fetch_later(first + page + kSegmentPages);
-      const auto* halves = reinterpret_cast<const uint16_t*>(task_.unit_of(task_.pages[first + page]));
-      pair_rows(halves, size_ / 2, keys);
-      for (int block = 0; block < size_ / kLanes; ++block) {
-        pair_rows(halves + (size_ + block * kLanes) * kPageTokens, kPageTokens / 2,
-                  values + block * kSegmentTiles * kTileBytes);
-      }
+      lay_out_page(first + page, keys, values);
     }
   }
 
@@ -151,9 +155,17 @@ class PromptAttention {
     }
   }
 
-  void fetch_later(int index) const {
-    if (index >= pages_for(task_.end)) return;
-    fetch_far(task_.unit_of(task_.pages[index]), task_.unit_bytes);
+  void lay_out_page(int index, uint8_t* keys, uint8_t* values) const {
+    const int half = task_.unit_bytes / 2;
+    const uint8_t* unit = task_.unit_at(index);
+    const uint8_t *next = task_.unit_at(index + 1), *later = task_.unit_at(index + kPagesAhead);
+    const auto* halves = reinterpret_cast<const uint16_t*>(unit);
+    pair_rows(halves, size_ / 2, {unit + half, later}, keys);
+    for (int block = 0; block < size_ / kLanes; ++block) {
+      const int place = block * kLanes * kPageTokens * sizeof(uint16_t);
+      pair_rows(halves + (size_ + block * kLanes) * kPageTokens, kPageTokens / 2,
+                {next + place, later + half + place}, values + block * kSegmentTiles * kTileBytes);
+    }
   }
 
   // All rows attend to the segment that is laid out, 32 at a time in four stages. What a
@@ -216,10 +228,13 @@ class PromptAttention {
     for (int r = 0; r < kRowsTogether; r += kLanes) {
       const Lanes before = load(tops_ + first + r);
       const Lanes after = max(before, load(tops + r));
-      // Of a row that saw nothing so far there is nothing to shrink.
+      // Of a row that saw nothing so far there is nothing to shrink. One whose top stays is
+      // left alone: `power_of_two(0)` is not 1, and how many segments follow that a row does
+      // not see depends on the rows beside it.
       const __mmask16 any = _mm512_cmp_ps_mask(before, set1(-INFINITY), _CMP_NEQ_OQ);
-      const Lanes factor = power_of_two(subtract(before, after));
-      store(factors_ + first + r, _mm512_maskz_mov_ps(any, factor));
+      const __mmask16 stays = _mm512_cmp_ps_mask(before, after, _CMP_EQ_OQ);
+      const Lanes factor = _mm512_maskz_mov_ps(any, power_of_two(subtract(before, after)));
+      store(factors_ + first + r, _mm512_mask_mov_ps(factor, stays, set1(1.0f)));
       store(tops_ + first + r, after);
     }
   }

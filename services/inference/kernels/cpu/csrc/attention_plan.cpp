@@ -11,6 +11,11 @@ int position_of(const ThermeshSpan& span, int query) {
   return span.context_length - span.count + query;
 }
 
+// Tokens of a span that are only read; they come first.
+int only_read(const ThermeshSpan& span) {
+  return std::clamp(span.prompt_end - position_of(span, 0), 0, span.count);
+}
+
 bool query_chooses(const ThermeshSpan& span, int layer, int query) {
   Reading ignored;
   return is_sparse(span, layer, position_of(span, query), &ignored);
@@ -49,17 +54,17 @@ void AttentionPlan::make(const ThermeshNetwork& network, const ThermeshBatch& ba
   tasks.clear();
   merges.clear();
   choices.clear();
-  partials = lists = list_size = most_candidates = 0;
+  partials = merged_rows = lists = list_size = most_candidates = 0;
   group_ = network.heads / network.kv_heads;
   partial_rows = std::max(most(false), most(true)) * group_;
   // Where few tasks would leave threads idle, what is read is cut into parts. The
   // result is the same, bit for bit: a task over all pieces merges them in the same
   // order. Parts as long as that allows, as each begins with a wait for memory.
   parts_ = threads > 1 && batch.tokens < 2 * threads ? 2 * threads : 1;
+  prompt_parts_ = tells_prompts ? parts_for(batch, network.kv_heads, threads) : 1;
   for (int index = 0; index < batch.span_count; ++index) {
     const ThermeshSpan& span = batch.spans[index];
-    const int before = span.context_length - span.count;
-    const int read = tells_prompts ? std::clamp(span.prompt_end - before, 0, span.count) : 0;
+    const int read = tells_prompts ? only_read(span) : 0;
     const size_t first = tasks.size();
     for (int head = 0; head < network.kv_heads; ++head) {
       const int place = span.head_windows + layer * network.kv_heads + head;
@@ -75,6 +80,17 @@ void AttentionPlan::make(const ThermeshNetwork& network, const ThermeshBatch& ba
       });
     }
   }
+}
+
+// Of prompts: the last piece of a long prompt has few rows, as has one that joins others.
+int AttentionPlan::parts_for(const ThermeshBatch& batch, int kv_heads, int threads) const {
+  constexpr int kTasksOfThread = 4;
+  if (threads == 1) return 1;
+  int own = 0;
+  for (int index = 0; index < batch.span_count; ++index) {
+    own += ceil_div(only_read(batch.spans[index]), most(true)) * kv_heads;
+  }
+  return own ? ceil_div(threads * kTasksOfThread, own) : 1;
 }
 
 void AttentionPlan::add_queries(const ThermeshSpan& span, const Task& task, int layer,
@@ -122,8 +138,8 @@ void AttentionPlan::add_head(const ThermeshSpan& span, Task task, int layer) {
 }
 
 void AttentionPlan::add(Task task) {
-  const int count = task.all_pieces();
-  if (parts_ == 1 || count == 1 || task.is_prompt) {
+  const int count = task.all_pieces(), parts = task.is_prompt ? prompt_parts_ : parts_;
+  if (parts == 1 || count == 1) {
     task.pieces = count;
     tasks.push_back(task);
     return;
@@ -131,7 +147,8 @@ void AttentionPlan::add(Task task) {
   task.partial = partials;
   task.pieces = count;
   merges.push_back(task);
-  const int step = std::max(1, count / parts_);
+  merged_rows += task.queries * group_;
+  const int step = std::max(1, count / parts);
   for (task.first_piece = 0; task.first_piece < count; task.first_piece += step) {
     task.partial = partials + task.first_piece;
     task.pieces = std::min(step, count - task.first_piece);

@@ -11,7 +11,7 @@
 namespace thermesh {
 
 // Tokens that are attended to at once. What is read is always cut in the same way,
-// whoever computes it: where every range of kRange tokens begins, but for prompts.
+// whoever computes it: where every range of kRange tokens begins, of prompts of kPromptRange.
 struct Piece {
   int begin, end;
 };
@@ -30,20 +30,20 @@ struct Task {
   bool is_prompt;  // tokens that are only read, which a tier computes in its own way
   int first_piece, pieces;
 
-  // Pieces of all that is read. Prompts have rows enough for all threads, so what they
-  // read is not cut.
+  // Pieces of all that is read.
   int all_pieces() const {
-    if (is_prompt) return start ? 2 : 1;
-    const int ranges = (end + kRange - 1) / kRange;
-    return start ? 1 + ranges - start / kRange : ranges;
+    const int ranges = ceil_div(end, range());
+    return start ? 1 + ranges - start / range() : ranges;
   }
   Piece piece(int index) const {
     if (start && index == 0) return {0, kPageTokens};
-    if (is_prompt) return {start, end};
-    const int range = start ? start / kRange + index - 1 : index;
-    const int begin = range * kRange, after = begin + kRange;
+    const int place = start ? start / range() + index - 1 : index;
+    const int begin = place * range(), after = begin + range();
     return {begin > start ? begin : start, after < end ? after : end};
   }
+
+ private:
+  int range() const { return is_prompt ? kPromptRange : kRange; }
 };
 
 // What one query reads of its context: the first page, `chosen` of the pages
@@ -69,6 +69,7 @@ struct AttentionPlan {
   std::vector<Task> merges;   // queries whose ranges are computed apart
   std::vector<Task> choices;  // whose lists of pages are made before
   int partials = 0, partial_rows = 0;
+  int merged_rows = 0;  // of all that is computed apart
   int lists = 0, list_size = 0;  // pages of a list at most
   int most_candidates = 0;
 
@@ -85,12 +86,14 @@ struct AttentionPlan {
   void add(Task task);
   void add_dense(const ThermeshSpan& span, Task task);
   void add_sparse(const ThermeshSpan& span, Task task, int layer);
+  int parts_for(const ThermeshBatch& batch, int kv_heads, int threads) const;
   // Queries of a task at most.
   int most(bool is_prompt) const {
     return std::max(1, (is_prompt ? kPromptTaskRows : kTaskRows) / group_);
   }
 
-  int group_ = 1, parts_ = 1;
+  int group_ = 1;
+  int parts_ = 1, prompt_parts_ = 1;  // into which what a task reads is cut
 };
 
 }  // namespace thermesh

@@ -67,7 +67,8 @@ constexpr int kRowsAtOnce = 256;
 // Tile rows of a matrix that a product of prompts wants together.
 constexpr int kTilesTogether = 2;
 constexpr int kPageTokens = 16;
-static constexpr int pages_for(int tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+static constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+static constexpr int pages_for(int tokens) { return ceil_div(tokens, kPageTokens); }
 constexpr int kSlabPages = 16;
 constexpr int kMaxHeadSize = 256;
 // How far ahead of the sums weights are fetched into the first and into the second level
@@ -85,6 +86,8 @@ constexpr int kFetchFarAhead = 16384;
 // bit of a result, depends on nothing but the sequence itself.
 constexpr int kSegment = 128;
 constexpr int kRange = 512;
+// Of prompts, whose many rows have their sums added up at the end of each.
+constexpr int kPromptRange = 2048;
 // Query rows that attend to the same keys in one task.
 constexpr int kTaskRows = 48;
 // Of prompts where a tier has an arithmetic of its own for them: what a page takes to be

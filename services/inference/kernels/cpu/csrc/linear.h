@@ -9,8 +9,6 @@
 
 namespace thermesh {
 
-inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
-
 // Rows of a step that follow each other and are computed alike.
 struct Run {
   int first, count;

@@ -61,6 +61,7 @@ class Pool {
   void take_share(int share);
   void wait_for_others(int chunks, Clock::time_point started);
   void wait_for_work(int index, uint32_t seen);
+  void leave_caller();
   bool is_used(int index) const { return index < used_.load(std::memory_order_relaxed); }
   void stop();
 
@@ -83,6 +84,7 @@ class Pool {
   alignas(64) std::atomic<int> finished_{0};
   int chunks_ = 0;  // of the round
   std::atomic<int> cut_{1};  // its shares; a helper that is late may ask
+  std::atomic<int> core_{-1};  // the caller's, as the round began
   Function function_ = nullptr;
   const void* context_ = nullptr;
 

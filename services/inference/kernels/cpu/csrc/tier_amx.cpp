@@ -25,8 +25,10 @@ namespace {
 
 // With fewer rows a pass of AVX-512 is done before the tiles are laid out.
 constexpr int kFewestRows = 5;
-// Blocks of one row of tiles that are laid out at once: 72 kB, of the stack.
+// Blocks of one row of tiles that are laid out at once, for several panels: 72 kB, of the
+// stack. For one panel a few take turns, as it leaves little of the first level cache.
 constexpr int kPiece = 64;
+constexpr int kRing = 8;
 
 // Blocks that are laid out before the one that is multiplied: the tile unit reads
 // memory only, and would wait for what was stored just before.
@@ -183,6 +185,9 @@ struct Part {
   float* out;
   size_t stride;
   bool adds;
+  int places;  // of `laid`, a power of two: later blocks lie in those of earlier ones
+
+  Laid& laid_at(int block) const { return laid[block & (places - 1)]; }
 };
 
 // Block by block: while the sums of one are scaled, those of the next one are stored
@@ -191,12 +196,12 @@ template <int32_t kKind, int kCount>
 void multiply_part(const Part& part) {
   const auto prepare = [&](int block) {
     if (!part.tile || block >= part.blocks) return;
-    lay_out<kKind>(part.tile + block * tile_bytes(kKind), part.laid + block);
+    lay_out<kKind>(part.tile + block * tile_bytes(kKind), &part.laid_at(block));
   };
   const auto panel = [&](int block) { return part.panel + block * panel_block_bytes(kCount); };
   const auto begin = [&](int block) {
     prepare(block + kAhead);
-    if (block < part.blocks) multiply<kKind>(part.laid[block], panel(block), block % 2);
+    if (block < part.blocks) multiply<kKind>(part.laid_at(block), panel(block), block % 2);
   };
   for (int block = 0; block < kAhead; ++block) prepare(block);
   __m512 out[kCount];
@@ -209,7 +214,7 @@ void multiply_part(const Part& part) {
     const int next = block + 1;
     if (next < part.blocks) store_sums<kKind>(next % 2, &sums[next % 2]);
     begin(block + 2);
-    add_scaled<kKind, kCount>(part.laid[block], panel(block), sums[block % 2], out);
+    add_scaled<kKind, kCount>(part.laid_at(block), panel(block), sums[block % 2], out);
   }
   for (int r = 0; r < kCount; ++r) {
     float* place = part.out + r * part.stride;
@@ -229,6 +234,7 @@ void multiply_rows(const Part& part, int rows) {
 template <int32_t kKind>
 void multiply_tiles(const Product& task) {
   Laid laid[kPiece];
+  const int places = task.rows > kPanelRows ? kPiece : kRing;
   int shaped = 0;
   for (int index = 0; index < task.tile_rows; ++index) {
     const uint8_t* tile =
@@ -244,7 +250,7 @@ void multiply_tiles(const Product& task) {
                             task.panels + static_cast<size_t>(row) / kPanelRows * task.blocks *
                                               panel_block_bytes(kPanelRows),
                             task.blocks, task.out + row * task.stride + index * kLanes,
-                            task.stride, task.adds},
+                            task.stride, task.adds, places},
                            rows);
     }
   }
