@@ -42,7 +42,8 @@ class Journal:
         self._model = ask.model
         self._plan: Plan | None = None
         self._end: Ended | None = None
-        self._error: MeshError | None = None
+        self._failure: str | None = None
+        self._error_reason = ""
 
     def observe(self, event: Event) -> None:
         """Take note of an event as it passes."""
@@ -61,8 +62,13 @@ class Journal:
             self._instruments.updated("rejected")
 
     def fail(self, error: MeshError) -> None:
-        """Take note of the error that ends the request."""
-        self._error = error
+        """Take note of the error that ends the request.
+
+        Not of the exception itself: its traceback knows the turn, and the turn this journal,
+        a circle that every refusal of a crowded hour would leave to the garbage collector.
+        """
+        self._failure = REJECTED if isinstance(error, ResourceExhausted) else FAILED
+        self._error_reason = error.reason
 
     def close(self) -> None:
         """Write metrics, attributes and the log line; call it once, last."""
@@ -94,8 +100,8 @@ class Journal:
     @property
     def reason(self) -> str:
         """How the request ended: a finish reason, `rejected`, `failed`, or `cancelled`."""
-        if self._error is not None:
-            return REJECTED if isinstance(self._error, ResourceExhausted) else FAILED
+        if self._failure is not None:
+            return self._failure
         return self._end.finish_reason.value if self._end else FinishReason.CANCELLED.value
 
     @property
@@ -165,7 +171,7 @@ class Journal:
             self._ask.context.request_id,
             self._ask.route,
             self._model or "default model",
-            self._error.reason if self._error else reason,
+            self._error_reason or reason,
             self._token_count,
             (now - self._began) * 1000,
             "-" if first is None else f"{(first - self._began) * 1000:.0f}",
