@@ -77,6 +77,8 @@ def on_the_host(monkeypatch):
     shape = dataclasses.replace(worlds.TINY, hidden_size=128, intermediate_size=256)
     for name in ("SMALL", "LARGE"):
         monkeypatch.setattr(worlds, name, shape)
+    monkeypatch.setattr(rows, "_STREAMS", 2)
+    monkeypatch.setattr(rows, "_CONTEXT", 32)
     monkeypatch.setattr(sparse, "LARGE", shape)
     monkeypatch.setattr(sparse, "_DECODED", 320)
     monkeypatch.setattr(sparse, "_PROMPTS", ((320, 1.2),))
