@@ -158,13 +158,19 @@ def forecast(result: dict[str, Any]) -> str:
             " decoding ended."
         ),
         "",
-        (
-            f"The bound on the token budget applies to {budget['applies']:.0%} of held-out requests"
-            f" (median {budget['median_bound']:.0f} tokens) and would have cut {budget['cuts']:.1%}"
-            " of their answers."
-        ),
+        _bound_line(budget),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _bound_line(budget: dict[str, Any]) -> str:
+    if not budget["applies"]:
+        return "The bound on the token budget applies to no held-out request."
+    return (
+        f"The bound on the token budget applies to {budget['applies']:.0%} of held-out requests"
+        f" (median {budget['median_bound']:.0f} tokens) and would have cut {budget['cuts']:.1%}"
+        " of their answers."
+    )
 
 
 def partials(result: dict[str, Any]) -> str:
