@@ -58,6 +58,7 @@ CONFIDENCE = Range(0.0, 1.0)
 SCORE = Range(-1.0, 1.0)
 CANDIDATES = Range(0, 20)
 ANSWERS = Range(1, 8)
+MAX_CHOICES = 32
 CREDIT = Range(1, 65_536)
 MAX_TOKENS = Range(1, 1_000_000)
 SEED = Range(0, 2**64 - 1)

@@ -50,16 +50,22 @@ class Choice(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One function; `parameters` is the JSON Schema of its arguments, an object."""
+    """One function; `parameters` is the JSON Schema of its arguments, an object.
+
+    Schemas of tools are often not written by who uses them, so one that is not strict may
+    have keywords that no grammar can enforce: those are left to the model.
+    """
 
     name: str
     description: str = ""
     parameters: Json = field(default_factory=lambda: _NO_PARAMETERS)
+    is_strict: bool = False
 
     @property
-    def schema(self) -> Json:
-        """The schema of the arguments, always of an object."""
-        return {**self.parameters, "type": "object"}
+    def rule(self) -> str:
+        """The language of the arguments, always of an object."""
+        schema = {**self.parameters, "type": "object"}
+        return _json_rule(schema, {} if self.is_strict else {"lenient": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ class ToolUse:
         """Return the language of calls and, where the model may answer instead,
         of `answer` (None: free text). Raises InvalidArgument where it is too large.
         """
-        lines = [f"args_{i}: {_json_rule(tool.schema)}" for i, tool in enumerate(self.tools)]
+        lines = [f"args_{i}: {tool.rule}" for i, tool in enumerate(self.tools)]
         lines += [f"call_{i}: {_call_rule(i, tool.name)}" for i, tool in enumerate(self.tools)]
         lines.append("call: " + " | ".join(f"call_{i}" for i in range(len(self.tools))))
         more = f' ("\\n" call){{0,{MAX_PARALLEL_CALLS - 1}}}' if self.parallel else ""
@@ -133,5 +139,5 @@ def _answer_rule(answer: OutputConstraint | None) -> str:
     return f"answer: {_json_rule(schema)}"
 
 
-def _json_rule(schema: Json) -> str:
-    return f"%json {json.dumps({**schema, 'x-guidance': _JSON_STYLE})}"
+def _json_rule(schema: Json, style: Json | None = None) -> str:
+    return f"%json {json.dumps({**schema, 'x-guidance': _JSON_STYLE | (style or {})})}"

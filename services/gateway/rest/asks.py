@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from services.gateway.asking import (
     DEFAULT_TENANT,
     Ask,
@@ -63,20 +65,18 @@ def chat_ask(body: ChatBody, now_unix_ms: int, traceparent: str) -> Ask:
     )
 
 
-def completion_ask(body: CompletionBody, now_unix_ms: int, traceparent: str) -> Ask:
-    """Return what a text completion asks for."""
-    prompt: Input = (
-        Prompt(body.prompt) if isinstance(body.prompt, str) else TokenPrompt(tuple(body.prompt))
-    )
-    return Ask(
+def completion_asks(body: CompletionBody, now_unix_ms: int, traceparent: str) -> list[Ask]:
+    """Return what a text completion asks for, one ask a prompt."""
+    ask = Ask(
         context=context(body, now_unix_ms, traceparent),
-        input=prompt,
+        input=_prompt(body.prompt[0]),
         route=COMPLETION_ROUTE,
         model=body.model or "",
         constraints=constraints(body, body.max_tokens or 0),
         stop=tuple(body.stop),
         candidate_count=body.logprobs or 0,
     )
+    return [replace(ask, input=_prompt(prompt)) for prompt in body.prompt]
 
 
 def feedback(body: FeedbackBody, idempotency_key: str) -> Feedback:
@@ -136,6 +136,10 @@ def constraints(body: Decoding, max_tokens: int) -> Constraints:
         mode=Mode(extension.mode) if extension.mode else None,
         program=_program(extension.program),
     )
+
+
+def _prompt(value: str | list[int]) -> Input:
+    return Prompt(value) if isinstance(value, str) else TokenPrompt(tuple(value))
 
 
 def _program(

@@ -13,6 +13,8 @@ from services.gateway.rest.structure import STRICT, ResponseFormat
 from services.gateway.rest.tool_bodies import ToolBody, ToolChoice, Tools, tool_use
 from services.gateway.tools import ToolUse
 
+_UNUSED = Field(default=None, description="accepted and not used")
+
 
 class Body(BaseModel):
     """Base of every request object."""
@@ -137,8 +139,8 @@ class Decoding(Body):
     n: fields.AnswerCount | None = Field(
         default=None, description="answers, each with a decision of its own"
     )
-    user: str | None = Field(default=None, description="accepted and not used")
-    metadata: dict[str, str] | None = Field(default=None, description="accepted and not used")
+    user: str | None = _UNUSED
+    metadata: dict[str, str] | None = _UNUSED
     thermesh: Extension | None = None
 
     @model_validator(mode="after")
@@ -172,17 +174,17 @@ class ChatBody(Decoding):
         list[Literal["text"]] | None,
         BeforeValidator(fields.exactly(["text"], "only text is decoded")),
     ] = None
-    service_tier: Literal["auto", "default"] | None = Field(
-        default=None, description="accepted and not used"
-    )
-    safety_identifier: str | None = Field(default=None, description="accepted and not used")
-    prompt_cache_key: str | None = Field(default=None, description="accepted and not used")
+    service_tier: Literal["auto", "default"] | None = _UNUSED
+    safety_identifier: str | None = _UNUSED
+    prompt_cache_key: str | None = _UNUSED
+    prompt_cache_retention: str | None = _UNUSED
+    prompt_cache_options: dict[str, Any] | None = _UNUSED
     functions: Annotated[None, fields.unsupported("use tools")] = None
     function_call: Annotated[None, fields.unsupported("use tool_choice")] = None
     audio: Annotated[None, fields.unsupported("only text is decoded")] = None
     prediction: Annotated[None, fields.unsupported("leave it out")] = None
-    reasoning_effort: Annotated[None, fields.unsupported("leave it out")] = None
-    verbosity: Annotated[None, fields.unsupported("leave it out")] = None
+    reasoning_effort: fields.NoEffort = None
+    verbosity: fields.MediumVerbosity = None
     web_search_options: Annotated[None, fields.unsupported("no tools are run here")] = None
 
     @model_validator(mode="after")
@@ -206,31 +208,41 @@ class ChatBody(Decoding):
         return tool_use(offered, self.tool_choice, parallel=bool(self.parallel_tool_calls))
 
 
-def _prompt(value: Any) -> Any:
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | list):
-        value = value[0]
-    if isinstance(value, str) and value:
-        return value
+def _is_prompt(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(value)
     is_ids = isinstance(value, list) and all(type(token) is int for token in value)
-    if is_ids and value and all(0 <= token < 2**31 for token in value):
-        return value
-    raise ValueError("must be one text or one list of token ids, not empty")
+    return is_ids and bool(value) and all(0 <= token < 2**31 for token in value)
+
+
+def _prompts(value: Any) -> Any:
+    prompts = [value] if _is_prompt(value) else value
+    if isinstance(prompts, list) and prompts and all(map(_is_prompt, prompts)):
+        return prompts
+    raise ValueError("must be a text, a list of token ids, or a list of such, none of them empty")
 
 
 class CompletionBody(Decoding):
     """POST /v1/completions."""
 
     prompt: Annotated[
-        str | list[int],
-        BeforeValidator(_prompt),
+        list[str | list[int]],
+        BeforeValidator(_prompts),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]}),
+        Field(description="one, or several, each of which is answered `n` times"),
     ]
     logprobs: fields.CandidateCount | None = None
     best_of: fields.OneAnswer = None
     echo: Annotated[
-        Literal[False] | None, BeforeValidator(fields.exactly(None, "leave echo out"))
+        Literal[False] | None, BeforeValidator(fields.unless_false("the prompt is not repeated"))
     ] = None
     suffix: Annotated[None, fields.unsupported("leave it out")] = None
+
+    @model_validator(mode="after")
+    def _few(self) -> CompletionBody:
+        if len(self.prompt) * (self.n or 1) > limits.MAX_CHOICES:
+            raise fields.refused("prompt", f"times n may be at most {limits.MAX_CHOICES} answers")
+        return self
 
 
 class FeedbackBody(Body):

@@ -1,4 +1,4 @@
-"""The answers of one request: `n` turns side by side, and what they look like together.
+"""The answers of one request, `n` to each prompt, side by side, and what they look like together.
 
 Each turn has a decision of its own under the same constraints. They stand or
 fall together: an error of one ends all, and so does a client that leaves.
@@ -28,9 +28,13 @@ Numbered = tuple[int, Event]
 _SEEDS = 2**64
 
 
-def several(ask: Ask, count: int) -> list[Ask]:
-    """Return `count` asks like `ask`; a pinned seed goes up, or all answers were the same."""
-    return [ask, *(_further(ask, number) for number in range(1, count))]
+def several(asked: Sequence[Ask], count: int) -> list[Ask]:
+    """Return `count` asks like each of `asked`, whose context is the same, under ids of their own.
+
+    Among those of one prompt a pinned seed goes up, or all answers were the same.
+    """
+    wanted = [_further(ask, number) for ask in asked for number in range(count)]
+    return [_numbered(ask, place) for place, ask in enumerate(wanted)]
 
 
 class Choices:
@@ -134,12 +138,17 @@ class Answers:
     """What the turns of one request look like to the client.
 
     `usage_chunk` makes the last chunk of a stream, where the client wants the usage.
+    `to_a_prompt` answers in a row are to the same prompt.
     """
 
     def __init__(
-        self, answers: Sequence[Told], usage_chunk: Callable[[Json], Json] | None = None
+        self,
+        answers: Sequence[Told],
+        usage_chunk: Callable[[Json], Json] | None = None,
+        to_a_prompt: int = 1,
     ) -> None:
         self._answers = answers
+        self._to_a_prompt = to_a_prompt
         self._usage_chunk = usage_chunk
         self._open = len(answers)
 
@@ -192,13 +201,25 @@ class Answers:
 
     def _usage(self) -> Usage:
         usages = [answer.usage for answer in self._answers]
-        return replace(usages[0], completion_tokens=sum(one.completion_tokens for one in usages))
+        read = usages[:: self._to_a_prompt]
+        return replace(
+            usages[0],
+            completion_tokens=sum(one.completion_tokens for one in usages),
+            prompt_tokens=sum(one.prompt_tokens for one in read),
+            cached_prompt_tokens=sum(one.cached_prompt_tokens for one in read),
+        )
 
 
 def _further(ask: Ask, number: int) -> Ask:
-    context = replace(ask.context, request_id=f"{ask.context.request_id}-{number}")
     seed = ask.constraints.seed
-    if seed is None:
-        return replace(ask, context=context)
-    constraints = replace(ask.constraints, seed=(seed + number) % _SEEDS)
-    return replace(ask, context=context, constraints=constraints)
+    if seed is None or not number:
+        return ask
+    return replace(ask, constraints=replace(ask.constraints, seed=(seed + number) % _SEEDS))
+
+
+def _numbered(ask: Ask, place: int) -> Ask:
+    if not place:
+        return ask
+    return replace(
+        ask, context=replace(ask.context, request_id=f"{ask.context.request_id}-{place}")
+    )

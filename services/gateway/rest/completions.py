@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -31,10 +33,10 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     """
     doors: Doors = request.app.state.doors
     asked = asks.chat_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
-    ask = caller_of(request).sign(asked)
+    signed = [caller_of(request).sign(asked)]
     shape = _shape(body, logprobs=bool(body.logprobs))
     kind = ChatAnswer if body.tool_use is None else ToolAnswer
-    return _answering(doors, ask, kind, shape, body)
+    return _answering(doors, signed, kind, shape, body)
 
 
 @router.post(
@@ -43,24 +45,24 @@ async def create_chat_completion(body: ChatBody, request: Request) -> Response:
     responses=documents.answered(documents.TextCompletion, documents.EVENT_STREAM),
 )
 async def create_completion(body: CompletionBody, request: Request) -> Response:
-    """Continue a prompt without a chat template; token ids are taken as they are."""
+    """Continue prompts without a chat template; token ids are taken as they are."""
     doors: Doors = request.app.state.doors
-    asked = asks.completion_ask(body, doors.pipeline.clock.unix_ms(), current_traceparent())
-    ask = caller_of(request).sign(asked)
+    asked = asks.completion_asks(body, doors.pipeline.clock.unix_ms(), current_traceparent())
+    signed = [caller_of(request).sign(ask) for ask in asked]
     shape = _shape(body, logprobs=body.logprobs is not None)
-    return _answering(doors, ask, CompletionAnswer, shape, body)
+    return _answering(doors, signed, CompletionAnswer, shape, body)
 
 
 def _answering(
-    doors: Doors, ask: Ask, kind: type[Answer], shape: Shape, body: Decoding
+    doors: Doors, asked: Sequence[Ask], kind: type[Answer], shape: Shape, body: Decoding
 ) -> Answering:
-    wanted = several(ask, body.n or 1)
+    wanted = several(asked, body.n or 1)
     now = doors.pipeline.clock.unix_ms() // 1000
     answers = [kind(one, shape, now, number) for number, one in enumerate(wanted)]
     return Answering(
         doors.pipeline,
         wanted,
-        Answers(answers, answers[0].usage_chunk if shape.usage else None),
+        Answers(answers, answers[0].usage_chunk if shape.usage else None, body.n or 1),
         stream=bool(body.stream),
         ping_seconds=doors.ping_seconds,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -25,7 +26,9 @@ from services.gateway.rest.streaming import unless_gone
 from thermesh.errors import MeshError
 from thermesh.telemetry import current_traceparent
 
-MOST_TEXTS = 256
+MOST_TEXTS = 2048
+TEXTS_PER_CALL = 256
+"""Most texts of one call to the feature service, between which others have their turn."""
 Json = dict[str, Any]
 
 router = APIRouter(tags=["embeddings"])
@@ -115,11 +118,23 @@ class Embedding(Response):
                 context = Context(
                     new_request_id(), tenant=tenant, traceparent=current_traceparent()
                 )
-                found = await self._doors.encoder.embed(context, self._body.model or "", texts)
+                found = await self._vectors(context)
                 used = found.token_count
             finally:
                 turnstile.quotas.settle(tenant, allowance, expected, used)
         return found
+
+    async def _vectors(self, context: Context) -> Embeddings:
+        texts, model = self._body.input, self._body.model or ""
+        found = [
+            await self._doors.encoder.embed(context, model, texts[begin : begin + TEXTS_PER_CALL])
+            for begin in range(0, len(texts), TEXTS_PER_CALL)
+        ]
+        return replace(
+            found[0],
+            vectors=tuple(vector for part in found for vector in part.vectors),
+            token_count=sum(part.token_count for part in found),
+        )
 
 
 def document(found: Embeddings, encoding_format: str) -> Json:

@@ -177,6 +177,12 @@ LogitBias = Annotated[
         {"anyOf": [{"type": "object", "additionalProperties": {"type": "number"}}, _nullable]}
     ),
 ]
+NoEffort = Annotated[
+    Literal["none"] | None, BeforeValidator(exactly("none", "models here do not reason apart"))
+]
+MediumVerbosity = Annotated[
+    Literal["medium"] | None, BeforeValidator(exactly("medium", "models here are not asked for it"))
+]
 OneAnswer = Annotated[
     Literal[1] | None, BeforeValidator(exactly(1, "ask again for another answer"))
 ]

@@ -11,6 +11,8 @@ from services.gateway.rest.structure import Part, ToolCallBody
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
+_UNUSED = Field(default=None, description="accepted and not used")
+
 
 class TextPart(Part):
     """One part of a message."""
@@ -55,9 +57,12 @@ class MessageBody(Part):
         Annotated[str, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")],
         text_or("text parts"),
     ]
-    name: Annotated[None, fields.unsupported("leave it out")] = None
+    name: str | None = _UNUSED
     refusal: Annotated[None, fields.unsupported("leave it out")] = None
-    annotations: Annotated[None, fields.unsupported("leave it out")] = None
+    annotations: list[Any] | None = _UNUSED
+    # What clients of many servers keep beside an answer comes back with it.
+    reasoning_content: str | None = _UNUSED
+    provider_specific_fields: dict[str, Any] | None = _UNUSED
     audio: Annotated[None, fields.unsupported("only text is decoded")] = None
     function_call: Annotated[None, fields.unsupported("use tool_calls")] = None
     tool_calls: list[ToolCallBody] | None = None

@@ -52,7 +52,7 @@ class ResponseAnswer:
         self._id = f"resp_{name}"
         self._events = ResponseEvents(name, may_call=body.tool_use is not None)
         self._wants_telemetry = bool(body.thermesh and body.thermesh.telemetry)
-        self._wants_logprobs = bool(body.include)
+        self._wants_logprobs = body.wants_logprobs
 
     @property
     def plan(self) -> Plan | None:

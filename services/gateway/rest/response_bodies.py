@@ -42,12 +42,6 @@ _NAMES = (
 )
 
 
-def _includes(value: Any) -> Any:
-    if isinstance(value, list) and any(each != LOGPROBS for each in value):
-        raise ValueError(f"can be {LOGPROBS} only")
-    return value
-
-
 def _metadata(value: dict[str, str]) -> dict[str, str]:
     if len(value) > 16:
         raise ValueError("has at most 16 entries")
@@ -56,7 +50,19 @@ def _metadata(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
-Include = Annotated[list[Literal["message.output_text.logprobs"]], BeforeValidator(_includes)]
+# Only log-probabilities occur here; of the rest there is never anything to include.
+Include = list[
+    Literal[
+        "message.output_text.logprobs",
+        "reasoning.encrypted_content",
+        "file_search_call.results",
+        "web_search_call.results",
+        "web_search_call.action.sources",
+        "message.input_image.image_url",
+        "computer_call_output.output.image_url",
+        "code_interpreter_call.outputs",
+    ]
+]
 Metadata = Annotated[dict[str, str], AfterValidator(_metadata)]
 
 
@@ -64,7 +70,14 @@ class TextOptions(Body):
     """How the text is formed."""
 
     format: TextFormat | None = None
-    verbosity: Annotated[None, fields.unsupported("leave it out")] = None
+    verbosity: fields.MediumVerbosity = None
+
+
+class ReasoningOptions(Body):
+    """How the model reasons before it answers: not at all."""
+
+    effort: fields.NoEffort = None
+    summary: Annotated[None, fields.unsupported("models here do not reason apart")] = None
 
 
 class StreamOptions(Body):
@@ -116,10 +129,12 @@ class ResponseBody(Body):
     user: str | None = _UNUSED
     safety_identifier: str | None = _UNUSED
     prompt_cache_key: str | None = _UNUSED
+    prompt_cache_retention: str | None = _UNUSED
+    prompt_cache_options: dict[str, Any] | None = _UNUSED
     service_tier: Literal["auto", "default"] | None = _UNUSED
     conversation: Annotated[None, fields.unsupported("use previous_response_id")] = None
     prompt: Annotated[None, fields.unsupported("send the text itself")] = None
-    reasoning: Annotated[None, fields.unsupported("leave it out")] = None
+    reasoning: ReasoningOptions | None = None
     max_tool_calls: Annotated[None, fields.unsupported("no tools are run here")] = None
     thermesh: Extension | None = None
 
@@ -130,10 +145,15 @@ class ResponseBody(Body):
             raise fields.refused("thermesh.program", "and temperature exclude each other; set one")
         if self.stream_options is not None and not self.stream:
             raise fields.refused("stream_options", "needs stream: true")
-        if self.top_logprobs and not self.include:
+        if self.top_logprobs and not self.wants_logprobs:
             raise fields.refused("top_logprobs", f"needs include: {LOGPROBS}")
         _ = self.tool_use
         return self
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether log-probabilities are told."""
+        return LOGPROBS in (self.include or ())
 
     @property
     def tool_use(self) -> ToolUse | None:

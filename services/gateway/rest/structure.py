@@ -115,3 +115,6 @@ class ToolCallBody(Part):
     id: fields.NonEmptyText
     type: Literal["function"] = "function"
     function: CalledFunction
+    index: int | None = Field(
+        default=None, description="accepted and not used: clients that join deltas leave it in"
+    )

@@ -31,7 +31,10 @@ Tools = Field(max_length=tools.MAX_TOOLS)
 
 
 class FunctionBody(Part):
-    """A function that the model may call; `strict` changes nothing, arguments always fit."""
+    """A function that the model may call.
+
+    Arguments fit `parameters`; `strict` refuses a schema that cannot be enforced whole.
+    """
 
     name: FunctionName
     description: str | None = None
@@ -43,7 +46,7 @@ class FunctionBody(Part):
         """The function as a value."""
         told = {"description": self.description, "parameters": self.parameters}
         given = {name: value for name, value in told.items() if value}
-        return tools.Tool(self.name, **given)  # type: ignore[arg-type]  # by name above
+        return tools.Tool(self.name, **given, is_strict=bool(self.strict))  # type: ignore[arg-type]  # by name above
 
 
 class ToolBody(Part):

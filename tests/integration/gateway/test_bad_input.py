@@ -134,7 +134,7 @@ async def test_every_bad_chat_body_is_named(app):
     [
         ({"model": MODEL}, "prompt"),
         ({"model": MODEL, "prompt": ""}, "prompt"),
-        ({"model": MODEL, "prompt": ["a", "b"]}, "prompt"),
+        ({"model": MODEL, "prompt": ["a", ""]}, "prompt"),
         ({"model": MODEL, "prompt": [-1]}, "prompt"),
         ({"model": MODEL, "prompt": "a", "echo": True}, "echo"),
         ({"model": MODEL, "prompt": "a", "suffix": "b"}, "suffix"),

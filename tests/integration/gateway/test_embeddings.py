@@ -33,12 +33,22 @@ async def test_the_official_client_reads_base64_and_floats(openai_client):
             assert found.data[0].embedding == [4.0, 0.5]
 
 
+async def test_many_texts_are_embedded_in_parts(app):
+    """As many as official clients send at once, in their order; usage counts all."""
+    texts = ["a" * (1 + number % 7) for number in range(600)]
+    answer = await app.http.post(PATH, json={"input": texts})
+    found = documents.EmbeddingsDocument(**answer.json())
+    assert [item.embedding[0] for item in found.data] == [float(len(text)) for text in texts]
+    assert found.usage.prompt_tokens == 3 * 600
+    assert app.feature.calls == 3
+
+
 @pytest.mark.parametrize(
     ("body", "param", "part"),
     [
         ({"input": ""}, "input", "not empty"),
-        ({"input": []}, "input", "1 to 256"),
-        ({"input": ["a"] * 257}, "input", "1 to 256"),
+        ({"input": []}, "input", "1 to 2048"),
+        ({"input": ["a"] * 2049}, "input", "1 to 2048"),
         ({"input": [1, 2, 3]}, "input", "token ids are not taken"),
         ({"input": [[1, 2]]}, "input", "token ids are not taken"),
         ({"input": ["a", None]}, "input", "texts"),

@@ -66,6 +66,9 @@ async def test_what_changes_nothing_is_accepted(openai_client):
         service_tier="auto",
         safety_identifier="a",
         prompt_cache_key="b",
+        prompt_cache_retention="24h",
+        reasoning_effort="none",
+        verbosity="medium",
         user="c",
         metadata={"d": "e"},
     )
@@ -78,7 +81,34 @@ async def test_what_changes_nothing_is_accepted(openai_client):
         service_tier="default",
         safety_identifier="a",
         prompt_cache_key="b",
+        prompt_cache_retention="24h",
+        reasoning={"effort": "none"},
+        include=["reasoning.encrypted_content"],
+        text={"verbosity": "medium"},
     )
+    await openai_client.completions.create(model=MODEL, prompt="a", echo=False)
+
+
+async def test_a_conversation_comes_back_as_other_clients_keep_it(openai_client):
+    """Names of speakers, and what LiteLLM and those who join deltas leave in answers."""
+    call = {"id": "c", "type": "function", "index": 0}
+    call["function"] = {"name": "now", "arguments": "{}"}
+    messages = [
+        {"role": "user", "name": "ann", "content": "What time is it?"},
+        {
+            "role": "assistant",
+            "name": "bob",
+            "content": None,
+            "refusal": None,
+            "annotations": [],
+            "reasoning_content": "none",
+            "provider_specific_fields": {"refusal": None},
+            "tool_calls": [call],
+        },
+        {"role": "tool", "tool_call_id": "c", "name": "now", "content": "noon"},
+    ]
+    answer = await openai_client.chat.completions.create(model=MODEL, messages=messages)
+    assert answer.choices[0].message.content == "Paris is it."
 
 
 @pytest.mark.parametrize(

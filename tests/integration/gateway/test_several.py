@@ -68,6 +68,29 @@ async def test_whole_text_completions_have_n_choices(openai_client):
     ]
 
 
+async def test_each_of_several_prompts_has_n_choices(served, openai_client):
+    """Prompt by prompt; each prompt's tokens count once, and its seeds begin anew."""
+    found = await openai_client.completions.create(model=MODEL, prompt=["a", "b"], n=2, seed=7)
+    assert [choice.index for choice in found.choices] == [0, 1, 2, 3]
+    assert found.usage.prompt_tokens == 10
+    assert found.usage.completion_tokens == 16
+    asked = sorted(
+        (call.start.prompt, call.start.context.request_id[36:]) for call in served.inference.calls
+    )
+    assert asked == [("a", ""), ("a", "-1"), ("b", "-2"), ("b", "-3")]
+    seeds = sorted(request.constraints.seed for request in served.controller.requests)
+    assert seeds == [7, 7, 8, 8]
+
+
+async def test_too_many_answers_to_prompts_are_refused(app):
+    """The bound is named before anything is opened."""
+    body = {"prompt": ["a"] * 17, "n": 2}
+    answer = await app.http.post("/v1/completions", json=body)
+    assert answer.status_code == 400
+    assert "at most 32" in answer.json()["error"]["message"]
+    assert app.inference.calls == []
+
+
 @pytest.mark.parametrize("number", [0, 9, -1, 1.5, "2", True])
 async def test_the_bound_is_named(app, number):
     """400 before anything is opened."""

@@ -160,6 +160,14 @@ async def test_the_clients_own_accumulator_reads_the_deltas(served, openai_clien
     assert final.choices[0].message.tool_calls[0].function.parsed_arguments == {"city": "Oslo}"}
 
 
+async def test_schemas_of_others_are_enforced_as_far_as_they_can_be(served, openai_client):
+    """Keywords without a grammar are left to the model, unless the tool is strict."""
+    for strict, lenient in ((None, True), (False, True), (True, False)):
+        function = WEATHER["function"] | {"strict": strict}
+        await ask(openai_client, tools=[WEATHER | {"function": function}])
+        assert ('"lenient": true' in start_of(served).constraint.lark) is lenient
+
+
 async def test_every_one_of_several_answers_has_its_calls(served, openai_client):
     """With n, each choice tells its own calls under its own index."""
     served.inference.texts = CALL

@@ -103,17 +103,26 @@ def test_roles_and_parts_become_plain_turns():
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [
-        ("x", Prompt("x")),
-        (["x"], Prompt("x")),
-        ([1, 2], TokenPrompt((1, 2))),
-        ([[1, 2]], TokenPrompt((1, 2))),
+        ("x", [Prompt("x")]),
+        (["x"], [Prompt("x")]),
+        ([1, 2], [TokenPrompt((1, 2))]),
+        ([[1, 2]], [TokenPrompt((1, 2))]),
+        (["x", "y"], [Prompt("x"), Prompt("y")]),
+        ([[1], "y"], [TokenPrompt((1,)), Prompt("y")]),
     ],
 )
 def test_prompts_are_text_or_token_ids(prompt, expected):
-    """The older API takes both, one at a time."""
+    """The older API takes both, and several at a time."""
     body = CompletionBody.model_validate({"model": "m", "prompt": prompt})
 
-    assert asks.completion_ask(body, 0, "").input == expected
+    assert [ask.input for ask in asks.completion_asks(body, 0, "")] == expected
+
+
+@pytest.mark.parametrize("prompt", ["", [], [""], ["a", []], [1, "a"], [[1, -1]], {}, None])
+def test_prompts_that_say_nothing_are_refused(prompt):
+    """An empty one, and lists of neither."""
+    with pytest.raises(ValidationError):
+        CompletionBody.model_validate({"prompt": prompt})
 
 
 def test_ratings_are_scores():

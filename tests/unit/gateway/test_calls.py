@@ -61,9 +61,9 @@ def test_a_call_that_is_cut_is_not_whole(name, given_arguments, cut):
     assert not reader.has_called
 
 
-def test_a_function_cannot_switch_the_grammar_to_be_lenient():
+def test_a_strict_function_cannot_switch_the_grammar_to_be_lenient():
     """What a schema says to the grammar library is overruled."""
-    tool = Tool("f", parameters={"x-guidance": {"lenient": True}, "properties": {}})
+    tool = Tool("f", parameters={"x-guidance": {"lenient": True}, "properties": {}}, is_strict=True)
     grammar = ToolUse((tool,), Choice.REQUIRED).constraint(None).text
     assert "lenient" not in grammar
     assert '"type": "object"' in grammar
