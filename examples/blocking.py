@@ -10,7 +10,7 @@ def main() -> None:
     """Ask once; the answer survives a connection that breaks."""
     with MeshClient(*sys.argv[1:2]) as mesh:
         plan = None
-        for event in mesh.converse("What is the capital of France?", resumable=True):
+        for event in mesh.converse("What is the capital of Japan?", resumable=True):
             if isinstance(event, Plan):
                 plan = event
             elif isinstance(event, Tokens):

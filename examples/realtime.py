@@ -12,7 +12,7 @@ import wave
 
 import openai
 
-QUESTION = sys.argv[1] if len(sys.argv) > 1 else "What is the capital of France?"
+QUESTION = sys.argv[1] if len(sys.argv) > 1 else "What is the capital of Japan?"
 SPEECH = sys.argv[2] if len(sys.argv) > 2 else ""
 
 

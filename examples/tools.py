@@ -40,8 +40,8 @@ TOOLS = [
 def main() -> None:
     """Ask, run what is called, and print the answer."""
     client = openai.OpenAI(
-        base_url=os.environ.get("THERMESH_URL", "http://127.0.0.1:8080") + "/v1",
-        api_key=os.environ.get("THERMESH_KEY", "none"),
+        base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:8080/v1"),
+        api_key=os.environ.get("OPENAI_API_KEY", "none"),
     )
     model = client.models.list().data[0].id
     response = client.responses.create(

@@ -229,7 +229,7 @@ async def test_without_redis_reading_is_503_and_answering_goes_on(app):
         (f"{PATH}/resp_x?mood=1", 400, "mood"),
         (f"{PATH}/resp_x?stream=perhaps", 400, "stream"),
         (f"{PATH}/resp_x?starting_after=1", 400, "starting_after"),
-        (f"{PATH}/resp_x?include[]=reasoning.encrypted_content", 400, "include"),
+        (f"{PATH}/resp_x?include[]=reasoning.thoughts", 400, "include"),
         (f"{PATH}/resp_x?tenant=a%20b", 400, "tenant"),
         (f"{PATH}/resp_x/input_items?limit=0", 400, "limit"),
         (f"{PATH}/no-response", 404, "response_id"),
@@ -255,9 +255,10 @@ async def test_an_error_in_mid_stream_is_raised_by_the_client(served, openai_cli
     assert failed.response.error.code == "server_error"
     assert failed.response.output_text == "Paris is"
     raw = (await served.http.post(PATH, json={"input": "hello", "stream": True})).text
-    last = json.loads(raw.rstrip().splitlines()[-1].removeprefix("data: "))
+    lines = [line for line in raw.splitlines() if line.startswith("data: ")]
+    failed, last = (json.loads(line.removeprefix("data: ")) for line in lines[-2:])
     assert (last["type"], last["message"]) == ("error", "the engine failed")
-    assert last["sequence_number"] == failed.sequence_number + 1
+    assert last["sequence_number"] == failed["sequence_number"] + 1
     assert "[DONE]" not in raw
 
 
@@ -279,7 +280,7 @@ async def test_the_example_runs_what_the_model_calls(served, monkeypatch, capsys
     """`examples/tools.py` multiplies, and sends the product back."""
     call = '<tool_call>\n{"name": "multiply", "arguments": {"a": 21, "b": 2}}\n</tool_call>'
     served.inference.texts = [call]
-    monkeypatch.setenv("THERMESH_URL", f"http://127.0.0.1:{served.http_port}")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{served.http_port}/v1")
     monkeypatch.setattr(sys, "argv", ["tools.py"])
     await asyncio.to_thread(runpy.run_path, str(EXAMPLES / "tools.py"))
     assert 'multiply({"a": 21, "b": 2}) = 42' in capsys.readouterr().out
