@@ -96,8 +96,8 @@ class Guardrail:
     """The state; `pinned` are the last good parameters, `held` counts the probation down.
 
     `earned` is (count, mean) by place; `tenants` and `gathered` are the sums of the
-    test; `agreement` and `strength` are those of the probation; `silenced` counts
-    feedback of muted tenants.
+    test; `agreement` and `strength` are those of the probation, `was_between` what the one
+    before it found; `silenced` counts feedback of muted tenants.
     """
 
     earned: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -111,6 +111,7 @@ class Guardrail:
     held: int = 0
     agreement: float = 0.0
     strength: float = 0.0
+    was_between: bool = False
     rollbacks: int = 0
     pinned: Parameters | None = None
 
@@ -212,10 +213,13 @@ class Guardrail:
         )
         if watched.held > 0:
             return watched
-        if watched.agreement < _TURNED_ROUND * watched.strength:
-            return replace(watched, held=PROBATION, agreement=0.0, strength=0.0)
         if watched.agreement > _AS_BEFORE * watched.strength:
-            return watched
+            return replace(watched, was_between=False)
+        is_between = watched.agreement >= _TURNED_ROUND * watched.strength
+        if not (is_between and self.was_between):
+            return replace(
+                watched, held=PROBATION, agreement=0.0, strength=0.0, was_between=is_between
+            )
         # what was good is kept as the first to go back to
         return Guardrail(rollbacks=self.rollbacks, silenced=self.silenced, pinned=self.pinned)
 
