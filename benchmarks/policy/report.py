@@ -90,6 +90,7 @@ def _rules(found: dict[str, Any]) -> str:
             gap(each["ours_minus_it"]),
             f"{each['by_task_value']:.4f}",
             gap(each["ours_minus_it_by_task"]),
+            gap(each["informed_minus_it_by_task"]),
             f"{each['as_few_by_task_value']:.4f}",
             gap(each["ours_minus_it_as_few_by_task"]),
         )
@@ -102,6 +103,7 @@ def _rules(found: dict[str, Any]) -> str:
         "Thompson minus it",
         "tuned by task",
         "Thompson minus that",
+        "Thompson told as much minus that",
         "by task from as few answers as ours",
         "Thompson minus that",
     )
