@@ -33,6 +33,7 @@ __all__ = [
     "Parameters",
     "PolicySnapshot",
     "Vector",
+    "believed",
     "evidence",
     "parameters_of",
     "prior",
@@ -75,6 +76,17 @@ def evidence(parameters: Parameters) -> float:
     which does not tell.
     """
     return float(parameters.counts.sum()) if isinstance(parameters, bandit.Parameters) else 0.0
+
+
+def believed(parameters: Parameters, context: int, temperature: float) -> float:
+    """Return the mean reward that a bandit expects of its actions nearest to a temperature;
+    0 for a density, which does not tell.
+    """
+    if not isinstance(parameters, bandit.Parameters):
+        return 0.0
+    mean, _ = bandit.beliefs(parameters, context)
+    gaps = np.array([abs(action.temperature - temperature) for action in parameters.actions])
+    return float(mean[gaps == gaps.min()].mean())
 
 
 @dataclass(frozen=True, slots=True)

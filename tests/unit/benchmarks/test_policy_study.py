@@ -114,6 +114,10 @@ def test_learners_find_the_best_action_of_each_task(kind):
     learner = kind(4, 2, bandit.grid((0.1, 0.6, 1.2)), None, Tuning())
     earned = replay(learner, lambda _: world, 4, 400)
     assert earned[:, -100:].mean() > 0.9 > world.best_static
+    policy = learner.policy(np.random.default_rng(1), 50)
+    assert policy.sum(axis=2) == pytest.approx(1.0)
+    assert policy[:, 0, 0].min() > 0.9
+    assert policy.min() > 0.0  # the floor
 
 
 def test_a_policy_is_judged_by_what_it_takes():

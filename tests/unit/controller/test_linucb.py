@@ -11,6 +11,7 @@ from services.controller.config import PolicyConfig
 from services.controller.newborn import newborn
 from services.controller.policies import bandit, linucb
 from services.controller.policies.actions import Action
+from services.controller.policies.policy import parameters_of
 from services.controller.policies.statics import Statics
 
 EVERYWHERE = np.ones(len(bandit.grid()), bool)
@@ -68,3 +69,15 @@ def test_a_new_installation_can_begin_with_it():
 
     assert parameters.kind == "linucb"
     assert [each.temperature for each in parameters.actions] == [0.2, 0.9]
+
+
+def test_a_bandits_beliefs_are_taken_over():
+    """An exported version of Thompson sampling whose kind is changed decides by bounds."""
+    learned = bandit.updated(bandit.prior(), 0, Action(0.6), 1.0)
+    taken = parameters_of("linucb", learned.to_lists())
+
+    assert taken.to_lists() == learned.to_lists()
+    assert taken != learned
+    assert bandit.probabilities(taken, 0, EVERYWHERE).max() == pytest.approx(
+        1.0 - linucb.EPSILON * 6 / 7
+    )

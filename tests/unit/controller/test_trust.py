@@ -209,6 +209,13 @@ def test_what_is_unknown_is_no_evidence():
     assert verdicts == [Verdict.LEARN]
 
 
+def test_a_place_hardly_known_is_judged_by_what_was_believed_of_it():
+    """Praise for the coolest stories, of which the prior expects little, is no news to trust."""
+    guardrail, _ = watched(np.random.default_rng(4).normal(0.5, 0.3, 200), place="0:6")
+    _, verdicts = watched(np.random.default_rng(5).normal(0.5, 0.2, 60), guardrail, place="0:0")
+    assert Verdict.ROLL_BACK in verdicts
+
+
 def test_feedback_that_makes_sense_again_is_learned_from_after_the_probation():
     """Nobody has to step in, and what was known still counts."""
     generator = np.random.default_rng(3)
