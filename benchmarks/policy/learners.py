@@ -174,8 +174,15 @@ class Thompson:
             for _ in range(draws):
                 best = self._leading(mean, spread, generator)
                 found[self._seeds, task, best] += 1.0 / draws
-        floor = self.of.floor(self.beliefs.seen)[..., None]
+        seen = self.beliefs.seen
+        floor = np.broadcast_to(self.of.floor(seen), seen.shape)[..., None]
         return np.asarray((1.0 - floor) * found + floor / actions)
+
+    def leaders(self) -> Floats:
+        """Return the policy that explores nothing: the highest mean, [seeds, tasks, actions]."""
+        seeds, tasks, actions = self.beliefs.counts.shape
+        best = [self.normals(np.full(seeds, task))[0].argmax(axis=1) for task in range(tasks)]
+        return np.eye(actions)[np.stack(best, axis=1)]
 
 
 class LinUcb(Thompson):

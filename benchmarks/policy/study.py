@@ -22,7 +22,6 @@ from benchmarks.policy.judging import (
 )
 from benchmarks.policy.learners import LinUcb, Thompson, Tuning, replay, world
 from benchmarks.policy.matrix import CAP_SHARES, Matrix, parts
-from benchmarks.policy.tune import shape
 from benchmarks.policy.tuning import tuned, unborn
 
 Tell = Callable[[str], None]
@@ -98,13 +97,13 @@ class Study:
 
     def learned(self, of: Grid) -> dict[str, Any]:
         """Rows 1, 2, 5: learners tuned on train, judged on held-out prompts."""
-        kinds = {"Thompson": Thompson, "LinUCB": LinUcb}
-        settings = {name: tuned(kind, of) for name, kind in kinds.items()}
-        found = {}
-        for name, kind in kinds.items():
-            found[f"{name}, the product's settings"] = self._judged(of, kind, Tuning())
-            found[f"{name}, tuned"] = self._judged(of, kind, settings[name])
-        return {**found, "tuning": {name: asdict(each) for name, each in settings.items()}}
+        tuning = tuned(of)
+        return {
+            "Thompson, the product's settings": self._judged(of, Thompson, Tuning()),
+            "Thompson, tuned": self._judged(of, Thompson, tuning),
+            "LinUCB, the product's settings": self._judged(of, LinUcb, Tuning()),
+            "tuning": asdict(tuning),
+        }
 
     def _judged(self, of: Grid, kind: type[Thompson], tuning: Tuning) -> dict[str, Any]:
         learner = unborn(kind, of, self.seeds, tuning)
@@ -166,16 +165,14 @@ class Study:
         return judging.mean_value(judging.values(cells, policy))
 
     def rules(self) -> dict[str, Any]:
-        """Row 3: rule-based programs, each the best of its settings and caps on train.
-
-        `informed` is our learner told as much: by a prior made from the same judged answers.
+        """Row 3: rule-based programs, each the best of its settings and caps on train; beside
+        them our learner over caps as well that hears as many answers as they were chosen from.
         """
         found = {}
         own = self.grids.temperatures
-        ours = self._earned(own, unborn(Thompson, own, self.seeds, Tuning()))
         wide = grid(self.matrix, "T x cap", own.arms, range(len(CAP_SHARES)))
-        told = Thompson(self.seeds, TASKS, wide.actions, shape(wide.train), Tuning())
-        informed = self._earned(wide, told)
+        ours, _ = self._earned(own, FEEDBACKS)
+        informed, leading = self._earned(wide, wide.world.table.size)
         for name in ("edt", "dynatemp", "mirostat", "min_p", "top_n_sigma"):
             arms = [i for i, arm in enumerate(self.matrix.arms) if arm.split()[0] == name]
             of = grid(self.matrix, name, arms, range(len(CAP_SHARES)))
@@ -192,14 +189,19 @@ class Study:
                 "as_few_by_task_value": judging.mean_value(as_few),
                 "ours_minus_it_as_few_by_task": difference(ours, as_few).as_dict(),
                 "informed_minus_it_by_task": difference(informed, by_task).as_dict(),
+                "leading_minus_it_by_task": difference(leading, by_task).as_dict(),
             }
         return found
 
-    def _earned(self, of: Grid, learner: Thompson) -> Floats:
-        """What a learner's policy earns on held-out prompts once it heard FEEDBACKS on train."""
-        replay(learner, lambda _: of.world, self.seeds, FEEDBACKS)
-        policy = learner.policy(np.random.default_rng(1), 400).mean(axis=0)
-        return judging.values(of.held_out, policy)
+    def _earned(self, of: Grid, feedbacks: int) -> tuple[Floats, Floats]:
+        """What Thompson sampling earns on held-out prompts after so much feedback on train ones:
+        as it explores, and where it took the highest mean.
+        """
+        learner = unborn(Thompson, of, self.seeds, Tuning())
+        replay(learner, lambda _: of.world, self.seeds, feedbacks)
+        policies = learner.policy(np.random.default_rng(1), 400), learner.leaders()
+        exploring, leading = (judging.values(of.held_out, each.mean(axis=0)) for each in policies)
+        return exploring, leading
 
     def newborn(self) -> dict[str, Any]:
         """What a new installation earns on prompts that the shipped prior has not seen."""

@@ -1,4 +1,4 @@
-"""Learners with settings tuned on the train part, over seeds that are not reported."""
+"""Learners without a prior; settings tuned on the train part, over seeds not reported."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def unborn(kind: type[Thompson], of: Grid, seeds: int, tuning: Tuning) -> Thomps
     return kind(seeds, TASKS, of.actions, None, tuning)
 
 
-def tuned(kind: type[Thompson], of: Grid) -> Tuning:
-    """Return the best of TRIALS random settings."""
+def tuned(of: Grid) -> Tuning:
+    """Return the best of TRIALS random settings of Thompson sampling."""
     generator, best = np.random.default_rng(5), (-np.inf, Tuning())
     for _ in range(TRIALS):
         tuning = Tuning(
@@ -25,7 +25,7 @@ def tuned(kind: type[Thompson], of: Grid) -> Tuning:
             last_strength=float(2.0 ** generator.uniform(-1, 3)),
             fading=1.0 - float(10.0 ** generator.uniform(-5, -3)),
         )
-        earned = _trial(of, unborn(kind, of, TUNING_SEEDS, tuning))
+        earned = _trial(of, unborn(Thompson, of, TUNING_SEEDS, tuning))
         best = max(best, (earned, tuning), key=lambda each: each[0])
     return best[1]
 
