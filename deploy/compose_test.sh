@@ -125,7 +125,8 @@ for room in redis controller inference; do
     within 90 healthy "$room"
     within 60 answers
 done
-applied || fail "what was learned did not outlive a restart"
+# A room that has just come back may be met a moment later.
+within 30 applied
 
 say "stopping"
 "${compose[@]}" stop
