@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -40,6 +41,7 @@ def logged(snapshot, generator, wanted=None):
     return LoggedDecision.from_json(DecisionRecord(decision, Context(), "m", "/", 0).to_json())
 
 
+@functools.cache
 def learned(kind, best=0.9, count=150, seed=3):
     """The state of the learner after rewards of chat that peak at one temperature."""
     state, generator = LearnerState(prior(kind)), np.random.default_rng(seed)
@@ -51,15 +53,13 @@ def learned(kind, best=0.9, count=150, seed=3):
     return state
 
 
-LEARNED = {kind: learned(kind) for kind in KINDS}
-
-
 def later(kind):
     """A version that learned."""
-    state = LEARNED[kind]
+    state = learned(kind)
     return PolicySnapshot(2, state.parameters, state.feedback_count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_importance_weights_average_one(kind):
     """Drawn by one version and weighed by another, within three standard errors."""
@@ -110,6 +110,7 @@ def test_the_same_seed_draws_the_same(kind):
     assert dataclasses.replace(one, **ids) == dataclasses.replace(other, **ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_moves_towards_what_is_praised(kind):
     """Feedback that peaks at 0.9 warms chat up."""
@@ -124,18 +125,18 @@ def test_it_moves_towards_what_is_praised(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_version_reads_back_bit_for_bit(kind):
     """The stored form carries its kind, and no other kind equals it."""
-    version = PolicyVersion(2, LEARNED[kind].parameters, 7, "learned", 1, 150)
+    version = PolicyVersion(2, learned(kind).parameters, 7, "learned", 1, 150)
     read = PolicyVersion.from_json(version.to_json())
 
     assert json.loads(version.to_json())["kind"] == read.kind == kind
     assert read == version
-    assert all(read.parameters != LEARNED[each].parameters for each in KINDS if each != kind)
+    assert all(read.parameters != learned(each).parameters for each in KINDS if each != kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_cautious_form_is_served_as_its_kind(kind):
     """The guardrail goes back to a version that decides as before, only more carefully."""
-    careful = cautious(LEARNED[kind].parameters)
+    careful = cautious(learned(kind).parameters)
     drawn = logged(PolicySnapshot(3, careful, 150), np.random.default_rng(2))
 
     assert careful.kind == kind
@@ -150,7 +151,7 @@ def test_the_cautious_form_is_served_as_its_kind(kind):
 )
 def test_a_grids_chances_sum_to_one_and_none_is_nothing(kind, allowed, task):
     """Over what is allowed, with the floor below every chance; what is not allowed has none."""
-    parameters, context = LEARNED[kind].parameters, bandit.context_of(task)
+    parameters, context = learned(kind).parameters, bandit.context_of(task)
     chances = bandit.probabilities(parameters, context, allowed)
     floor = parameters.floor(float(parameters.seen[context])) / sum(allowed)
 
