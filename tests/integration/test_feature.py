@@ -82,6 +82,22 @@ def value(answer, name):
     return answer.features.values[features.INDEX[name]]
 
 
+def test_a_room_that_serves_has_read_before(shared_redis, monkeypatch):
+    """Its first request finds an encoder that has run, for short texts and long ones."""
+    lengths = []
+
+    class Counting(FakeEncoder):
+        def encode(self, text):
+            lengths.append(self.count(text))
+            return super().encode(text)
+
+    monkeypatch.setattr(house_module, "load_encoder", lambda _config: Counting())
+    house_module.build(Config(port=0, redis_url=shared_redis.url))
+
+    assert min(lengths) < 8
+    assert max(lengths) > 48
+
+
 async def test_extract_answers_with_the_whole_vector(stub):
     """Version, order, task and confidence are there; the second reading is cached."""
     request = ExtractRequest(text="What is the capital of Peru?")
