@@ -61,7 +61,8 @@ CHANNEL_OPTIONS = (
     # This one is how long an attempt to connect may take: on a busy machine a
     # handshake needs more than 100 ms. A refused one is tried again sooner.
     ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # While it pauses calls fail at once: a room that is there again is found this soon.
+    ("grpc.max_reconnect_backoff_ms", 500),
     # A stalled reader must not hold megabytes of tokens in flight.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 16_384),

@@ -58,6 +58,11 @@ class TelemetryConfig:
         "least severe log line that is written",
     )
 
+    @property
+    def has_listener(self) -> bool:
+        """Whether anybody hears of spans. A caller's trace is carried on either way."""
+        return bool(self.otlp_endpoint or self.trace_file)
+
 
 class SpanFile(SpanExporter):
     """Appends each finished span as one JSON line; several processes may share the file."""
@@ -88,7 +93,8 @@ def setup(service: str, config: TelemetryConfig) -> None:
         format=f"%(asctime)s %(levelname)s {service} %(name)s: %(message)s",
     )
     resource = Resource.create({"service.name": service, "service.version": __version__})
-    trace.set_tracer_provider(_tracer_provider(resource, config))
+    if config.has_listener:  # else a span costs its call a third of a millisecond for nobody
+        trace.set_tracer_provider(_tracer_provider(resource, config))
     metrics.set_meter_provider(MeterProvider(_metric_readers(config), resource=resource))
     if config.metrics_port:
         prometheus_client.start_http_server(config.metrics_port, config.metrics_host)

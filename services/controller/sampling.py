@@ -102,6 +102,9 @@ class Penalties:
     frequency: float = 0.0
 
 
+NO_PENALTIES = Penalties()
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """Everything the sampler needs to draw one token."""

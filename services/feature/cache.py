@@ -93,10 +93,14 @@ class EncodingCache:
         self._dimensions = dimensions
         self._ttl_seconds = ttl_seconds
 
-    async def get(self, tenant: str, text: str) -> Encoding | None:
-        """Return the encoding of a text this tenant sent before, None where it is not kept."""
+    async def get(self, tenant: str, text: str, *, only_local: bool = False) -> Encoding | None:
+        """Return the encoding of a text this tenant sent before, None where it is not kept.
+
+        `only_local` asks this process alone.
+        """
         content = digest(tenant, text)
-        for name, store in (("local", self._local), ("shared", self._shared)):
+        stores = (("local", self._local), ("shared", self._shared))
+        for name, store in stores[:1] if only_local else stores:
             value = await store.get(self._prefix + content.hex())
             encoding = self._believe(content, value)
             if value and encoding:

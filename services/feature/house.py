@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from services.feature import head
+from services.feature import head, lexical
 from services.feature.breaker import Breaker, GuardedStore
 from services.feature.cache import EncodingCache, MemoryStore
 from services.feature.config import NO_ENCODER, Config
@@ -21,6 +21,9 @@ from services.feature.task import Glancing, TaskClassifier
 from services.feature.worker import EncoderWorker
 from thermesh.clock import SystemClock
 from thermesh.models import locate
+
+WARM_WORDS = range(4, 64, 8)
+"""Lengths of the texts that are read before anybody asks; longer ones are seldom."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class House:
 
 
 def build(config: Config) -> House:
-    """Load the encoder and put the room together; raise NotFound where there is no encoder."""
+    """Load the encoder and put the room together, warm; raise NotFound where there is no
+    encoder.
+    """
     clock, tally = SystemClock(), Tally()
     encoder = load_encoder(config)
     dimensions = encoder.dimensions if encoder else 0
@@ -60,13 +65,15 @@ def build(config: Config) -> House:
     local_sessions = MemoryStore(config.cache_entries, clock)
     worker, embedder = None, None
     reads = for_reading(encoder) if encoder else None
+    names = classifier(reads)
+    warm_up(reads, names)
     may_be_sure = reads is not None and glancing(reads) is not None
     if encoder and reads:
         worker = EncoderWorker(reads.encode, config.waiting_limit, config.encoder_share)
         embedder = Embedder(encoder, worker, cache(encoder.name))
     reader = Reader(
         worker=worker,
-        classifier=classifier(reads),
+        classifier=names,
         cache=cache(f"{reads.name}:{reads.depth}" if reads else NO_ENCODER),
         sessions=Sessions(local_sessions, shared, dimensions, config.session_ttl_seconds),
         tally=tally,
@@ -74,6 +81,19 @@ def build(config: Config) -> House:
         sure=config.sure if may_be_sure else 1.0,
     )
     return House(reader, embedder, Metrics(tally), store)
+
+
+def warm_up(encoder: Encoder | None, names: TaskClassifier) -> None:
+    """Read some texts, so that the first one asked costs what the others do.
+
+    The first encoding of a process takes ten times as long as the next: longer than a request
+    waits for it.
+    """
+    for words in WARM_WORDS:
+        text = " ".join(["word"] * words)
+        lexical.read(text)
+        names.guess(text, encoder.encode(text).embedding if encoder else None)
+        names.guess(text, None)
 
 
 def for_reading(encoder: Encoder) -> Encoder:

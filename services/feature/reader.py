@@ -156,13 +156,14 @@ class Reader:
         seconds: float,
         growing: Growing | None,
     ) -> None:
-        found.session, found.encoding = await asyncio.gather(
-            self._session(reading), self._cache.get(reading.tenant, _content(reading))
-        )
+        is_optional = reading.encoder_wait_seconds is not None
+        # To ask Redis takes as much of the processors that read the prompt as to encode a
+        # question, and hardly any was asked of another replica before.
+        kept = self._cache.get(reading.tenant, _content(reading), only_local=is_optional)
+        found.session, found.encoding = await asyncio.gather(self._session(reading), kept)
         found.cached = found.encoding is not None
         if found.encoding:
             return
-        is_optional = reading.encoder_wait_seconds is not None
         if (is_optional and worker.is_resting) or not self._is_worth_it(worker, seconds):
             self._tally.failed("encoder", "busy")
             return

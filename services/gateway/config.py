@@ -53,6 +53,13 @@ class Config:
     embed_timeout_s: float = setting(
         "THERMESH_GATEWAY_EMBED_TIMEOUT_S", 30.0, between(0.1, 600), "timeout of embeddings"
     )
+    meeting_s: float = setting(
+        "THERMESH_GATEWAY_MEETING_S",
+        10.0,
+        between(0, 600),
+        "how long after its start a gateway waits for feature and controller before it is ready"
+        " without them",
+    )
     max_stream_s: float = setting(
         "THERMESH_GATEWAY_MAX_STREAM_S", 600.0, between(1, 86_400), "longest answer, seconds"
     )

@@ -26,6 +26,7 @@ from services.gateway.mesh.neighbours import Neighbours
 from services.gateway.observability.instruments import Instruments
 from services.gateway.observability.observatory import Observatory
 from services.gateway.pipeline import Pipeline
+from services.gateway.readiness import Readiness
 from services.gateway.realtime.session import Surroundings
 from services.gateway.rest.app import create_app
 from services.gateway.rest.doors import Doors
@@ -128,6 +129,7 @@ class Gateway:
             realtime=Surroundings(pipeline, rooms.feature.listen, speech, *lead),
             sessions=self._sessions,
             peers=rooms.are_serving,
+            readiness=Readiness(pipeline.clock, config.meeting_s),
             metrics=telemetry.prometheus_text,
             max_body_bytes=config.max_body_bytes,
             ping_seconds=config.ping_s,

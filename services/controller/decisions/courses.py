@@ -17,7 +17,7 @@ from typing import Protocol
 
 from services.controller.decisions.decision import Decision, Source
 from services.controller.decisions.records import LoggedDecision
-from services.controller.sampling import Penalties, ProgramKind
+from services.controller.sampling import NO_PENALTIES, ProgramKind
 from thermesh.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def course_of(decision: Decision) -> Course | None:
         envelope.lower,
         envelope.upper,
         envelope.program,
-        decision.sampling.penalties != Penalties(),
+        decision.sampling.penalties != NO_PENALTIES,
     )
 
 

@@ -15,7 +15,7 @@ from services.controller.capabilities import USUAL
 from services.controller.decisions.decision import Decision, Trial
 from services.controller.policies.actions import Action
 from services.controller.policies.policy import Parameters, parameters_of, prior
-from services.controller.sampling import Penalties, ProgramKind
+from services.controller.sampling import NO_PENALTIES, ProgramKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class DecisionRecord:
                 "program": decision.envelope.program
                 if decision.explored
                 else type(decision.sampling.program).__name__.lower(),
-                "own_penalties": decision.sampling.penalties != Penalties(),
+                "own_penalties": decision.sampling.penalties != NO_PENALTIES,
                 "sampling": _sampling_json(decision),
                 "token_budget": decision.token_budget,
                 "seed": decision.seed,

@@ -81,7 +81,8 @@ class Forest:
         feature, threshold, first, reached, leaf = self._flat
         answers = np.packbits(x.astype(np.float32).take(feature) > threshold)
         found = leaf.take(first + reached.take(answers))
-        return np.asarray(self.base + found.reshape(len(self.base), -1).sum(axis=1))
+        sums = np.add.reduce(found.reshape(len(self.base), -1), axis=1)
+        return np.asarray(self.base + sums)
 
     def to_lists(self) -> dict[str, Any]:
         """Return nested lists; `json` writes and reads them without loss."""

@@ -15,6 +15,7 @@ from services.gateway.kept import KeptResponses
 from services.gateway.observability.observatory import Observatory
 from services.gateway.observability.operating import EngineLoad, Trial, TrialStart
 from services.gateway.pipeline import Pipeline
+from services.gateway.readiness import Readiness
 from services.gateway.realtime.session import Surroundings
 
 
@@ -108,6 +109,7 @@ class Doors:
     """Places for realtime sessions, which hold one of the pipeline's only while they answer."""
     peers: Callable[[], Awaitable[dict[str, bool]]]
     """Asks each neighbour whether it is serving."""
+    readiness: Readiness
     metrics: Callable[[], bytes]
     """Prometheus text of this process."""
     max_body_bytes: int

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from services.gateway import limits
 from services.gateway.asking import DEFAULT_TENANT
 from services.gateway.feedback import ModelCard, PolicyCard, Receipt
+from services.gateway.readiness import State
 from services.gateway.rest import asks, documents
 from services.gateway.rest.bodies import FeedbackBody
 from services.gateway.rest.doors import Doors
@@ -17,7 +18,6 @@ from services.gateway.rest.middleware import caller_of
 
 router = APIRouter()
 
-ESSENTIAL = "inference"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Json = dict[str, Any]
 
@@ -100,16 +100,16 @@ async def is_alive() -> documents.HealthDocument:
     responses={503: {"model": documents.HealthDocument, "description": "send no requests now"}},
 )
 async def is_ready(request: Request) -> Response:
-    """Tell whether requests are welcome: inference answers and the gateway is not leaving."""
+    """Tell whether requests are welcome: inference answers, the gateway is not leaving, and it
+    has met the other rooms once, or waited for them after its start.
+    """
     doors = _doors(request)
     if not doors.pipeline.turnstile.admission.is_open:
         return JSONResponse({"status": "draining"}, 503)
     peers = await doors.peers()
     names = {name: "serving" if serving else "away" for name, serving in peers.items()}
-    if not peers[ESSENTIAL]:
-        return JSONResponse({"status": "not_ready", "peers": names}, 503)
-    status = "ready" if all(peers.values()) else "degraded"
-    return JSONResponse({"status": status, "peers": names})
+    state = doors.readiness.judge(peers)
+    return JSONResponse({"status": state, "peers": names}, 503 if state is State.NOT_READY else 200)
 
 
 @router.get("/metrics", tags=["health"], response_class=Response)

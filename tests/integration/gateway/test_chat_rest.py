@@ -262,6 +262,23 @@ async def test_health_tells_who_is_away(app):
     assert alive.json() == {"status": "ok"}
 
 
+async def test_a_gateway_that_is_ready_decides_its_first_question_with_features(serve, neighbours):
+    """One that starts before the other rooms says so until it has reached them."""
+    await neighbours.stop("feature")
+    served = await serve(meeting_s=600)
+    early = await served.http.get("/readyz")
+    await neighbours.start("feature")
+
+    async def is_ready():
+        return (await served.http.get("/readyz")).status_code == 200
+
+    await eventually(is_ready, 60, "the gateway ready")
+    await served.chat()
+
+    assert (early.status_code, early.json()["status"]) == (503, "not_ready")
+    assert served.controller.requests[0].HasField("features")
+
+
 async def test_policies_are_listed(app):
     """The stored versions come from the controller."""
     policies = (await app.http.get("/v1/policies")).json()

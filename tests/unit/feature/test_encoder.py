@@ -9,6 +9,7 @@ import torch
 
 from services.feature.encoder import Encoder
 from services.feature.encoding import cosine, pack, unpack
+from services.feature.linear import Linear
 from thermesh.errors import InvalidArgument
 from thermesh.models import locate
 
@@ -124,3 +125,18 @@ def test_bfloat16_says_the_same(folder, encoder, text):
     assert cosine(exact.embedding, fast.embedding) > 0.999
     assert fast.semantic_complexity == pytest.approx(exact.semantic_complexity, abs=0.01)
     assert fast.attention_entropy == pytest.approx(exact.attention_entropy, abs=0.01)
+
+
+@pytest.mark.parametrize("activation", ["none", "gelu"])
+def test_a_row_does_not_depend_on_those_beside_it(activation):
+    """Rows that are filled up to eights change nothing: a bit is the same alone and among nine."""
+    made = torch.Generator().manual_seed(5)
+    weight, bias = torch.randn(32, 64, generator=made), torch.randn(32, generator=made)
+    layer = Linear.of(weight.bfloat16(), bias.bfloat16())
+    rows = torch.randn(9, 64, generator=made)
+
+    together = layer(rows, activation)
+    alone = torch.cat([layer(row[None], activation) for row in rows])
+
+    assert together.shape == (9, 32)
+    assert torch.equal(together, alone)

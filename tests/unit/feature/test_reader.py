@@ -97,6 +97,23 @@ async def test_a_task_told_at_a_glance_needs_no_encoder(encoder, tally, clock, s
     await reading.close()
 
 
+async def test_who_bounds_the_wait_is_not_kept_waiting_for_other_replicas(
+    encoder, tally, clock, stores
+):
+    """What another process has read is read again then, and found by who does not bound it."""
+    bounded = Reading("Ventricular zebra", encoder_wait_seconds=PLENTY)
+    first, second = (made(encoder, tally, clock, stores) for _ in range(2))
+    await first.read(Reading("Ventricular zebra"), PLENTY)
+    await eventually(lambda: len(stores["cache"]) == 1)
+
+    assert not (await second.read(bounded, PLENTY)).cached
+    assert (await second.read(bounded, PLENTY)).cached
+    third = made(encoder, tally, clock, stores)
+    assert (await third.read(Reading("Ventricular zebra"), PLENTY)).cached
+    for each in (first, second, third):
+        await each.close()
+
+
 async def vector_of(reader, reading):
     """The vector of a reading with plenty of time."""
     return (await reader.read(reading, PLENTY)).vector
