@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -55,8 +55,7 @@ class Refusing(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class
         self._came = b""
 
     def data_received(self, data: bytes) -> None:
@@ -85,11 +84,12 @@ def relaying(target: str) -> grpc.GenericRpcHandler:
 async def serve(http_port: int, grpc_port: int, target: str) -> None:
     """Serve until a signal comes."""
     loop = asyncio.get_running_loop()
-    await loop.create_server(Refusing, "127.0.0.1", http_port)
+    door = await loop.create_server(Refusing, "127.0.0.1", http_port)
     server = grpc.aio.server(handlers=[relaying(target)])
     server.add_insecure_port(f"127.0.0.1:{grpc_port}")
     await server.start()
     await rpc.until_signal()
+    door.close()
     await server.stop(0)
 
 
