@@ -22,8 +22,8 @@ Config = TypeVar("Config")
 YOUNG_OBJECTS = 10_000
 """New objects after which the collector looks at the young ones; Python's own number is 700.
 
-A request leaves next to nothing in circles, so that there is little to find: with 1,000 a crowded
-gateway was stopped eighteen times a second, every half second for 3 to 8 ms.
+A request leaves next to nothing in circles, so that there is little to find. In ten seconds of
+overload a gateway was stopped 58 times with 1,000, for 6 ms at most, and 4 times with this.
 """
 
 
