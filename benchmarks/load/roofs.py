@@ -85,7 +85,7 @@ async def serve(http_port: int, grpc_port: int, target: str) -> None:
     """Serve until a signal comes."""
     loop = asyncio.get_running_loop()
     door = await loop.create_server(Refusing, "127.0.0.1", http_port)
-    server = grpc.aio.server(handlers=[relaying(target)])
+    server = grpc.aio.server(handlers=[relaying(target)], options=rpc.SERVER_OPTIONS)
     server.add_insecure_port(f"127.0.0.1:{grpc_port}")
     await server.start()
     await rpc.until_signal()
