@@ -8,7 +8,6 @@ servers kill idle streams after a few pings (vllm-project/vllm#55102).
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from thermesh import errors, tls
 from thermesh.channels import ForwardingChannel
 from thermesh.endings import left_to_end
 from thermesh.interceptors import ServerInterceptor, remaining_seconds, translated
+from thermesh.process import settle_memory
 from thermesh.settings import from_env
 from thermesh.trunk.serving import Handlers, Trunks
 from thermesh.v1 import trunk_pb2_grpc
@@ -102,12 +102,6 @@ async def is_serving(channel: grpc.aio.Channel, service: str = "", timeout: floa
         return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-
-YOUNG_OBJECTS = 1_000
-"""New objects after which the collector looks at the young ones; Python's own number is 700.
-
-At 10,000 it stopped a gateway that refused a hundred requests a second for 5 to 9 ms each time.
-"""
 
 STOPPING_SECONDS = 3.0
 """How long after its grace a server may take to stop."""
@@ -220,12 +214,7 @@ def room_door() -> tls.Door | None:
 
 async def until_signal() -> None:
     """Return when the process is asked to end by SIGTERM or SIGINT."""
-    # What start-up made stays until the end: whenever the collector turns to its oldest
-    # generation, walking over all of it would stop every stream.
-    gc.collect()
-    gc.freeze()
-    # What little a request leaves to collect is collected little by little.
-    gc.set_threshold(YOUNG_OBJECTS, 10, 10)
+    settle_memory()
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

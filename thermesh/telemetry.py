@@ -10,6 +10,7 @@ costs about as much as drawing it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -112,6 +113,7 @@ def prometheus_text() -> bytes:
     return prometheus_client.generate_latest()
 
 
+@functools.cache  # to make one costs as much as its span
 def tracer() -> trace.Tracer:
     """Return the tracer of the mesh."""
     return trace.get_tracer(_SCOPE, __version__)

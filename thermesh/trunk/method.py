@@ -141,7 +141,8 @@ class StreamCall(_Call):
         timeout: float | None,
     ) -> None:
         super().__init__(trunk, line, method, timeout)
-        self._sending = asyncio.create_task(self._send(requests), name="trunk-call")
+        sending = asyncio.create_task(self._send(requests), name="trunk-call")
+        self._sending: asyncio.Task[None] | None = sending
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -162,7 +163,11 @@ class StreamCall(_Call):
 
     def _settle(self) -> None:
         super()._settle()
-        self._sending.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
+            # A cancelled task keeps its traceback, which knows this call: a circle of some
+            # forty objects a request, which the garbage collector stops every stream for.
+            self._sending = None
 
 
 def _opening(path: str, timeout: float | None, metadata: Sequence[tuple[str, str]]) -> CallOpening:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 
 import pytest
@@ -22,6 +23,50 @@ async def test_headers_over_the_bound_are_refused(served):
     assert answer.startswith(b"HTTP/1.1 400")
     writer.close()
     assert (await served.chat()).status_code == 200
+
+
+async def test_headers_that_come_at_once_are_bounded_too(served):
+    """Those that are just short enough are read."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
+    for size, status in (
+        (http_server.MAX_HEADER_BYTES - 100, 200),
+        (http_server.MAX_HEADER_BYTES, 400),
+    ):
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: test\r\nx-long: " + b"a" * size + b"\r\n\r\n")
+        line = await asyncio.wait_for(reader.readline(), 30)
+        assert line.startswith(b"HTTP/1.1 %d" % status)
+        if status == 200:
+            await reader.readuntil(b"}")
+    writer.close()
+
+
+@pytest.mark.parametrize("sent", ["whole", "in pieces"])
+async def test_an_upgrade_nobody_offers_is_declined(served, sent):
+    """The request is answered as if it had not asked, its body included; Java's client asks."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
+    body = json.dumps({"messages": [{"role": "user", "content": "Hello?"}]}).encode()
+    upgrade = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMA\r\n"
+    head = HEAD + upgrade + b"content-length: %d\r\n\r\n" % len(body)
+    for _ in range(2):
+        pieces = [head + body] if sent == "whole" else [head[:40], head[40:], body[:9], body[9:]]
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0)
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        assert answer.startswith(b"HTTP/1.1 200")
+        length = next(x for x in answer.lower().split(b"\r\n") if x.startswith(b"content-length:"))
+        found = json.loads(await reader.readexactly(int(length.split()[1])))
+        assert found["object"] == "chat.completion"
+    writer.close()
+
+
+async def test_nobody_tunnels(served):
+    """CONNECT is no upgrade that could be declined."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.http_port)
+    writer.write(b"CONNECT test:443 HTTP/1.1\r\nhost: test\r\n\r\n")
+    line = await asyncio.wait_for(reader.readline(), 30)
+    assert line.startswith(b"HTTP/1.1 400")
+    writer.close()
 
 
 async def test_a_body_that_does_not_come_is_given_up(served, monkeypatch):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 
 import grpc
 import pytest
@@ -118,6 +120,26 @@ async def test_calls_that_are_made_together_are_answered_together():
         counts = [len([answer async for answer in stream]) for stream in streams]
     assert all(answer.cached for answer in answers)
     assert counts == list(range(20))
+
+
+async def test_a_call_that_was_left_is_forgotten_at_once():
+    """Without the garbage collector, which would stop every stream to find it."""
+
+    async def endless():
+        yield feature_pb2.ExtractStreamRequest(start=feature_pb2.ExtractRequest(text="1"))
+        await asyncio.Event().wait()
+
+    async with talking() as (_, stub, _, _):
+        call = stub.ExtractStream(endless())
+        await anext(aiter(call))
+        call.cancel()
+        known = weakref.ref(call)
+        gc.disable()
+        try:
+            del call
+            await eventually(lambda: known() is None, what="nothing that knows the call")
+        finally:
+            gc.enable()
 
 
 async def test_a_call_that_is_late_is_told_so_and_its_handler_ends():

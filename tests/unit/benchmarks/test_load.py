@@ -8,7 +8,7 @@ import contextlib
 import jsonschema
 import pytest
 
-from benchmarks.load import figures, overload, report, schemas, ways
+from benchmarks.load import figures, overload, report, roofs, schemas, ways
 from benchmarks.load.stub import Places, is_stamp, made_at
 from thermesh.errors import ResourceExhausted
 
@@ -44,6 +44,19 @@ def test_refusals_without_retry_after_are_no_good_refusals():
     found = overload.figures([good | {"refused_badly": 1}])
     missed = [figure for figure, *_, met in found if not met]
     assert missed == ["refusals with 429 or 503 and Retry-After"]
+
+
+async def test_the_roof_of_refusals_refuses():
+    """Each request on a connection, once it is whole."""
+    server = await asyncio.get_running_loop().create_server(roofs.Refusing, "127.0.0.1", 0)
+    rest = ways.Rest(server.sockets[0].getsockname()[1])
+    try:
+        answers = [await rest.complete(ways.Question(4)) for _ in range(2)]
+    finally:
+        await rest.close()
+        server.close()
+        await server.wait_closed()
+    assert [(each.status, each.retry_after) for each in answers] == [(429, "1")] * 2
 
 
 def test_a_token_of_the_stub_tells_when_it_was_made():

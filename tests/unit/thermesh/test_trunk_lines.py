@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thermesh.errors import ResourceExhausted
+from thermesh.testing import eventually
 from thermesh.trunk.line import FRAME_BYTES, MOST_MESSAGE_BYTES, WINDOW_BYTES, Line
 from thermesh.trunk.outgoing import MOST_BYTES, Outgoing
 from thermesh.v1.trunk_pb2 import CallFrame, CallStatus
@@ -92,3 +93,27 @@ async def test_what_waits_together_leaves_together_up_to_a_bound():
     outgoing.close()
     batches = [[frame.call for frame in batch] async for batch in outgoing.batches()]
     assert batches == [[1, 2, 3], [4, 5]]
+
+
+class Wire:
+    """A wire with room for everything; `sent` has what crossed it."""
+
+    is_full = False
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, message):
+        self.sent.append(message)
+
+
+async def test_a_call_begins_at_once_with_its_first_message():
+    """What else this turn of the loop does comes after; one without a message waits for none."""
+    outgoing, wire = Outgoing(), Wire()
+    outgoing.carry_by(wire, lambda frames: [frame.call for frame in frames])
+    outgoing.hold(CallFrame(call=1))
+    assert wire.sent == []
+    outgoing.post(CallFrame(call=1))
+    assert wire.sent == [[1, 1]]
+    outgoing.hold(CallFrame(call=2))
+    await eventually(lambda: wire.sent == [[1, 1], [2]], what="the call without a message")
