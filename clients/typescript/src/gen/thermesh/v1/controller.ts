@@ -310,7 +310,7 @@ export interface ReportOutcomeResponse {
 export interface PolicySummary {
   /** version number, from 1. */
   version: bigint;
-  /** kind of policy, `squashed_gaussian` or `thompson`. */
+  /** kind of policy: `thompson`, `linucb` or `squashed_gaussian`. */
   kind: string;
   /** created_unix_ms is when it was published. */
   createdUnixMs: bigint;
@@ -499,7 +499,7 @@ export interface StopRolloutResponse {
 
 /** ImportPolicyRequest brings parameters from elsewhere. */
 export interface ImportPolicyRequest {
-  /** kind of policy, `squashed_gaussian` or `thompson`. */
+  /** kind of policy: `thompson`, `linucb` or `squashed_gaussian`. */
   kind: string;
   /** parameters_json as in GetPolicyResponse, at most 4 MiB. */
   parametersJson: string;
