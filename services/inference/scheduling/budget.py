@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from services.inference.sequences.drafting import Draft
 from services.inference.sequences.sequence import Sequence
 
+_LONG_CONTEXT = 2048
+"""Tokens behind which the last token of a prompt, where others are in the step, has one of
+its own: it is computed as generated ones are, apart from those before it, so that its step
+would read the context twice and was the longest of all."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -52,6 +57,8 @@ class StepBudget:
     def share(self, sequence: Sequence) -> int:
         """Return how many known tokens of `sequence` may be computed."""
         most = min(sequence.remaining_count, self._prefill_chunk, self._left)
+        if most == sequence.remaining_count > 1 and self._counts and _is_long(sequence):
+            most -= 1
         return sequence.attending.alike(sequence.computed_count, most)
 
     def take(self, sequence: Sequence, count: int) -> None:
@@ -77,3 +84,7 @@ class StepBudget:
             Work(sequence, count, self._drafts.get(sequence), self._foreseen.get(sequence, 0))
             for sequence, count in self._counts.items()
         ]
+
+
+def _is_long(sequence: Sequence) -> bool:
+    return sequence.computed_count >= _LONG_CONTEXT

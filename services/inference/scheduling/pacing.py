@@ -7,6 +7,10 @@ the median of the latest costs of a prompt token. The allowance of a step is
 what keeps it within `stretch` times the decode step. The cost follows the
 length of the context and the company on the cores within a few steps.
 
+While a long prompt is computed those who decode get longer contexts, and their
+steps with them. Prompts do not get more time for that: it is measured by what a
+decode step took when they joined, so that a step grows by its own share alone.
+
 A short prompt is let in as a whole where that takes a step of at most
 `burst_seconds`: cut into pieces its first token would come late, to spare the
 others a gap that nobody notices. What such a step takes beyond the stretch is
@@ -19,10 +23,10 @@ from __future__ import annotations
 import statistics
 from collections import deque
 
-FEWEST_TOKENS = 4
+FEWEST_TOKENS = 8
 """Prompt tokens that a step takes whatever it costs, so that a prompt always
 gets on. Behind a context of thousands of tokens even these few take as long as
-a decode step."""
+a decode step, and fewer take no less: it is the reading that takes it."""
 
 _DECODE_STEPS = 9
 _STALE_AFTER = 16
@@ -40,7 +44,9 @@ class Pace:
         self._burst_seconds = burst_seconds
         self._owed_seconds = 0.0
         self._since_plain = 0
+        self._plain_run = 0
         self._decode_seconds: dict[int, deque[float]] = {}
+        self._decode_before: dict[int, float] = {}
         self._prompt_seconds: deque[float] = deque(maxlen=_PROMPT_STEPS)
 
     def observe(self, seconds: float, decoding: int, prompt_tokens: int) -> None:
@@ -48,11 +54,22 @@ class Pace:
         if decoding and (usual := self._decode_step(decoding)) is not None:
             owed = self._owed_seconds + seconds - self._stretch * usual
             self._owed_seconds = min(max(0.0, owed), self._burst_seconds)
-        self._since_plain = self._since_plain + 1 if prompt_tokens else 0
-        if not prompt_tokens:
-            times = self._decode_seconds.setdefault(_size(decoding), deque(maxlen=_DECODE_STEPS))
-            times.append(seconds)
-        elif (base := self._decode_step(decoding)) is not None:
+        if prompt_tokens:
+            self._observe_prompt(seconds, decoding, prompt_tokens)
+            return
+        times = self._decode_seconds.setdefault(_size(decoding), deque(maxlen=_DECODE_STEPS))
+        times.append(seconds)
+        self._since_plain = 0
+        self._plain_run += 1
+
+    def _observe_prompt(self, seconds: float, decoding: int, prompt_tokens: int) -> None:
+        # One step without prompts only measures anew, amid a prompt.
+        if self._plain_run > 1:
+            found = self._decode_seconds.items()
+            self._decode_before = {size: statistics.median(times) for size, times in found}
+        self._since_plain += 1
+        self._plain_run = 0
+        if (base := self._decode_step(decoding)) is not None:
             # Not less than nothing: a step may be faster than the median one.
             self._prompt_seconds.append(max(0.0, seconds - base) / prompt_tokens)
 
@@ -68,7 +85,7 @@ class Pace:
         base = self._decode_step(decoding)
         if base is None or not self._prompt_seconds:
             return min(FEWEST_TOKENS, most)
-        spare = (self._stretch - 1) * base
+        spare = (self._stretch - 1) * min(base, self._decode_before.get(_size(decoding), base))
         cost = statistics.median(self._prompt_seconds)
         affordable = most if cost * most <= spare else int(spare / cost)
         return min(max(FEWEST_TOKENS, affordable), most)

@@ -91,6 +91,24 @@ def test_steps_without_prompts_come_again() -> None:
     assert pace.allowance(1, most=512) == 60
 
 
+def test_steps_that_grow_meanwhile_lend_prompts_no_more() -> None:
+    """Beside a long prompt the contexts of the others grow: what it may add to a step is
+    measured by the step that it found, until it is through and the next one comes."""
+    pace = taught(30, 0.5)
+    pace.observe(30, 1, 0)
+    pace.observe(30, 1, 0)
+    for _ in range(9):
+        for _ in range(16):
+            pace.observe(40 + 60 * 0.5, 1, 60)
+        pace.observe(40, 1, 0)
+    pace.observe(40 + 60 * 0.5, 1, 60)
+    assert pace.allowance(1, most=512) == 60
+    pace.observe(40, 1, 0)
+    pace.observe(40, 1, 0)
+    pace.observe(40 + 60 * 0.5, 1, 60)
+    assert pace.allowance(1, most=512) == 80
+
+
 def test_without_knowledge_or_leave_nothing_joins_as_a_whole() -> None:
     """Before costs are known, and with bursts switched off, prompts come in pieces."""
     assert not Pace(2.0, burst_seconds=1.0).can_burst(1, 16)

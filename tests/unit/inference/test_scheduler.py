@@ -331,6 +331,20 @@ def test_prompts_slow_running_streams_down_by_little() -> None:
     assert advance(chosen) == {pair[1]: 16}
 
 
+def test_the_last_token_of_a_long_prompt_has_a_step_of_its_own_in_company() -> None:
+    """Its step reads all of the context once, not twice; alone, nobody waits for it, and
+    behind a short context it costs nothing."""
+    chosen = scheduler(pages=400, step_tokens=512, prefill_chunk=512)
+    alone = sequence(2200)
+    chosen.submit(alone)
+    assert [advance(chosen)[alone] for _ in range(5)] == [512, 512, 512, 512, 152]
+    long, short = sequence(2700, arrived=1), sequence(300, arrived=2)
+    chosen.submit(long)
+    assert [advance(chosen)[long] for _ in range(7)] == [511, 511, 511, 511, 511, 144, 1]
+    chosen.submit(short)
+    assert advance(chosen)[short] == 300
+
+
 def hurried() -> Scheduler:
     """A scheduler that knows its costs: 10 ms a decode step, 1 ms a prompt token."""
     chosen = Scheduler(Limits(stretch=2.0, burst_seconds=0.12), PageAllocator(100))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-from services.inference.kernels.cpu import memory
+from services.inference.kernels.cpu import memory, native
+from services.inference.kernels.cpu.ahead import Ahead
 from thermesh.errors import InvalidArgument
 
 KINDS = {"f16": 0, "int8": 1}
@@ -41,6 +43,11 @@ class CpuCache:
         self.kind = kind
         self.pages = pages
         self.sizes = (layers, kv_heads, head_size)
+        self._ahead = Ahead(_taker(self.content))
+
+    def expect(self, pages: Iterable[int]) -> None:
+        """Take memory for pages that are written soon, those first that come first."""
+        self._ahead.ask(page // _SLAB_PAGES for page in pages if 0 <= page < self.pages)
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy all layers of a page, and what is known of its keys."""
@@ -61,6 +68,15 @@ class CpuCache:
     def mean_bytes_per_token(self) -> float:
         """Bytes that the means of keys add to that."""
         return (self.means.nbytes + self.mean_scales.nbytes) / (self.pages * PAGE_TOKENS)
+
+
+def _taker(content: npt.NDArray[np.uint8]) -> Callable[[int], None]:
+    """Return what makes a slab resident. It holds no cache, which may end before."""
+
+    def take(slab: int) -> None:
+        native.library().thermesh_take(content[slab].ctypes.data, content[slab].nbytes)
+
+    return take
 
 
 def _unit_bytes(kind: str, head_size: int) -> int:

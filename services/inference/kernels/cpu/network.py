@@ -13,7 +13,7 @@ import array
 import ctypes
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,8 @@ Floats = npt.NDArray[np.float32]
 
 _SCORE_CHUNK = 128
 """Tokens that `score` runs at once."""
+_PAGES_AHEAD = 16
+"""Pages of a prompt that are expected to be written soon."""
 
 
 class Engine:
@@ -123,6 +125,7 @@ class CpuNetwork:
         rows = [row for span in batch.spans for row in span.output_rows]
         logits = np.empty((len(rows), self._vocabulary_size), np.float32)
         self._run(self._engine, batch, cache, rows, logits)
+        cache.expect(_written_soon(batch))
         return logits
 
     def sample(self, logits: Sequence[Floats], rows: Sequence[Row]) -> list[Drawn | None]:
@@ -205,6 +208,17 @@ class CpuNetwork:
             if problem.startswith(b"not enough memory"):
                 raise Internal(problem.decode())
             raise InvalidArgument(problem.decode(), field="batch")
+
+
+def _written_soon(batch: StepBatch) -> Iterator[int]:
+    """Return pages that the next steps write: new ones, as each sequence may need one, and
+    those of prompts. Pages that nobody had are handed out in order.
+    """
+    newest = max((page for span in batch.spans for page in span.page_table), default=0)
+    yield from range(newest + 1, newest + 1 + len(batch.spans))
+    for span in batch.spans:
+        full = span.context_length // PAGE_TOKENS
+        yield from span.page_table[full : full + _PAGES_AHEAD]
 
 
 def _checked(given: npt.ArrayLike, field: str) -> npt.NDArray[np.int64]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import mmap
+import resource
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.kernels.cpu import memory
+from services.inference.kernels.cpu import memory, native
 
+STATUS = native.status()
 SIZES = st.lists(st.integers(1, 5000), min_size=1, max_size=30)
 
 
@@ -26,3 +30,16 @@ def test_pieces_are_zero_aligned_and_apart(sizes: list[int], slab: int) -> None:
         assert not any(ctypes.string_at(start, size))
         ctypes.memset(start, 255, size)
     assert sum(sizes) <= arena.taken_bytes < sum(sizes) + 64 * len(sizes)
+
+
+@pytest.mark.skipif(not STATUS.available, reason=STATUS.reason)
+@pytest.mark.skipif(not hasattr(resource, "RUSAGE_THREAD"), reason="no faults of a thread told")
+def test_memory_that_was_taken_is_there_and_says_what_it_said() -> None:
+    """Who writes to it waits for none of its pages, and what was written before stays."""
+    area = memory.anonymous(256 * mmap.PAGESIZE + 1, in_huge_pages=False)
+    area[7], area[-1] = 7, 9
+    native.library().thermesh_take(area.ctypes.data, area.nbytes)
+    assert (area[7], area[-1], int(area.sum())) == (7, 9, 16)
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    area[:] = 1
+    assert resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before < 128

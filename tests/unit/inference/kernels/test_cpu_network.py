@@ -16,6 +16,7 @@ from scored import scored
 from services.inference.config import KernelsConfig
 from services.inference.kernels import CpuNetwork, Span, StepBatch, whole_network
 from services.inference.kernels.cpu import build, native, status
+from services.inference.kernels.cpu.cache import CpuCache
 from thermesh.errors import FailedPrecondition
 from thermesh.testing import eventually
 
@@ -234,6 +235,27 @@ sys.exit(os.waitpid(child, 0)[1] or (0 if same else 1))
     )
 
     assert result.returncode == 0, result.stderr
+
+
+@built
+def test_memory_is_expected_where_the_next_steps_write(monkeypatch):
+    """A new page for each sequence comes first, then those that a prompt has already."""
+    expected = []
+    monkeypatch.setattr(CpuCache, "expect", lambda _cache, pages: expected.extend(pages))
+    network = CpuNetwork(SMALL, QuantisedTensors())
+    spans = (Span(0, 1, 1, (7,)), Span(1, 20, 20, (2, 9, 4, 5)))
+    batch = StepBatch(torch.arange(21), torch.tensor([0, *range(20)]), spans)
+    network.step(batch, network.new_cache(40))
+    assert expected == [10, 11, 7, 9, 4, 5]
+
+
+@built
+def test_pages_that_nobody_has_are_not_expected():
+    """Tables may be longer than what is read, and the newest page may be the last one."""
+    network = CpuNetwork(SMALL, QuantisedTensors())
+    cache = network.new_cache(2)
+    span = Span(0, 1, 1, (1, 99, -3))
+    network.step(StepBatch(torch.tensor([1]), torch.tensor([0]), (span,)), cache)
 
 
 @built

@@ -139,6 +139,14 @@ THERMESH_API const char* thermesh_pack(int32_t kind, const uint8_t* source, uint
   return nullptr;
 }
 
+// Makes memory resident, zeros where nobody wrote yet, whatever others write to it meanwhile.
+THERMESH_API void thermesh_take(uint8_t* memory, uint64_t bytes) {
+  constexpr uint64_t kPageBytes = 4096;  // smaller than a system's own costs little
+  for (uint64_t i = 0; memory && i < bytes; i += kPageBytes) {
+    __atomic_fetch_or(memory + i, uint8_t{0}, __ATOMIC_RELAXED);
+  }
+}
+
 THERMESH_API const char* thermesh_check(const ThermeshNetwork* network) {
   return network ? problem_of(*network) : "no network";
 }

@@ -14,7 +14,8 @@ namespace thermesh {
 // four times as long. Less must not count. To send a token through three processes on
 // two cores takes a tenth to a sixth of their time, step for step. And whoever gets
 // a core, be it to list a folder, may have it until the system's next tick, 4 ms
-// where there are 250 a second: one such tick is nobody who stays.
+// where there are 250 a second: one pause, of one such tick or of several, is nobody
+// who stays. A neighbour who does makes three in 20 ms.
 class Contention {
  public:
   using Clock = std::chrono::steady_clock;
@@ -30,6 +31,11 @@ class Contention {
     }
     asleep_ = std::min(asleep_, helpers);
     return helpers - asleep_;
+  }
+
+  // A helper was waited for, for `lost`; tells whether that comes too often.
+  bool wait(Clock::duration lost, Clock::duration passed, Clock::time_point now) {
+    return lose(std::min(lost, kOnePause), passed, now);
   }
 
   // Of the last `passed`, `lost` went by because a thread did not run; tells whether
@@ -56,6 +62,7 @@ class Contention {
   static constexpr Clock::duration kUnnoticed = std::chrono::microseconds(50);
   static constexpr Clock::duration kWindow = std::chrono::milliseconds(25);
   static constexpr Clock::duration kTooMuch = kWindow * 3 / 10;
+  static constexpr Clock::duration kOnePause = kTooMuch * 2 / 5;
   static constexpr Clock::duration kShortest = std::chrono::milliseconds(20);
   static constexpr Clock::duration kLongest = std::chrono::milliseconds(800);
   // Working together for so long means that the cores are free again.

@@ -148,7 +148,7 @@ void Pool::wait_for_others(int chunks, Clock::time_point started) {
   const Clock::time_point waiting = Clock::now();
   while (finished_.load(std::memory_order_acquire) != chunks) std::this_thread::yield();
   const Clock::time_point now = Clock::now();
-  if (contention_.lose((now - waiting) - (waiting - started), now - started, now)) {
+  if (contention_.wait((now - waiting) - (waiting - started), now - started, now)) {
     use(contention_.allowed(static_cast<int>(helpers_.size()), now));
   }
 }
