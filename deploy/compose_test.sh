@@ -121,11 +121,15 @@ PYTHON
 answers() { ask /v1/chat/completions "{$model, $question, \"temperature\": 0, \"max_tokens\": 24}" | grep -q Paris; }
 for room in redis controller inference; do
     say "restarting $room"
-    "${compose[@]}" restart -t 10 "$room" >/dev/null
+    # Not `restart`: podman's refuses where what a room waited for at its start has ended.
+    "${compose[@]}" stop -t 10 "$room" >/dev/null
+    ! healthy "$room" 2>/dev/null || fail "$room goes on"
+    "${compose[@]}" start "$room" >/dev/null
     within 90 healthy "$room"
     within 60 answers
 done
-applied || fail "what was learned did not outlive a restart"
+# A room that has just come back may be met a moment later.
+within 30 applied
 
 say "stopping"
 "${compose[@]}" stop

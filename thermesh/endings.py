@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
-_END = object()
+M = TypeVar("M")
+
+_END: Any = object()
 
 
 def reading(inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,6 +35,24 @@ async def _messages(first: Awaitable[Any], requests: AsyncIterator[Any]) -> Asyn
     while message is not _END:
         yield message
         message = await left_to_end(anext(requests, _END))
+
+
+async def until(over: asyncio.Event, messages: AsyncIterator[M]) -> AsyncIterator[M]:
+    """Yield `messages` until they end or `over` is set.
+
+    For a stream that has no end of its own, where a server that stops would wait for it.
+    """
+    stopped = asyncio.create_task(over.wait(), name="until")
+    try:
+        while not stopped.done():
+            read = asyncio.ensure_future(anext(messages, _END))
+            read.add_done_callback(_hear)  # one under way when it is over ends with its call
+            await asyncio.wait((read, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not read.done() or (message := read.result()) is _END:
+                return
+            yield cast("M", message)
+    finally:
+        stopped.cancel()
 
 
 def left_to_end(work: Awaitable[Any]) -> Awaitable[Any]:

@@ -141,6 +141,8 @@ class Server:
         self._trunks = Trunks(self._handlers) if carries_trunks else None
         self._health = health.aio.HealthServicer()
         self._services: list[str] = []
+        self.draining = asyncio.Event()
+        """Set as `drain` begins; calls that have no end of their own end then."""
 
     def add(self, adder: Callable[[Any, Any], None], servicer: Any, service: str) -> None:
         """Serve `servicer` through its generated `add_..._to_server` function.
@@ -193,6 +195,7 @@ class Server:
         """
         try:
             async with asyncio.timeout(self.grace_seconds + STOPPING_SECONDS):
+                self.draining.set()
                 await self._health.enter_graceful_shutdown()
                 if self._trunks is not None:
                     self._trunks.drain()

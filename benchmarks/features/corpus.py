@@ -68,6 +68,12 @@ def verbatim() -> list[Prompt]:
     return [Prompt(text, task, text) for task in TASKS for text in stored.get(task, ())]
 
 
+def numbers() -> list[Prompt]:
+    """Return held-out prompts that carry or ask for a number, few of which are arithmetic."""
+    stored = _stored("held_out")["numbers"]
+    return [Prompt(text, task, text) for task in TASKS for text in stored[task]]
+
+
 def in_language(language: str) -> list[Prompt]:
     """Return held-out prompts in one of LANGUAGES."""
     stored = _stored("held_out")["languages"][language]

@@ -28,6 +28,7 @@ def measured(encoder: Encoder) -> dict[str, Any]:
     parts = {"held-out": held_out, "held-out, as heard": corpus.as_heard(held_out)}
     parts["held-out, later"] = corpus.later()
     parts["held-out, word for word"] = corpus.verbatim()
+    parts["held-out, with numbers"] = corpus.numbers()
     parts |= {f"held-out, {name}": corpus.in_language(name) for name in corpus.LANGUAGES}
     full, cues = classifier(encoder), TaskClassifier()
 

@@ -6,9 +6,9 @@ and seed draws a task and a row; the learner sees the reward of the action it ch
 nothing else. What is recorded is the mean reward of that action on that task, so that
 curves show decisions and not the luck of rows.
 
-`thompson` follows `services.controller.policies.bandit` number by number, with a draw from the
-beliefs in place of the quadrature over them: the same distribution. Rewards R reach the
-beliefs as feedback 2 R - 1, as a client's score would.
+`Thompson` follows `services.controller.policies.bandit` number by number, with a draw from the
+beliefs in place of the quadrature over them: the same distribution; `LinUcb` ranks their
+bounds. Rewards R reach the beliefs as feedback 2 R - 1, as a client's score would.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.controller.policies import bandit
+from services.controller.policies import bandit, linucb
 from services.controller.policies.actions import Action
 from services.controller.policies.kinship import likeness, posterior
 from services.controller.policies.statics import Statics
@@ -90,6 +90,8 @@ class Beliefs:
 class Thompson:
     """Thompson sampling; `shape` [tasks, actions] is the prior, None where there is none."""
 
+    of: type[bandit.Parameters] = bandit.Parameters
+
     def __init__(
         self,
         seeds: int,
@@ -125,12 +127,13 @@ class Thompson:
     def choose(self, task: Floats, generator: Generator) -> Floats:
         """Return an action for each seed."""
         mean, spread, _ = self._chosen_by = self.normals(task)
-        drawn = (mean + spread * generator.standard_normal(mean.shape)).argmax(axis=1)
-        span = bandit._FIRST_FLOOR - bandit._LAST_FLOOR
-        seen = self.beliefs.seen[self._seeds, task]
-        floor = bandit._LAST_FLOOR + span / (1.0 + seen / bandit._FLOOR_HALF_LIFE)
+        drawn = self._leading(mean, spread, generator)
+        floor = self.of.floor(self.beliefs.seen[self._seeds, task])
         uniform = generator.integers(mean.shape[1], size=len(task))
         return np.where(generator.random(len(task)) < floor, uniform, drawn)
+
+    def _leading(self, mean: Floats, spread: Floats, generator: Generator) -> Floats:
+        return (mean + spread * generator.standard_normal(mean.shape)).argmax(axis=1)
 
     def learn(self, task: Floats, action: Floats, reward: Floats) -> None:
         """Take the feedback 2 R - 1 of every seed into its beliefs."""
@@ -161,51 +164,39 @@ class Thompson:
         now.surprise[seed, task] = 0.0
 
     def policy(self, generator: Generator, draws: int = 2000) -> Floats:
-        """Return the probability of each action, [seeds, tasks, actions], from draws."""
+        """Return the probability of each action, [seeds, tasks, actions], from draws of what
+        leads; the floor of exploration is part of it.
+        """
         seeds, tasks, actions = self.beliefs.counts.shape
         found = np.zeros((seeds, tasks, actions))
         for task in range(tasks):
             mean, spread, _ = self.normals(np.full(seeds, task))
             for _ in range(draws):
-                best = (mean + spread * generator.standard_normal(mean.shape)).argmax(axis=1)
+                best = self._leading(mean, spread, generator)
                 found[self._seeds, task, best] += 1.0 / draws
-        return found
+        seen = self.beliefs.seen
+        floor = np.broadcast_to(self.of.floor(seen), seen.shape)[..., None]
+        return np.asarray((1.0 - floor) * found + floor / actions)
+
+    def leaders(self) -> Floats:
+        """Return the policy that explores nothing: the highest mean, [seeds, tasks, actions]."""
+        seeds, tasks, actions = self.beliefs.counts.shape
+        best = [self.normals(np.full(seeds, task))[0].argmax(axis=1) for task in range(tasks)]
+        return np.eye(actions)[np.stack(best, axis=1)]
 
 
-class LinUcb:
-    """Disjoint LinUCB (Li et al. 2010) over the one-hot task: ridge means and a bonus.
+class LinUcb(Thompson):
+    """Upper bounds of the same beliefs: `services.controller.policies.linucb`."""
 
-    With one-hot contexts A is diagonal: a count for each task and action.
-    """
+    of = linucb.Parameters
 
-    def __init__(self, seeds: int, tasks: int, actions: int, alpha: float, ridge: float) -> None:
-        self._alpha, self._seeds = alpha, np.arange(seeds)
-        self._counts = np.full((seeds, tasks, actions), ridge)
-        self._sums = np.zeros((seeds, tasks, actions))
-
-    def choose(self, task: Floats, generator: Generator) -> Floats:
-        """Return the action with the highest upper bound for each seed."""
-        counts = self._counts[self._seeds, task]
-        bound = self._sums[self._seeds, task] / counts + self._alpha / np.sqrt(counts)
-        return (bound + 1e-9 * generator.random(bound.shape)).argmax(axis=1)
-
-    def learn(self, task: Floats, action: Floats, reward: Floats) -> None:
-        """Take the reward of every seed in."""
-        self._counts[self._seeds, task, action] += 1.0
-        self._sums[self._seeds, task, action] += reward
-
-    def policy(self, generator: Generator, draws: int = 0) -> Floats:
-        """Return the probability of each action: all on the best mean."""
-        del generator, draws
-        means = self._sums / self._counts
-        return np.asarray(means == means.max(axis=2, keepdims=True)).astype(np.float64)
-
-
-Learner = Thompson | LinUcb
+    def _leading(self, mean: Floats, spread: Floats, generator: Generator) -> Floats:
+        # before any feedback bounds without a prior tie
+        return (mean + linucb.WIDTH * spread + 1e-9 * generator.random(mean.shape)).argmax(axis=1)
 
 
 def replay(
-    learner: Learner,
+    learner: Thompson,
     at: Callable[[int], World],
     seeds: int,
     count: int,

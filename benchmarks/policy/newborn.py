@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.policy.arms import TEMPERATURES
 from benchmarks.policy.families import FAMILIES
-from benchmarks.policy.learners import Thompson, Tuning, World, replay
+from benchmarks.policy.learners import LinUcb, Thompson, Tuning, World, replay
 from services.controller.decisions.experience import Experience
 from services.controller.decisions.records import LoggedDecision
 from services.controller.learning import lesson as learning
@@ -41,9 +41,11 @@ def shape() -> Floats:
     return np.asarray(rows[[bandit.context_of(family.task) for family in FAMILIES]])
 
 
-def thompson(world: World, seeds: int, prior: Floats | None, count: int = COUNT) -> Floats:
-    """Return what Thompson sampling over temperatures earns, [seeds, count]."""
-    learner = Thompson(seeds, len(FAMILIES), _ACTIONS, prior, Tuning())
+def grid_run(
+    kind: type[Thompson], world: World, seeds: int, prior: Floats | None, count: int = COUNT
+) -> Floats:
+    """Return what a learner over temperatures earns, [seeds, count]."""
+    learner = kind(seeds, len(FAMILIES), _ACTIONS, prior, Tuning())
     return replay(learner, lambda _: world, seeds, count)
 
 
@@ -87,8 +89,9 @@ def rows(train: World, held_out: World, seeds: int) -> dict[str, Any]:
     born = [gaussian_run(held_out, seed, LearnerState(gaussian.prior())) for seed in range(few)]
     warm = [gaussian_run(held_out, seed, warm_state(train, seed)) for seed in range(few)]
     curves = {
-        "Thompson, shipped prior": thompson(held_out, seeds, shape()),
-        "Thompson, no prior": thompson(held_out, seeds, None),
+        "Thompson, shipped prior": grid_run(Thompson, held_out, seeds, shape()),
+        "Thompson, no prior": grid_run(Thompson, held_out, seeds, None),
+        "LinUCB, shipped prior": grid_run(LinUcb, held_out, seeds, shape()),
         "squashed Gaussian": np.array(born),
         "squashed Gaussian, warm start": np.array(warm),
     }

@@ -90,6 +90,8 @@ def _rules(found: dict[str, Any]) -> str:
             gap(each["ours_minus_it"]),
             f"{each['by_task_value']:.4f}",
             gap(each["ours_minus_it_by_task"]),
+            gap(each["informed_minus_it_by_task"]),
+            gap(each["leading_minus_it_by_task"]),
             f"{each['as_few_by_task_value']:.4f}",
             gap(each["ours_minus_it_as_few_by_task"]),
         )
@@ -102,6 +104,8 @@ def _rules(found: dict[str, Any]) -> str:
         "Thompson minus it",
         "tuned by task",
         "Thompson minus that",
+        "Thompson over T x cap from as many answers minus that",
+        "the same without exploring",
         "by task from as few answers as ours",
         "Thompson minus that",
     )

@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmarks.policy import newborn
 from benchmarks.policy.grids import TASKS, Floats, Grid
-from benchmarks.policy.learners import Tuning, World
+from benchmarks.policy.learners import Thompson, Tuning, World
 from benchmarks.policy.learners import replay as replayed
-from benchmarks.policy.tuning import thompson
+from benchmarks.policy.tuning import unborn
 from services.controller.learning.lesson import LearnerState
 from services.controller.learning.replay import Buffer
 from services.controller.policies import gaussian
@@ -25,7 +25,7 @@ _DRAWS = 200
 def moved(of: Grid, seeds: int, at: int = 3000, window: int = 100) -> dict[str, Any]:
     """Row 6: rewards move to the next task's at t = 3,000."""
     before, after = of.world, World(np.roll(of.world.table, 1, axis=0))
-    learner = thompson(of, seeds, Tuning())
+    learner = unborn(Thompson, of, seeds, Tuning())
     curve = replayed(learner, lambda step: before if step < at else after, seeds, 2 * at)
     smooth = np.convolve(curve.mean(axis=0)[at:], np.ones(window) / window, mode="valid")
     back = np.flatnonzero(smooth >= after.best_by_task - 0.01)
@@ -41,7 +41,7 @@ def moved(of: Grid, seeds: int, at: int = 3000, window: int = 100) -> dict[str, 
 
 def forgotten(of: Grid, seeds: int, feedbacks: int) -> dict[str, Any]:
     """Row 7: what all other tasks lose while 2,000 feedbacks come for one of them."""
-    generator, learner = np.random.default_rng(3), thompson(of, seeds, Tuning())
+    generator, learner = np.random.default_rng(3), unborn(Thompson, of, seeds, Tuning())
     replayed(learner, lambda _: of.world, seeds, feedbacks)
     before = learner.policy(generator, 400)
     replayed(learner, lambda _: of.world, seeds, 2000, seed=8, tasks=(0,))

@@ -20,9 +20,9 @@ from benchmarks.policy.judging import (
     difference,
     one_hot,
 )
-from benchmarks.policy.learners import Learner, LinUcb, Tuning, replay, world
+from benchmarks.policy.learners import LinUcb, Thompson, Tuning, replay, world
 from benchmarks.policy.matrix import CAP_SHARES, Matrix, parts
-from benchmarks.policy.tuning import thompson, tuned_linucb, tuned_thompson
+from benchmarks.policy.tuning import tuned, unborn
 
 Tell = Callable[[str], None]
 
@@ -97,17 +97,16 @@ class Study:
 
     def learned(self, of: Grid) -> dict[str, Any]:
         """Rows 1, 2, 5: learners tuned on train, judged on held-out prompts."""
-        tuning, (alpha, ridge) = tuned_thompson(of), tuned_linucb(of)
-        makers: dict[str, Callable[[int], Learner]] = {
-            "Thompson, the product's settings": lambda n: thompson(of, n, Tuning()),
-            "Thompson, tuned": lambda n: thompson(of, n, tuning),
-            "LinUCB, tuned": lambda n: LinUcb(n, TASKS, of.size, alpha, ridge),
+        tuning = tuned(of)
+        return {
+            "Thompson, the product's settings": self._judged(of, Thompson, Tuning()),
+            "Thompson, tuned": self._judged(of, Thompson, tuning),
+            "LinUCB, the product's settings": self._judged(of, LinUcb, Tuning()),
+            "tuning": asdict(tuning),
         }
-        found = {name: self._judged(of, make) for name, make in makers.items()}
-        return {**found, "tuning": {"Thompson": asdict(tuning), "LinUCB": [alpha, ridge]}}
 
-    def _judged(self, of: Grid, make: Callable[[int], Learner]) -> dict[str, Any]:
-        learner = make(self.seeds)
+    def _judged(self, of: Grid, kind: type[Thompson], tuning: Tuning) -> dict[str, Any]:
+        learner = unborn(kind, of, self.seeds, tuning)
         curve = replay(learner, lambda _: of.world, self.seeds, FEEDBACKS)
         policy = learner.policy(np.random.default_rng(1), 400).mean(axis=0)
         own, base = judging.values(of.held_out, policy), of.static
@@ -166,13 +165,14 @@ class Study:
         return judging.mean_value(judging.values(cells, policy))
 
     def rules(self) -> dict[str, Any]:
-        """Row 3: rule-based programs, each the best of its settings and caps on train."""
+        """Row 3: rule-based programs, each the best of its settings and caps on train; beside
+        them our learner over caps as well that hears as many answers as they were chosen from.
+        """
         found = {}
         own = self.grids.temperatures
-        learner = thompson(own, self.seeds, Tuning())
-        replay(learner, lambda _: own.world, self.seeds, FEEDBACKS)
-        policy = learner.policy(np.random.default_rng(1), 400).mean(axis=0)
-        ours = judging.values(own.held_out, policy)
+        wide = grid(self.matrix, "T x cap", own.arms, range(len(CAP_SHARES)))
+        ours, _ = self._earned(own, FEEDBACKS)
+        informed, leading = self._earned(wide, wide.world.table.size)
         for name in ("edt", "dynatemp", "mirostat", "min_p", "top_n_sigma"):
             arms = [i for i, arm in enumerate(self.matrix.arms) if arm.split()[0] == name]
             of = grid(self.matrix, name, arms, range(len(CAP_SHARES)))
@@ -188,8 +188,20 @@ class Study:
                 "by_task_answers": int(of.world.table.size),
                 "as_few_by_task_value": judging.mean_value(as_few),
                 "ours_minus_it_as_few_by_task": difference(ours, as_few).as_dict(),
+                "informed_minus_it_by_task": difference(informed, by_task).as_dict(),
+                "leading_minus_it_by_task": difference(leading, by_task).as_dict(),
             }
         return found
+
+    def _earned(self, of: Grid, feedbacks: int) -> tuple[Floats, Floats]:
+        """What Thompson sampling earns on held-out prompts after so much feedback on train ones:
+        as it explores, and where it took the highest mean.
+        """
+        learner = unborn(Thompson, of, self.seeds, Tuning())
+        replay(learner, lambda _: of.world, self.seeds, feedbacks)
+        policies = learner.policy(np.random.default_rng(1), 400), learner.leaders()
+        exploring, leading = (judging.values(of.held_out, each.mean(axis=0)) for each in policies)
+        return exploring, leading
 
     def newborn(self) -> dict[str, Any]:
         """What a new installation earns on prompts that the shipped prior has not seen."""

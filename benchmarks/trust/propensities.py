@@ -19,7 +19,9 @@ from services.controller.decisions.records import Context, DecisionRecord, Logge
 from services.controller.learning.lesson import LearnerState
 from services.controller.policies.policy import KINDS, PolicySnapshot, prior
 
-LEARNED = 500
+LEARNED = 200
+"""Pieces of feedback: a version that learned more differs so much that few draws weigh anything."""
+
 _SEEN = tuple(Observation(np.array(features(task)), name) for task, name in enumerate(ACTS_AS))
 
 

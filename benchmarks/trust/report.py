@@ -7,6 +7,8 @@ import pathlib
 import statistics
 from typing import Any
 
+from services.controller.policies.policy import KINDS
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "trust.md"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -104,7 +106,7 @@ def _trials(label: str, found: dict[str, Any]) -> Rows:
 def propensities(result: dict[str, Any]) -> Rows:
     """Row 9."""
     rows: Rows = []
-    for kind in ("thompson", "squashed_gaussian"):
+    for kind in KINDS:
         each = result[kind]
         mean, error, count = each["mean"], each["standard_error"], each["decisions"]
         found = f"{mean:.4f} ± {error:.4f} of {count:,}, effectively {each['effective']:,.0f}"

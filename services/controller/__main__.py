@@ -18,7 +18,8 @@ def grpc_server(room: Room) -> rpc.Server:
     config = room.config
     grace, door = config.grace_seconds, rpc.room_door()
     around = rpc.Server("controller", config.host, config.port, grace, door)
-    around.add(controller.ADD, controller.ControllerService(room), controller.FULL_NAME)
+    service = controller.ControllerService(room, around.draining)
+    around.add(controller.ADD, service, controller.FULL_NAME)
     around.add(feedback.ADD, feedback.FeedbackService(room), feedback.FULL_NAME)
     return around
 

@@ -14,7 +14,7 @@ class PolicyConfig:
     policy_kind: str = setting(
         "THERMESH_POLICY_KIND",
         "thompson",
-        one_of("thompson", "squashed_gaussian"),
+        one_of("thompson", "linucb", "squashed_gaussian"),
         "kind of policy of a new installation",
     )
     grid_temperatures: str = setting(

@@ -115,8 +115,9 @@ class ControllerServiceServicer(object):
         replica to the controller and revised parameters back. The replica speaks
         first with `hello`; the controller answers `welcome`; then each side
         speaks when it has something to say. Nobody waits for an answer: decoding
-        goes on when the stream is slow or gone. The replica reconnects; the
-        controller keeps no state across connections.
+        goes on when the stream is slow or gone. A controller that stops ends the
+        stream. The replica reconnects; the controller keeps no state across
+        connections.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1273,7 +1273,7 @@ type PolicySummary struct {
 
 	// version number, from 1.
 	Version uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	// kind of policy, `squashed_gaussian` or `thompson`.
+	// kind of policy: `thompson`, `linucb` or `squashed_gaussian`.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// created_unix_ms is when it was published.
 	CreatedUnixMs int64 `protobuf:"varint,3,opt,name=created_unix_ms,json=createdUnixMs,proto3" json:"created_unix_ms,omitempty"`
@@ -2392,7 +2392,7 @@ type ImportPolicyRequest struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	// kind of policy, `squashed_gaussian` or `thompson`.
+	// kind of policy: `thompson`, `linucb` or `squashed_gaussian`.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// parameters_json as in GetPolicyResponse, at most 4 MiB.
 	ParametersJson string `protobuf:"bytes,2,opt,name=parameters_json,json=parametersJson,proto3" json:"parameters_json,omitempty"`

@@ -25,8 +25,9 @@ type ControllerServiceClient interface {
 	// replica to the controller and revised parameters back. The replica speaks
 	// first with `hello`; the controller answers `welcome`; then each side
 	// speaks when it has something to say. Nobody waits for an answer: decoding
-	// goes on when the stream is slow or gone. The replica reconnects; the
-	// controller keeps no state across connections.
+	// goes on when the stream is slow or gone. A controller that stops ends the
+	// stream. The replica reconnects; the controller keeps no state across
+	// connections.
 	Steer(ctx context.Context, opts ...grpc.CallOption) (ControllerService_SteerClient, error)
 	// ReportOutcome tells how decoding went, once per decision. Repeating it is
 	// harmless: the decision id makes it idempotent. Errors: UNAVAILABLE with
@@ -216,8 +217,9 @@ type ControllerServiceServer interface {
 	// replica to the controller and revised parameters back. The replica speaks
 	// first with `hello`; the controller answers `welcome`; then each side
 	// speaks when it has something to say. Nobody waits for an answer: decoding
-	// goes on when the stream is slow or gone. The replica reconnects; the
-	// controller keeps no state across connections.
+	// goes on when the stream is slow or gone. A controller that stops ends the
+	// stream. The replica reconnects; the controller keeps no state across
+	// connections.
 	Steer(ControllerService_SteerServer) error
 	// ReportOutcome tells how decoding went, once per decision. Repeating it is
 	// harmless: the decision id makes it idempotent. Errors: UNAVAILABLE with

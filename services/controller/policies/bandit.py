@@ -114,9 +114,18 @@ class Parameters:
             object.__setattr__(self, name, array)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Parameters) and self.to_lists() == other.to_lists()
+        return type(other) is type(self) and self.to_lists() == other.to_lists()
 
     __hash__ = None  # type: ignore[assignment]  # arrays do not hash
+
+    @staticmethod
+    def floor(seen: float) -> float:
+        """Return the share of decisions that are drawn evenly after `seen` pieces of feedback."""
+        return _LAST_FLOOR + (_FIRST_FLOOR - _LAST_FLOOR) / (1.0 + seen / _FLOOR_HALF_LIFE)
+
+    def leading(self, mean: Vector, spread: Vector) -> Vector:
+        """Return the probability that each belief is the highest, [n]; sums to 1."""
+        return _highest(mean, spread)
 
     def to_lists(self) -> dict[str, Any]:
         """Return nested lists; `json` writes and reads them without loss."""
@@ -143,11 +152,14 @@ def prior(
     actions: tuple[Action, ...] | None = None,
     shape_weight: float = 1.0,
     statics: Statics = DEFAULT,
+    of: type[Parameters] = Parameters,
 ) -> Parameters:
-    """Return the beliefs of a new installation; `shape_weight` 0 makes all actions alike."""
+    """Return the beliefs of a new installation, decided as the class `of` does; `shape_weight`
+    0 makes all actions alike.
+    """
     actions = actions if actions is not None else grid()
     table, row = np.zeros((CONTEXTS, len(actions))), np.zeros(CONTEXTS)
-    return Parameters(actions, table, table, row, row, row, shape_weight, statics)
+    return of(actions, table, table, row, row, row, shape_weight, statics)
 
 
 def context_of(task: str) -> int:
@@ -171,13 +183,12 @@ def beliefs(parameters: Parameters, context: int) -> tuple[Vector, Vector]:
 
 def probabilities(parameters: Parameters, context: int, allowed: Allowed) -> Vector:
     """Return the probability of each action, [actions]; 0 for those not allowed."""
-    seen = float(parameters.seen[context])
-    floor = _LAST_FLOOR + (_FIRST_FLOOR - _LAST_FLOOR) / (1.0 + seen / _FLOOR_HALF_LIFE)
+    floor = parameters.floor(float(parameters.seen[context]))
     allowed = np.asarray(allowed)
     mean, spread = (each[allowed] for each in beliefs(parameters, context))
-    best = _highest(mean, spread)
+    leading = parameters.leading(mean, spread)
     found = np.zeros(len(allowed))
-    found[allowed] = (1.0 - floor) * best + floor / len(best)
+    found[allowed] = (1.0 - floor) * leading + floor / len(leading)
     return found
 
 

@@ -2,6 +2,7 @@
 
     squashed_gaussian   a density over temperature (`gaussian`)
     thompson            a probability for each action of a grid (`bandit`)
+    linucb              the same beliefs, decided by upper bounds (`linucb`)
 
 A kind is a class of parameters in KINDS. What is specific to one is asked for
 here and nowhere else on the path of a decision.
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from services.controller.capabilities import USUAL
-from services.controller.policies import bandit, gaussian
+from services.controller.policies import bandit, gaussian, linucb
 from services.controller.policies.actions import Action
 from services.controller.policies.gaussian import NEUTRAL, Vector
 from services.controller.policies.statics import DEFAULT, Statics
@@ -32,6 +33,7 @@ __all__ = [
     "Parameters",
     "PolicySnapshot",
     "Vector",
+    "believed",
     "evidence",
     "parameters_of",
     "prior",
@@ -42,6 +44,7 @@ Parameters = gaussian.Parameters | bandit.Parameters
 KINDS: Mapping[str, type[gaussian.Parameters | bandit.Parameters]] = {
     gaussian.KIND: gaussian.Parameters,
     bandit.KIND: bandit.Parameters,
+    linucb.KIND: linucb.Parameters,
 }
 """The parameters of each kind by its name, as in the stored version."""
 
@@ -55,7 +58,10 @@ def prior(
     statics: Statics = DEFAULT,
 ) -> Parameters:
     """Return the parameters of a new installation; `actions` and `statics` are a bandit's."""
-    return bandit.prior(actions, statics=statics) if kind == bandit.KIND else gaussian.prior()
+    of = KINDS[kind]
+    if issubclass(of, bandit.Parameters):
+        return bandit.prior(actions, statics=statics, of=of)
+    return gaussian.prior()
 
 
 def parameters_of(kind: str, lists: dict[str, Any]) -> Parameters:
@@ -70,6 +76,17 @@ def evidence(parameters: Parameters) -> float:
     which does not tell.
     """
     return float(parameters.counts.sum()) if isinstance(parameters, bandit.Parameters) else 0.0
+
+
+def believed(parameters: Parameters, context: int, temperature: float) -> float:
+    """Return the mean reward that a bandit expects of its actions nearest to a temperature;
+    0 for a density, which does not tell.
+    """
+    if not isinstance(parameters, bandit.Parameters):
+        return 0.0
+    mean, _ = bandit.beliefs(parameters, context)
+    gaps = np.array([abs(action.temperature - temperature) for action in parameters.actions])
+    return float(mean[gaps == gaps.min()].mean())
 
 
 @dataclass(frozen=True, slots=True)

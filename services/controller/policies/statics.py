@@ -79,10 +79,10 @@ def applied(content: Mapping[str, Any], statics: Statics) -> dict[str, Any]:
     """Return an exported version (`thermesh policy export`) that decides by `statics`; raise
     ValueError where it is not of a grid.
     """
-    if content.get("kind") != "thompson":
-        raise ValueError("only a version of kind thompson has static parameters of its own")
-    parameters = {**content["parameters"], "statics": asdict(statics)}
-    return {**content, "parameters": parameters}
+    parameters = content.get("parameters", {})
+    if "actions" not in parameters:
+        raise ValueError("only a version over a grid of actions has static parameters of its own")
+    return {**content, "parameters": {**parameters, "statics": asdict(statics)}}
 
 
 def main() -> None:

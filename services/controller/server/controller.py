@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from services.controller.wire import rollout, steering
 from services.controller.wire.capabilities import capabilities
 from services.controller.wire.forecast import forecast
 from thermesh import semconv
+from thermesh.endings import until
 from thermesh.errors import FailedPrecondition, InvalidArgument
 from thermesh.telemetry import current_traceparent
 from thermesh.v1 import controller_pb2, controller_pb2_grpc
@@ -23,10 +25,14 @@ ADD = controller_pb2_grpc.add_ControllerServiceServicer_to_server
 
 
 class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
-    """Answers for the policy; see the contract for each method."""
+    """Answers for the policy; see the contract for each method.
 
-    def __init__(self, room: Room) -> None:
+    Once `draining` is set the streams of `Steer` end, which go on for ever otherwise.
+    """
+
+    def __init__(self, room: Room, draining: asyncio.Event) -> None:
         self._room = room
+        self._draining = draining
         self._store = room.store
 
     async def Decide(
@@ -61,7 +67,7 @@ class ControllerService(controller_pb2_grpc.ControllerServiceServicer):
     ) -> AsyncIterator[controller_pb2.SteerResponse]:
         """Follow one replica's requests and revise them."""
         steerer: Steerer | None = None
-        async for request in requests:
+        async for request in until(self._draining, requests):
             if request.WhichOneof("message") == "hello":
                 if steerer is not None:
                     raise FailedPrecondition("hello was said before", field="hello")

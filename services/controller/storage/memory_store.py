@@ -206,7 +206,9 @@ class MemoryStore:
         """See `ports.ServingStore.changed`."""
         self._reach()
         try:
-            await asyncio.wait_for(self._change.wait(), timeout)
+            # wait_for of Python 3.11 loses a cancellation that comes as the wait ends
+            async with asyncio.timeout(timeout):
+                await self._change.wait()
         except TimeoutError:
             return
         self._change.clear()

@@ -8,19 +8,21 @@ number of rewards behind it. Each new reward r is weighed by two stories,
 
 and the logarithm of their ratio adds up while it stays above 0 (Page's test). The
 story is about the place, not about the policy: a policy that already follows turned
-feedback to where little was earned is found out there as well, and a place where
-nothing is known says nothing. While much has gathered feedback is put aside, to be
-learned from once the suspicion has passed; at ALARM what was put aside is dropped and
-the learner
+feedback to where little was earned is found out there as well. Of a place where hardly
+anything was earned the last good parameters say what to expect, so that turned feedback
+cannot vouch for a place it was the first to lead to. While much has gathered feedback is
+put aside, to be learned from once the suspicion has passed; at ALARM what was put aside
+is dropped and the learner
 
     1. publishes the last parameters that were good, in a cautious form (`caution`), and
     2. stops learning for PROBATION pieces of feedback.
 
 Then agreement with what was earned, sum r m / sum m^2, decides. About -1 is feedback
 turned round: another probation follows, until it makes sense again or a person steps
-in. About 1 was a false alarm, and learning goes on. Between the two the world has
-changed: learning goes on from the good parameters with nothing taken for granted. A
-few flipped pieces of feedback, 10 % say, only lower the means.
+in. About 1 was a false alarm, and learning goes on. Between the two feedback may be
+turning still, so it is asked once more; where a second probation in a row says so the
+world has changed: learning goes on from the good parameters with nothing taken for
+granted. A few flipped pieces of feedback, 10 % say, only lower the means.
 
 The same ratio adds up for each tenant: one whose feedback contradicts what all say is
 not heard while it does. And since whoever sends feedback cannot fake how decoding went,
@@ -39,7 +41,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from services.controller.policies.policy import Parameters, evidence, parameters_of
+from services.controller.policies.policy import Parameters, believed, evidence, parameters_of
 
 SETTLING = 100
 """Pieces of feedback before the guardrail trusts what was earned."""
@@ -86,7 +88,7 @@ class Sighting:
     """One reward, where it was earned, who gave it, and whether the answer was broken."""
 
     gained: float
-    place: str = ""
+    place: str
     tenant: str = "default"
     broken: bool = False
 
@@ -96,8 +98,8 @@ class Guardrail:
     """The state; `pinned` are the last good parameters, `held` counts the probation down.
 
     `earned` is (count, mean) by place; `tenants` and `gathered` are the sums of the
-    test; `agreement` and `strength` are those of the probation; `silenced` counts
-    feedback of muted tenants.
+    test; `agreement` and `strength` are those of the probation, `was_between` what the one
+    before it found; `silenced` counts feedback of muted tenants.
     """
 
     earned: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -111,6 +113,7 @@ class Guardrail:
     held: int = 0
     agreement: float = 0.0
     strength: float = 0.0
+    was_between: bool = False
     rollbacks: int = 0
     pinned: Parameters | None = None
 
@@ -134,9 +137,15 @@ class Guardrail:
         return watched, Verdict.LEARN
 
     def expected(self, place: str) -> float:
-        """Return what was earned at `place`, towards 0 where little is known of it."""
+        """Return what was earned at `place`, towards what `pinned` believes where it is little."""
         count, mean = self.earned.get(place, (0.0, 0.0))
-        return mean * count / (count + _HALF_KNOWN)
+        return (mean * count + _HALF_KNOWN * self._believed(place)) / (count + _HALF_KNOWN)
+
+    def _believed(self, place: str) -> float:
+        if self.pinned is None:
+            return 0.0
+        context, level = place.split(":")
+        return believed(self.pinned, int(context), int(level) / _LEVELS_PER_UNIT)
 
     def _step(self, sighting: Sighting) -> float:
         """Return ln of how much more likely the reward is if feedback has turned, bounded."""
@@ -212,10 +221,13 @@ class Guardrail:
         )
         if watched.held > 0:
             return watched
-        if watched.agreement < _TURNED_ROUND * watched.strength:
-            return replace(watched, held=PROBATION, agreement=0.0, strength=0.0)
         if watched.agreement > _AS_BEFORE * watched.strength:
-            return watched
+            return replace(watched, was_between=False)
+        is_between = watched.agreement >= _TURNED_ROUND * watched.strength
+        if not (is_between and self.was_between):
+            return replace(
+                watched, held=PROBATION, agreement=0.0, strength=0.0, was_between=is_between
+            )
         # what was good is kept as the first to go back to
         return Guardrail(rollbacks=self.rollbacks, silenced=self.silenced, pinned=self.pinned)
 

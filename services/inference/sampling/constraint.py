@@ -9,12 +9,14 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol
 
 from thermesh.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    # A bridge reads constraints too, and has no numpy.
+    import numpy as np
+    import numpy.typing as npt
 
 MAX_TEXT_BYTES = 65_536
 MAX_OPTIONS = 256

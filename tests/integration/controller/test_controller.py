@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from services.controller import room as rooms
+from services.controller.__main__ import grpc_server
 from services.controller.config import Config
 from services.controller.learner import drain
+from services.controller.room import furnish
 from thermesh import errors, rpc
 from thermesh.clock import SystemClock
 from thermesh.testing import eventually
-from thermesh.v1 import common_pb2, controller_pb2, feedback_pb2
+from thermesh.v1 import common_pb2, controller_pb2, controller_pb2_grpc, feedback_pb2
 
 
 def steering(**telemetry):
@@ -27,6 +29,12 @@ def steering(**telemetry):
 HELLO = controller_pb2.SteerRequest(hello={"replica_id": "i-1", "model": "m"})
 
 
+async def hello_then_silence():
+    """What a replica says that decodes nothing."""
+    yield HELLO
+    await asyncio.Event().wait()
+
+
 @contextlib.asynccontextmanager
 async def steer(client):
     """An open steering stream."""
@@ -35,6 +43,24 @@ async def steer(client):
         yield call
     finally:
         call.cancel()
+
+
+@pytest.mark.parametrize("by_trunk", [False, True], ids=["plain", "trunk"])
+async def test_a_controller_that_stops_waits_for_no_steering_stream(store, by_trunk):
+    """Streams of `Steer` end as it drains, well before its grace, and tell no failure."""
+    config = Config(port=0, grace_seconds=600)
+    room = furnish(config, store, SystemClock(), lambda _: None, np.random.default_rng(2))
+    server = grpc_server(room)
+    port = await server.start()
+    async with rpc.connect(f"127.0.0.1:{port}", by_trunk=by_trunk) as channel:
+        channel.open_trunk()
+        await eventually(lambda: channel.has_trunk is by_trunk)
+        call = controller_pb2_grpc.ControllerServiceStub(channel).Steer(hello_then_silence())
+        assert (await anext(aiter(call))).HasField("welcome")
+
+        async with asyncio.timeout(60):
+            await server.drain()
+            assert [message async for message in call] == []
 
 
 async def test_decide_answers_with_a_whole_plan(client):

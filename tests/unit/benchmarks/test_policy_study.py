@@ -105,20 +105,19 @@ def test_replayed_beliefs_are_the_products():
     assert found_spread[0] == pytest.approx(spread)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: Thompson(4, 2, bandit.grid((0.1, 0.6, 1.2)), None, Tuning()),
-        lambda: LinUcb(4, 2, 3, 0.3, 1.0),
-    ],
-)
-def test_learners_find_the_best_action_of_each_task(make):
+@pytest.mark.parametrize("kind", [Thompson, LinUcb])
+def test_learners_find_the_best_action_of_each_task(kind):
     """In a world with clear winners the end earns more than any static action."""
     table = np.zeros((2, 50, 3))
     table[0, :, 0] = table[1, :, 2] = 1.0
     world = World(table)
-    earned = replay(make(), lambda _: world, 4, 400)
+    learner = kind(4, 2, bandit.grid((0.1, 0.6, 1.2)), None, Tuning())
+    earned = replay(learner, lambda _: world, 4, 400)
     assert earned[:, -100:].mean() > 0.9 > world.best_static
+    policy = learner.policy(np.random.default_rng(1), 50)
+    assert policy.sum(axis=2) == pytest.approx(1.0)
+    assert policy[:, 0, 0].min() > 0.9
+    assert policy.min() > 0.0  # the floor
 
 
 def test_a_policy_is_judged_by_what_it_takes():

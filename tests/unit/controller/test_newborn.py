@@ -96,8 +96,8 @@ def test_statics_join_an_exported_version():
 
     assert parameters.statics == Statics(caution=0.3)
     assert parameters.sums.tolist() == learned.sums.tolist()
-    with pytest.raises(ValueError, match="thompson"):
-        applied({**content, "kind": "squashed_gaussian"}, Statics())
+    with pytest.raises(ValueError, match="grid"):
+        applied({"kind": "squashed_gaussian", "parameters": gaussian.prior().to_lists()}, Statics())
 
 
 def test_versions_from_before_tuning_have_the_packaged_statics_and_no_kin():

@@ -209,6 +209,13 @@ def test_what_is_unknown_is_no_evidence():
     assert verdicts == [Verdict.LEARN]
 
 
+def test_a_place_hardly_known_is_judged_by_what_was_believed_of_it():
+    """Praise for the coolest stories, of which the prior expects little, is no news to trust."""
+    guardrail, _ = watched(np.random.default_rng(4).normal(0.5, 0.3, 200), place="0:6")
+    _, verdicts = watched(np.random.default_rng(5).normal(0.5, 0.2, 60), guardrail, place="0:0")
+    assert Verdict.ROLL_BACK in verdicts
+
+
 def test_feedback_that_makes_sense_again_is_learned_from_after_the_probation():
     """Nobody has to step in, and what was known still counts."""
     generator = np.random.default_rng(3)
@@ -222,15 +229,28 @@ def test_feedback_that_makes_sense_again_is_learned_from_after_the_probation():
 
 
 def test_a_world_that_changed_is_learned_from_the_good_parameters():
-    """After the probation nothing is taken for granted but what to go back to."""
+    """After two probations nothing is taken for granted but what to go back to."""
     generator = np.random.default_rng(3)
     guardrail, _ = watched(generator.normal(0.5, 0.3, 500))
     guardrail, _ = watched(generator.normal(-0.5, 0.3, 40), guardrail)
-    guardrail, verdicts = watched(generator.normal(0.02, 0.1, PROBATION + 20), guardrail)
+    guardrail, verdicts = watched(generator.normal(0.02, 0.1, 2 * PROBATION + 20), guardrail)
 
     assert verdicts[-1] is Verdict.LEARN
     assert guardrail.seen <= 80
     assert guardrail.pinned == prior()
+
+
+def test_feedback_that_is_still_turning_is_not_taken_for_a_changed_world():
+    """Half turned round at the first probation, all of it at the second: it stays held."""
+    generator = np.random.default_rng(3)
+    guardrail, _ = watched(generator.normal(0.5, 0.3, 500))
+    guardrail, _ = watched(generator.normal(-0.5, 0.3, 25), guardrail)
+    half = generator.normal(0.5, 0.3, PROBATION) * np.where(np.arange(PROBATION) % 2, -1, 1)
+    guardrail, _ = watched(half, guardrail)
+    guardrail, verdicts = watched(generator.normal(-0.5, 0.3, 2 * PROBATION), guardrail)
+
+    assert set(verdicts) == {Verdict.HOLD}
+    assert guardrail.rollbacks == 1
 
 
 @pytest.mark.slow

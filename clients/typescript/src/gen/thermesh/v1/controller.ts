@@ -310,7 +310,7 @@ export interface ReportOutcomeResponse {
 export interface PolicySummary {
   /** version number, from 1. */
   version: bigint;
-  /** kind of policy, `squashed_gaussian` or `thompson`. */
+  /** kind of policy: `thompson`, `linucb` or `squashed_gaussian`. */
   kind: string;
   /** created_unix_ms is when it was published. */
   createdUnixMs: bigint;
@@ -499,7 +499,7 @@ export interface StopRolloutResponse {
 
 /** ImportPolicyRequest brings parameters from elsewhere. */
 export interface ImportPolicyRequest {
-  /** kind of policy, `squashed_gaussian` or `thompson`. */
+  /** kind of policy: `thompson`, `linucb` or `squashed_gaussian`. */
   kind: string;
   /** parameters_json as in GetPolicyResponse, at most 4 MiB. */
   parametersJson: string;
@@ -3759,8 +3759,9 @@ export const ControllerServiceService = {
    * replica to the controller and revised parameters back. The replica speaks
    * first with `hello`; the controller answers `welcome`; then each side
    * speaks when it has something to say. Nobody waits for an answer: decoding
-   * goes on when the stream is slow or gone. The replica reconnects; the
-   * controller keeps no state across connections.
+   * goes on when the stream is slow or gone. A controller that stops ends the
+   * stream. The replica reconnects; the controller keeps no state across
+   * connections.
    */
   steer: {
     path: "/thermesh.v1.ControllerService/Steer" as const,
@@ -3922,8 +3923,9 @@ export interface ControllerServiceServer extends UntypedServiceImplementation {
    * replica to the controller and revised parameters back. The replica speaks
    * first with `hello`; the controller answers `welcome`; then each side
    * speaks when it has something to say. Nobody waits for an answer: decoding
-   * goes on when the stream is slow or gone. The replica reconnects; the
-   * controller keeps no state across connections.
+   * goes on when the stream is slow or gone. A controller that stops ends the
+   * stream. The replica reconnects; the controller keeps no state across
+   * connections.
    */
   steer: handleBidiStreamingCall<SteerRequest, SteerResponse>;
   /**
@@ -4004,8 +4006,9 @@ export interface ControllerServiceClient extends Client {
    * replica to the controller and revised parameters back. The replica speaks
    * first with `hello`; the controller answers `welcome`; then each side
    * speaks when it has something to say. Nobody waits for an answer: decoding
-   * goes on when the stream is slow or gone. The replica reconnects; the
-   * controller keeps no state across connections.
+   * goes on when the stream is slow or gone. A controller that stops ends the
+   * stream. The replica reconnects; the controller keeps no state across
+   * connections.
    */
   steer(): ClientDuplexStream<SteerRequest, SteerResponse>;
   steer(options: Partial<CallOptions>): ClientDuplexStream<SteerRequest, SteerResponse>;
