@@ -38,9 +38,12 @@ void quantise(const float* x, int blocks, float outlier, uint8_t* panel, int row
   }
 }
 
-void rms_norm(const float* x, const float* weight, float epsilon, int size, float* out) {
+float inverse_rms(const float* x, float epsilon, int size) {
   const float mean = sum_of_squares(x, size) / static_cast<float>(size);
-  const float factor = 1.0f / sqrtf(mean + epsilon);
+  return 1.0f / sqrtf(mean + epsilon);
+}
+
+void weigh_by(const float* x, const float* weight, float factor, int size, float* out) {
   for (int i = 0; i < size; i += kLanes) {
     store(out + i, mul(mul(load(x + i), set1(factor)), load(weight + i)));
   }
@@ -113,7 +116,8 @@ constexpr Tier make_tier(const char* name) {
           nullptr,
           nullptr,
           quantise,
-          rms_norm,
+          inverse_rms,
+          weigh_by,
           silu_mul,
           to_half,
           to_int8,

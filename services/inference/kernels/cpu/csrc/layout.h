@@ -80,6 +80,7 @@ constexpr int kFetchWellAhead = 16384;
 constexpr int kPartsAhead = 2;
 constexpr int kPartsWellAhead = 6;
 // Where a tile serves many rows there is more time, and less room in the first cache.
+constexpr int kFetchNearAhead = 1024;
 constexpr int kFetchFarAhead = 16384;
 // Tokens whose scores are held at once, and tokens of one partial result of
 // attention. Both are fixed, so that the order of additions, and with it every

@@ -36,14 +36,25 @@ void find_runs(const ThermeshBatch& batch, const Tier& tier, std::vector<Run>& r
   }
 }
 
-// Writes row `row` of a run to its panel.
-void enter_row(const Panels& panels, const Run& run, int row, const float* x, float outlier,
-               const Tier& tier) {
-  const int panel = row / kPanelRows, place = row % kPanelRows;
+// Rows that one thread computes sooner than two.
+constexpr int kFewRows = 4;
+
+// Blocks [first, last) of a row.
+struct Blocks {
+  int first, last;
+};
+
+// Writes blocks of row `row` of a run, which begin at `x`, to its panel. Whether a block has
+// an outlier is asked of all of them.
+void enter_row(const Panels& panels, const Run& run, int row, const Blocks& part, const float* x,
+               float outlier, const Tier& tier) {
+  const int panel = row / kPanelRows, place = row % kPanelRows, rows = run.rows_of(panel);
+  uint8_t* bytes = panels.at(run, panel);
   if (run.is_prompt) {
-    tier.to_bfloat16(x, panels.blocks, panels.at(run, panel), place);
+    tier.to_bfloat16(x, part.last - part.first, bytes + part.first * kPromptBlockBytes, place);
   } else {
-    tier.quantise(x, panels.blocks, outlier, panels.at(run, panel), run.rows_of(panel), place);
+    tier.quantise(x, part.last - part.first, outlier,
+                  bytes + part.first * panel_block_bytes(rows), rows, place);
   }
 }
 
@@ -93,7 +104,6 @@ class Step {
   // lines are stored by one thread.
   template <typename Work>
   void for_rows(int rows, const Work& work) {
-    constexpr int kFewRows = 4;
     const int together = rows > 2 * kPanelRows ? kPanelRows : kFewRows;
     pool_.run(ceil_div(rows, together), [&](int chunk) {
       const int end = std::min((chunk + 1) * together, rows);
@@ -101,20 +111,37 @@ class Step {
     });
   }
 
+  // Calls work(row, blocks) for every row on its way to a panel. Rows of one panel share
+  // cache lines, and two threads that write these wait for each other longer than they
+  // compute: so each has some blocks of all rows. Not where outliers are looked for, which
+  // takes whole rows.
+  template <typename Work>
+  void for_blocks(int rows, int blocks, float outlier, const Work& work) {
+    if (rows <= kFewRows || rows > kPanelRows || outlier > 0) {
+      return for_rows(rows, [&](int row) { work(row, Blocks{0, blocks}); });
+    }
+    const int parts = std::min(blocks, 2 * pool_.threads());
+    pool_.run(parts, [&](int part) {
+      const Blocks own{blocks * part / parts, blocks * (part + 1) / parts};
+      for (int row = 0; row < rows; ++row) work(row, own);
+    });
+  }
+
   Panels panels_of(int columns) const { return {panel_, runs_, run_count_, columns / kBlock}; }
 
-  // Writes row `row` of the step to its panel.
-  void enter(const Panels& panels, int row, const float* x, float outlier) {
+  // Writes blocks of row `row` of the step, which begin at `x`, to its panel.
+  void enter(const Panels& panels, int row, const Blocks& part, const float* x, float outlier) {
     const Run* run = panels.runs;
     while (row >= run->first + run->count) ++run;
-    enter_row(panels, *run, row - run->first, x, outlier, tier_);
+    enter_row(panels, *run, row - run->first, part, x, outlier, tier_);
   }
 
   // x is [rows][columns].
   Panels entered(const float* x, int columns, float outlier) {
     const Panels panels = panels_of(columns);
-    for_rows(batch_.tokens, [&](int row) {
-      enter(panels, row, x + static_cast<size_t>(row) * columns, outlier);
+    for_blocks(batch_.tokens, panels.blocks, outlier, [&](int row, const Blocks& part) {
+      const float* own = x + static_cast<size_t>(row) * columns;
+      enter(panels, row, part, own + part.first * kBlock, outlier);
     });
     return panels;
   }
@@ -135,18 +162,22 @@ class Step {
 
   Panels normalised(const float* weight) {
     const Panels panels = panels_of(network_.hidden_size);
-    for_rows(batch_.tokens, [&](int row) {
-      normalise_row(panels, row, row, weight, network_.normed_outlier);
+    const float outlier = network_.normed_outlier;
+    for_blocks(batch_.tokens, panels.blocks, outlier, [&](int row, const Blocks& part) {
+      normalise(panels, row, part, row, weight, outlier);
     });
     return panels;
   }
 
-  void normalise_row(const Panels& panels, int row, int from, const float* weight, float outlier) {
-    const size_t size = network_.hidden_size;
-    float* normed = normed_ + row * size;
-    tier_.rms_norm(hidden_ + from * size, weight, network_.rms_epsilon, network_.hidden_size,
-                   normed);
-    enter(panels, row, normed, outlier);
+  // Blocks of row `from` go to row `row` of the panels.
+  void normalise(const Panels& panels, int row, const Blocks& part, int from, const float* weight,
+                 float outlier) {
+    const size_t size = network_.hidden_size, first = part.first * kBlock;
+    const float* x = hidden_ + from * size;
+    float* normed = normed_ + row * size + first;
+    const float factor = tier_.inverse_rms(x, network_.rms_epsilon, network_.hidden_size);
+    tier_.weigh_by(x + first, weight + first, factor, (part.last - part.first) * kBlock, normed);
+    enter(panels, row, part, normed, outlier);
   }
 
   void project(const ThermeshLayer& layer) {
@@ -205,9 +236,10 @@ class Step {
             pool_);
     for (const Run* run = runs_; run < runs_ + run_count_; ++run) {
       if (run->is_prompt) continue;
-      for_rows(run->count, [&](int row) {
+      const float outlier = network_.gated_outlier;
+      for_blocks(run->count, panels.blocks, outlier, [&](int row, const Blocks& part) {
         const float* own = gated_ + static_cast<size_t>(run->first + row) * size;
-        enter_row(panels, *run, row, own, network_.gated_outlier, tier_);
+        enter_row(panels, *run, row, part, own + part.first * kBlock, outlier, tier_);
       });
     }
     const Output output{&layer.down, nullptr, hidden_, static_cast<size_t>(network_.hidden_size),
@@ -219,9 +251,9 @@ class Step {
     // All kinds of rows alike: a head dequantised for one row would cost more than it does.
     const Run run{0, batch_.outputs, false, 0};
     const Panels panels{panel_, &run, 1, network_.hidden_size / kBlock};
-    for_rows(batch_.outputs, [&](int row) {
-      const int from = batch_.output_rows[row];
-      normalise_row(panels, row, from, network_.norm, network_.head_outlier);
+    const float outlier = network_.head_outlier;
+    for_blocks(batch_.outputs, panels.blocks, outlier, [&](int row, const Blocks& part) {
+      normalise(panels, row, part, batch_.output_rows[row], network_.norm, outlier);
     });
     const Output output{&network_.head, nullptr, batch_.logits,
                         static_cast<size_t>(network_.vocabulary_size), false};
@@ -255,7 +287,8 @@ void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outl
   const size_t bytes = Panels::bytes_for(&run, 1, matrix.columns);
   const Panels panels{workspace.panel.room<uint8_t>(bytes), &run, 1, matrix.columns / kBlock};
   for (int row = 0; row < rows; ++row) {
-    enter_row(panels, run, row, x + static_cast<size_t>(row) * matrix.columns, outlier, tier);
+    enter_row(panels, run, row, {0, panels.blocks}, x + static_cast<size_t>(row) * matrix.columns,
+              outlier, tier);
   }
   const Output output{&matrix, nullptr, out, static_cast<size_t>(matrix.rows), false};
   linear(panels, &output, 1, tier, workspace.pool);

@@ -103,8 +103,13 @@ struct Tier {
   // Writes row `row` of a panel of `rows` rows. Blocks whose largest number
   // exceeds `outlier` times the row's root mean square get fractions.
   void (*quantise)(const float* x, int blocks, float outlier, uint8_t* panel, int rows, int row);
-  // out = x / rms(x) * weight; out may be x; size is a multiple of 16.
-  void (*rms_norm)(const float* x, const float* weight, float epsilon, int size, float* out);
+  // 1 / rms(x); size is a multiple of 16, here and below.
+  float (*inverse_rms)(const float* x, float epsilon, int size);
+  // out = x * factor * weight; out may be x.
+  void (*weigh_by)(const float* x, const float* weight, float factor, int size, float* out);
+  void rms_norm(const float* x, const float* weight, float epsilon, int size, float* out) const {
+    weigh_by(x, weight, inverse_rms(x, epsilon, size), size, out);
+  }
   // gate = silu(gate) * up; size is a multiple of 16.
   void (*silu_mul)(float* gate, const float* up, int size);
   // size is a multiple of 16; what is beyond half's range becomes its end.
@@ -140,14 +145,13 @@ const Tier& tier_generic();
 #ifdef THERMESH_X86
 const Tier& tier_avx2();
 const Tier& tier_avx512();
-// Only where `allows_amx` has said yes.
+// Only where Linux gives leave (`allows_amx` of tiers.cpp).
 const Tier& tier_amx();
 // Its products of prompts.
 void amx_prompt_product(const Product& task);
 void amx_to_bfloat16(const float* x, int blocks, uint8_t* panel, int row);
 void amx_silu_mul_to_bfloat16(const float* gate, const float* up, int blocks, uint8_t* panel,
                               int row);
-bool allows_amx();
 #endif
 
 // The tier of that name, or the best one for "", or null where the processor

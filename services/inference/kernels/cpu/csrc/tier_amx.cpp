@@ -9,30 +9,21 @@
 //
 // Integers are exact and the scaling has the order of operations of tier_avx512,
 // hence the same bits whichever of the two computes a row.
-#include <cpuid.h>
 #include <immintrin.h>
 
 #include "attention_amx.h"
 #include "tier.h"
-
-#ifdef __linux__
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 namespace thermesh {
 namespace {
 
 // With fewer rows a pass of AVX-512 is done before the tiles are laid out.
 constexpr int kFewestRows = 5;
-// Blocks of one row of tiles that are laid out at once, for several panels: 72 kB, of the
-// stack. For one panel a few take turns, as it leaves little of the first level cache.
-constexpr int kPiece = 64;
-constexpr int kRing = 8;
-
-// Blocks that are laid out before the one that is multiplied: the tile unit reads
-// memory only, and would wait for what was stored just before.
-constexpr int kAhead = 4;
+// Blocks that are laid out, begun and stored before the one that is scaled. The tile unit
+// reads memory only, and what reads it behind a store waits until that has gone there.
+constexpr int kLaidAhead = 6;
+constexpr int kBegunAhead = 3;
+constexpr int kStoredAhead = 2;
 
 // Tile registers. Blocks take turns with two sets of them, so that a product has the
 // time of a whole block before its sums are stored: a store that waits for them holds
@@ -68,17 +59,17 @@ struct alignas(64) Shapes {
   }
 };
 
-// A block of weights as products want it: Q4 [16 * codes | codes], Q8 codes.
+// A block of weights as products want it: Q4 [16 * codes | codes], Q8 codes. Nothing else, as
+// a few of them, sums and a panel of 576 columns just fit the first level cache.
 struct alignas(64) Laid {
   uint8_t codes[1024];
-  float scale[kLanes];  // of 16ths
-  float minimum[kLanes];
 };
 
 // Sums of one block: [rows][16]; Q8 has those of the fractions apart.
+template <int32_t kKind>
 struct alignas(64) Sums {
   int32_t whole[kPanelRows * kLanes];
-  int32_t rest[kPanelRows * kLanes];
+  int32_t rest[kKind == kQ8_0 ? kPanelRows * kLanes : 1];
 };
 
 inline __m512 load_half(const uint8_t* x) {
@@ -87,13 +78,8 @@ inline __m512 load_half(const uint8_t* x) {
 
 template <int32_t kKind>
 inline void lay_out(const uint8_t* tile, Laid* laid) {
+  fetch(tile + kFetchNearAhead, tile_bytes(kKind));
   fetch_far(tile + kFetchFarAhead, tile_bytes(kKind));
-  const __m512 scale = load_half(tile);
-  const __m512 minimum = kKind == kQ4_1
-                             ? load_half(tile + 32)
-                             : _mm512_mul_ps(scale, _mm512_set1_ps(kKind == kQ4_0 ? -8 : -128));
-  _mm512_store_ps(laid->scale, _mm512_mul_ps(scale, _mm512_set1_ps(kFraction)));
-  _mm512_store_ps(laid->minimum, minimum);
   const uint8_t* stored = tile + code_offset(kKind);
   if constexpr (kKind == kQ8_0) {
     for (int i = 0; i < 8; ++i) {
@@ -149,7 +135,7 @@ inline void multiply(const Laid& laid, const uint8_t* block, bool is_odd) {
 
 // Waits for it.
 template <int32_t kKind>
-inline void store_sums(bool is_odd, Sums* sums) {
+inline void store_sums(bool is_odd, Sums<kKind>* sums) {
   if (is_odd) {
     _tile_stored(TILE_SUM_ODD, sums->whole, 64);
     if constexpr (kKind == kQ8_0) _tile_stored(TILE_REST_ODD, sums->rest, 64);
@@ -160,10 +146,17 @@ inline void store_sums(bool is_odd, Sums* sums) {
   asm volatile("" ::: "memory");
 }
 
+// Loops over rows are unrolled, as else GCC keeps the sums in memory.
 template <int32_t kKind, int kCount>
-inline void add_scaled(const Laid& laid, const uint8_t* block, const Sums& sums, __m512* out) {
+inline void add_scaled(const uint8_t* tile, const uint8_t* block, const Sums<kKind>& sums,
+                       __m512* out) {
   const float* scales = reinterpret_cast<const float*>(block + scales_offset(kCount));
-  const __m512 scale = _mm512_load_ps(laid.scale), minimum = _mm512_load_ps(laid.minimum);
+  const __m512 whole_scale = load_half(tile);  // its 16ths are what is summed
+  const __m512 minimum =
+      kKind == kQ4_1 ? load_half(tile + 32)
+                     : _mm512_mul_ps(whole_scale, _mm512_set1_ps(kKind == kQ4_0 ? -8 : -128));
+  const __m512 scale = _mm512_mul_ps(whole_scale, _mm512_set1_ps(kFraction));
+#pragma GCC unroll 16
   for (int r = 0; r < kCount; ++r) {
     __m512i dot = _mm512_load_si512(sums.whole + r * kLanes);
     if constexpr (kKind == kQ8_0) {
@@ -176,82 +169,102 @@ inline void add_scaled(const Laid& laid, const uint8_t* block, const Sums& sums,
   }
 }
 
-// One panel times `blocks` blocks of one row of tiles.
-struct Part {
-  const uint8_t* tile;  // null where `laid` is laid out already
-  Laid* laid;
-  const uint8_t* panel;
-  int blocks;
-  float* out;
-  size_t stride;
-  bool adds;
-  int places;  // of `laid`, a power of two: later blocks lie in those of earlier ones
+// Rows of tiles times one panel, as one pipeline from the first block to the last: while
+// the sums of a block are scaled, those of a later one are stored, the tile unit
+// multiplies one after that, and yet another is laid out.
+template <int32_t kKind, int kCount>
+class PanelProduct {
+ public:
+  explicit PanelProduct(const Product& task)
+      : task_(task), blocks_(task.tile_rows * task.blocks) {}
 
-  Laid& laid_at(int block) const { return laid[block & (places - 1)]; }
+  void run() {
+    for (int block = 0; block < kLaidAhead; ++block) lay(block);
+    for (int block = 0; block < kBegunAhead; ++block) {
+      store(block - (kBegunAhead - kStoredAhead));
+      begin(block);
+    }
+    for (int index = 0; index < task_.tile_rows; ++index) multiply_row(index);
+  }
+
+ private:
+  static constexpr unsigned kRing = 8, kKept = 4;  // later blocks lie in places of earlier ones
+  static_assert(kLaidAhead < kRing && kStoredAhead < kKept);
+  static constexpr size_t kPanelBytes = panel_block_bytes(kCount);
+
+  void multiply_row(int index) {
+    __m512 sums[kCount];
+#pragma GCC unroll 16
+    for (int r = 0; r < kCount; ++r) sums[r] = _mm512_setzero_ps();
+    int block = index * task_.blocks;
+    for (int column = 0; column < task_.blocks; ++column, ++block) {
+      lay(block + kLaidAhead);
+      store(block + kStoredAhead);
+      begin(block + kBegunAhead);
+      add_scaled<kKind, kCount>(tile_at(block), task_.panels + column * kPanelBytes,
+                                kept_[block % kKept], sums);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kCount; ++r) {
+      float* place = task_.out + r * task_.stride + index * kLanes;
+      const __m512 old = task_.adds ? _mm512_loadu_ps(place) : _mm512_setzero_ps();
+      _mm512_storeu_ps(place, task_.adds ? _mm512_add_ps(old, sums[r]) : sums[r]);
+    }
+  }
+
+  void lay(int block) {
+    if (block >= blocks_) return;
+    lay_out<kKind>(tile_at(block), &laid_[block % kRing]);
+  }
+
+  const uint8_t* tile_at(int block) const {
+    return task_.tiles + static_cast<size_t>(block) * tile_bytes(kKind);
+  }
+
+  void begin(int block) {
+    if (block >= blocks_) return;
+    multiply<kKind>(laid_[block % kRing], task_.panels + column_ * kPanelBytes, block % 2);
+    if (++column_ == task_.blocks) column_ = 0;
+  }
+
+  void store(int block) {
+    if (block >= 0 && block < blocks_) store_sums<kKind>(block % 2, &kept_[block % kKept]);
+  }
+
+  const Product& task_;
+  const int blocks_;
+  int column_ = 0;  // of the block that is begun next
+  Laid laid_[kRing];
+  Sums<kKind> kept_[kKept];
 };
 
-// Block by block: while the sums of one are scaled, those of the next one are stored
-// and the tile unit multiplies the one after.
-template <int32_t kKind, int kCount>
-void multiply_part(const Part& part) {
-  const auto prepare = [&](int block) {
-    if (!part.tile || block >= part.blocks) return;
-    lay_out<kKind>(part.tile + block * tile_bytes(kKind), &part.laid_at(block));
-  };
-  const auto panel = [&](int block) { return part.panel + block * panel_block_bytes(kCount); };
-  const auto begin = [&](int block) {
-    prepare(block + kAhead);
-    if (block < part.blocks) multiply<kKind>(part.laid_at(block), panel(block), block % 2);
-  };
-  for (int block = 0; block < kAhead; ++block) prepare(block);
-  __m512 out[kCount];
-  for (int r = 0; r < kCount; ++r) out[r] = _mm512_setzero_ps();
-  Sums sums[2];
-  begin(0);
-  begin(1);
-  store_sums<kKind>(false, &sums[0]);
-  for (int block = 0; block < part.blocks; ++block) {
-    const int next = block + 1;
-    if (next < part.blocks) store_sums<kKind>(next % 2, &sums[next % 2]);
-    begin(block + 2);
-    add_scaled<kKind, kCount>(part.laid_at(block), panel(block), sums[block % 2], out);
-  }
-  for (int r = 0; r < kCount; ++r) {
-    float* place = part.out + r * part.stride;
-    const __m512 old = part.adds ? _mm512_loadu_ps(place) : _mm512_setzero_ps();
-    _mm512_storeu_ps(place, part.adds ? _mm512_add_ps(old, out[r]) : out[r]);
-  }
-}
-
 template <int32_t kKind, int kCount = kPanelRows>
-void multiply_rows(const Part& part, int rows) {
+void multiply_panel(const Product& task) {
   if constexpr (kCount > 1) {
-    if (rows < kCount) return multiply_rows<kKind, kCount - 1>(part, rows);
+    if (task.rows < kCount) return multiply_panel<kKind, kCount - 1>(task);
   }
-  multiply_part<kKind, kCount>(part);
+  const Shapes shapes(kKind, kCount);
+  asm volatile("" ::: "memory");
+  _tile_loadconfig(&shapes);
+  PanelProduct<kKind, kCount>(task).run();
 }
 
 template <int32_t kKind>
 void multiply_tiles(const Product& task) {
-  Laid laid[kPiece];
-  const int places = task.rows > kPanelRows ? kPiece : kRing;
-  int shaped = 0;
-  for (int index = 0; index < task.tile_rows; ++index) {
-    const uint8_t* tile =
-        task.tiles + static_cast<size_t>(index) * task.blocks * tile_bytes(kKind);
+  // Rows of tiles that one panel after the other is multiplied with: meanwhile they stay
+  // in the second level cache.
+  constexpr int kGroup = 8;
+  Product part = task;
+  for (int first = 0; first < task.tile_rows; first += part.tile_rows) {
+    part.tile_rows = task.rows > kPanelRows && task.tile_rows - first > kGroup
+                         ? kGroup : task.tile_rows - first;
+    part.tiles = task.tiles + static_cast<size_t>(first) * task.blocks * tile_bytes(kKind);
     for (int row = 0; row < task.rows; row += kPanelRows) {
-      const int rows = task.rows - row < kPanelRows ? task.rows - row : kPanelRows;
-      if (shaped != rows) {
-        const Shapes shapes(kKind, shaped = rows);
-        asm volatile("" ::: "memory");
-        _tile_loadconfig(&shapes);
-      }
-      multiply_rows<kKind>({row == 0 ? tile : nullptr, laid,
-                            task.panels + static_cast<size_t>(row) / kPanelRows * task.blocks *
-                                              panel_block_bytes(kPanelRows),
-                            task.blocks, task.out + row * task.stride + index * kLanes,
-                            task.stride, task.adds, places},
-                           rows);
+      part.rows = task.rows - row < kPanelRows ? task.rows - row : kPanelRows;
+      part.panels = task.panels + static_cast<size_t>(row) / kPanelRows * task.blocks *
+                                      panel_block_bytes(kPanelRows);
+      part.out = task.out + row * task.stride + first * kLanes;
+      multiply_panel<kKind>(part);
     }
   }
   // Without it every switch of threads would save 8 kB of tiles.
@@ -259,7 +272,7 @@ void multiply_tiles(const Product& task) {
 }
 
 void product(const Product& task) {
-  if (task.rows < kFewestRows || task.blocks > kPiece || is_wide(task.kind)) {
+  if (task.rows < kFewestRows || is_wide(task.kind)) {
     return tier_avx512().product(task);
   }
   switch (task.kind) {
@@ -275,23 +288,6 @@ void attend_int8(const Attention& task, const Attended& result) {
 }
 
 }  // namespace
-
-bool allows_amx() {
-#ifdef __linux__
-  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25, kBfloat16 = 1u << 22;
-  constexpr unsigned kAll = kTile | kInt8 | kBfloat16;
-  unsigned a, b, c, d;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kAll) != kAll) return false;
-  constexpr unsigned kVectorsOfBfloat16 = 1u << 5;
-  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & kVectorsOfBfloat16)) return false;
-  // Linux saves the tiles of a process only if it has asked for them
-  // (https://docs.kernel.org/arch/x86/xstate.html); one without AMX refuses.
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-  return false;
-#endif
-}
 
 const Tier& tier_amx() {
   static const Tier tier = [] {

@@ -3,6 +3,14 @@
 
 #include "tier.h"
 
+#ifdef THERMESH_X86
+#include <cpuid.h>
+#endif
+#if defined(THERMESH_X86) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace thermesh {
 namespace {
 
@@ -22,6 +30,23 @@ bool has_avx512() {
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("f16c");
+}
+
+bool allows_amx() {
+#ifdef __linux__
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25, kBfloat16 = 1u << 22;
+  constexpr unsigned kAll = kTile | kInt8 | kBfloat16;
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kAll) != kAll) return false;
+  constexpr unsigned kVectorsOfBfloat16 = 1u << 5;
+  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & kVectorsOfBfloat16)) return false;
+  // Linux saves the tiles of a process only if it has asked for them
+  // (https://docs.kernel.org/arch/x86/xstate.html); one without AMX refuses.
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 #endif
 
