@@ -1,20 +1,37 @@
-"""What gRPC does has to be let end by itself.
+"""How work ends that does not simply end when it is cancelled.
 
-grpc.aio frees the operations of a batch when whoever awaits them gets the result. Where that
-is cancelled they stay allocated for good (grpc/grpc#43360): about half a kilobyte for a unary call
-under way, a hundred bytes for a read.
+What gRPC does has to be let end by itself: grpc.aio frees the operations of a batch when
+whoever awaits them gets the result. Where that is cancelled they stay allocated for good
+(grpc/grpc#43360): about half a kilobyte for a unary call under way, a hundred bytes for a read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, TypeVar, cast
 
 M = TypeVar("M")
 
 _END: Any = object()
+
+REPEAT_SECONDS = 0.2
+"""How long a task that was cancelled may take before it is cancelled again."""
+
+
+async def cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel `tasks`, which run until then, and return once all have ended.
+
+    Once is not enough: before Python 3.12 `asyncio.wait_for` loses a cancellation that comes in
+    the moment in which its work is done (python/cpython#86296), and redis-py sends every command
+    by it. A loop would go on for good, and so would its process.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=REPEAT_SECONDS)
 
 
 def reading(inner: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,6 +25,7 @@ from services.controller.sampling import ProgramKind
 from services.controller.serving import Serving
 from services.controller.storage.ports import ServingStore
 from services.controller.watcher import Watcher
+from thermesh import endings
 from thermesh.clock import Clock
 
 _LAST_WRITE_SECONDS = 2.0
@@ -58,10 +59,7 @@ class Room:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            # One that was just connecting may lose its cancellation; the loop's end repeats it.
-            await asyncio.wait(tasks, timeout=_LAST_WRITE_SECONDS)
+            await endings.cancelled(tasks)
             await self.recorder.close(_LAST_WRITE_SECONDS)
             await self.store.close()
 

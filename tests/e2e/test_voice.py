@@ -66,6 +66,9 @@ async def test_speech_is_heard_answered_aloud_and_interrupted(mesh):
                 await connection.input_audio_buffer.append(audio=audio)
 
         await until(connection, "session.created")
+        # Nearly greedy, so that it is the long story: a short one is over before it is interrupted.
+        low = {"temperature_range": {"minimum": 0.1, "maximum": 0.1}}
+        await connection.session.update(session={"type": "realtime", "thermesh": low})
         await say(silence + spoken("Please tell me a very long story about the sea.") + silence)
         heard = await until(connection, "conversation.item.input_audio_transcription.completed")
         assert heard[-1].transcript
