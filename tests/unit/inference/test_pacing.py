@@ -43,6 +43,14 @@ def test_one_slow_step_changes_nothing() -> None:
     assert pace.allowance(1, most=512) == 60
 
 
+def test_steps_faster_than_a_decode_step_do_not_let_everything_in() -> None:
+    """Prompts that were read before end in few tokens, which take less: their cost is not told."""
+    pace = taught(30, 0.5)
+    for _ in range(9):
+        pace.observe(6, 0, 16)
+    assert pace.allowance(1, most=512) == 60
+
+
 def test_costs_that_change_are_followed() -> None:
     """Later tokens of a long prompt attend to more; after a few steps fewer are taken."""
     pace = taught(30, 0.5)
