@@ -125,6 +125,26 @@ def test_eight_bits_mean_what_the_reference_means(network, kv_cache):
     assert deviation(actual, run(reference(kv_cache), ids, None, [100, 49, 1])) < 3e-3
 
 
+@pytest.mark.parametrize("tier", IMPLEMENTATIONS[1:])
+@pytest.mark.parametrize("head_size", [16, 48, 64, 128])
+def test_keys_in_eight_bits_are_the_reference_s(tier, head_size):
+    """Keys are turned as the reference turns them: codes differ by the last bit at most."""
+    config = dataclasses.replace(CONFIG, head_size=head_size)
+    tensors, ids = QuantisedTensors(config), tokens(PAGE_SIZE)
+    oracle = Network(config, tensors.reference()._weights, kv_cache="int8")
+    network = CpuNetwork(config, tensors, tier, kv_cache="int8")
+    caches = oracle.new_cache(1), network.new_cache(1)
+
+    for own, cache in zip((oracle, network), caches, strict=True):
+        step(own, cache, ids, 0, table=(0,), sparsity=None)
+
+    expected = caches[0].keys[0, 0].permute(1, 0, 2).numpy().astype(int)
+    units = caches[1].content[0, 0, :, 0, : PAGE_SIZE * head_size].astype(int) - 128
+    codes = units.reshape(-1, head_size // 4, PAGE_SIZE, 4).swapaxes(1, 2).reshape(expected.shape)
+    assert np.abs(codes - expected).max() <= 1
+    assert np.mean(codes == expected) > 0.9
+
+
 def test_chosen_pages_are_the_reference_s(network, kv_cache):
     """Queries that choose give the reference's logits, and not those of reading all.
 
@@ -164,10 +184,28 @@ def test_prompts_attend_as_closely_as_bfloat16(network, kv_cache, sparsity):
     assert deviation(actual[-2:], expected[-2:]) < 2e-2
 
 
+@pytest.mark.parametrize("head_size", [64, 96])
+def test_prompts_attend_as_closely_in_wider_heads(implementation, kv_cache, head_size):
+    """Keys and values of more than one pair of tiles are those of the reference too."""
+    config = dataclasses.replace(CONFIG, head_size=head_size)
+    tensors = QuantisedTensors(config)
+    plain = Network(config, tensors.reference()._weights, kv_cache=kv_cache)
+    network = plain
+    if implementation != "reference":
+        network = CpuNetwork(config, tensors, implementation, kv_cache=kv_cache)
+    ids, chunks = tokens(300), [131, 167, 2]
+
+    actual = run(network, ids, None, chunks, prompt=298)
+
+    assert deviation(actual[-1:], run(plain, ids, None, chunks)[-1:]) < 2e-2
+
+
 @pytest.mark.parametrize("sparsity", [None, ROUTED])
-def test_a_prompt_of_several_ranges_may_be_cut_anywhere(sparsity):
+def test_a_prompt_of_several_ranges_may_be_cut_anywhere(sparsity, kv_cache):
     """What few tokens of a long prompt read is divided among threads, and nothing changes."""
-    network = CpuNetwork(CONFIG, TENSORS, STATUS.tiers[0]) if STATUS.tiers else reference("f16")
+    network = reference(kv_cache)
+    if STATUS.tiers:
+        network = CpuNetwork(CONFIG, TENSORS, STATUS.tiers[0], kv_cache=kv_cache)
     ids = tokens(4300)
     expected = run(network, ids, sparsity, [4298, 1, 1], 4298)[-2:]
     for count in (1, 2, 3):

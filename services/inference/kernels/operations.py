@@ -29,7 +29,8 @@ class PagedCache:
     page (one copy per page on gather). Of kind `f16` they are float32, which
     other implementations round to half precision. Of kind `int8` they are codes
     in [-127, 127], and `key_scales` and `value_scales`, [layers, pages,
-    PAGE_SIZE, kv_heads] float16, tell what a code of each token and head is worth.
+    PAGE_SIZE, kv_heads] float16, tell what a code of each token and head is worth;
+    keys, and the queries that meet them, are turned before (`reference.hadamard`).
     """
 
     def __init__(

@@ -9,6 +9,7 @@ masks) is made once in `begin`, so that a layer is a handful of torch calls what
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -104,6 +105,8 @@ def paged_attention(
     step: Step,
 ) -> torch.Tensor:
     """See `Kernels.paged_attention`."""
+    if cache.key_scales is not None:
+        queries, keys = hadamard(queries), hadamard(keys)
     _write(cache.keys, cache.key_scales, layer, step.slots, keys)
     _write(cache.values, cache.value_scales, layer, step.slots, values)
     if len(step.groups) == 1:
@@ -118,6 +121,28 @@ def silu_mul(gate_up: torch.Tensor) -> torch.Tensor:
     """See `Kernels.silu_mul`."""
     gate, up = gate_up.chunk(2, dim=-1)
     return F.silu(gate).mul_(up)
+
+
+def hadamard(vectors: torch.Tensor) -> torch.Tensor:
+    """Return the Walsh-Hadamard transform of each part of [..., head_size].
+
+    A part is of the greatest power of two that divides head_size. The transform is
+    orthogonal, so scores stay what they are; what lies in few channels of a key is
+    spread over all, so that fewer bits keep it as well (QuaRot, Ashkboos et al., 2024,
+    https://arxiv.org/abs/2404.00456).
+    """
+    part = vectors.shape[-1] & -vectors.shape[-1]
+    parts = vectors.reshape(*vectors.shape[:-1], -1, part)
+    return torch.matmul(parts, _hadamard_matrix(part)).reshape(vectors.shape)
+
+
+@functools.cache
+def _hadamard_matrix(size: int) -> torch.Tensor:
+    """Return Sylvester's matrix of a power of two, orthonormal."""
+    matrix, pair = torch.ones(1, 1), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    for _ in range(size.bit_length() - 1):
+        matrix = torch.kron(matrix, pair)
+    return matrix.mul_(size**-0.5)
 
 
 def _attend(queries: torch.Tensor, cache: PagedCache, layer: int, group: Group) -> torch.Tensor:

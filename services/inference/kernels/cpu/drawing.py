@@ -5,8 +5,9 @@ makes a dozen passes of them. Rows with a constraint, biases or penalties, and t
 whose logits are no distribution, are left to that sampler. Which of the two draws
 depends on the row alone, so what else is in the batch changes nothing here either.
 
-The library finds what the guard keeps; the temperature of each row is found in
-Python, by the one place that knows the programs; then the library draws.
+The library finds what the guard keeps, and draws at once where the temperature is fixed.
+Other temperatures depend on what it found: these are found in Python, by the one place that
+knows the programs, and then the library draws.
 """
 
 from __future__ import annotations
@@ -40,13 +41,17 @@ def draw(
     """Draw as `sampler.sample` does, from a vector of logits for each row."""
     asked = (native.Row * len(rows))()
     plain = [place for place, row in enumerate(rows) if is_plain(row)]
+    # Those whose temperature is to be found come first.
+    plain.sort(key=lambda place: _is_fixed(rows[place]))
     for fields, place in zip(asked, plain, strict=False):
         _ask(fields, logits[place], rows[place])
     if plain:
         survey(asked, len(plain))
-        for fields, place in zip(asked, plain, strict=False):
-            fields.temperature = _temperature(fields, rows[place])
-        finish(asked, len(plain))
+    open_count = sum(not _is_fixed(rows[place]) for place in plain)
+    for fields, place in zip(asked, plain[:open_count], strict=False):
+        fields.temperature = _temperature(fields, rows[place])
+    if open_count:
+        finish(asked, open_count)
     found = dict(zip(plain, asked, strict=False))
     return [_drawn(found.get(place), logits[place], row) for place, row in enumerate(rows)]
 
@@ -66,6 +71,11 @@ def _ask(fields: native.Row, logits: Vector, row: Row) -> None:
     fields.top_p = _or_none(guard.top_p)
     fields.top_k = -1 if guard.top_k is None else guard.top_k
     fields.wants_spread = isinstance(row.sampling.program, Dynatemp)
+    fields.temperature = _temperature(fields, row) if _is_fixed(row) else -1.0
+
+
+def _is_fixed(row: Row) -> bool:
+    return isinstance(row.sampling.program, Fixed)
 
 
 def _or_none(cut: float | None) -> float:

@@ -214,7 +214,7 @@ def _written_soon(batch: StepBatch) -> Iterator[int]:
     """Return pages that the next steps write: new ones, as each sequence may need one, and
     those of prompts. Pages that nobody had are handed out in order.
     """
-    newest = max((page for span in batch.spans for page in span.page_table), default=0)
+    newest = max((max(span.page_table, default=0) for span in batch.spans), default=0)
     yield from range(newest + 1, newest + 1 + len(batch.spans))
     for span in batch.spans:
         full = span.context_length // PAGE_TOKENS

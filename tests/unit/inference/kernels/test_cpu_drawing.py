@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 from itertools import starmap
 
@@ -122,8 +123,15 @@ def test_it_draws_what_the_sampler_draws_of_anything(seed, index, spread, progra
 
 
 def test_a_rows_bits_depend_on_itself_alone(draw):
-    """A row alone, and the same row amid others, give equal results."""
-    rows = [Row(Sampling(Fixed(1.3), Guard(top_n_sigma=2.0)), seed, seed) for seed in range(9)]
+    """A row alone, and the same row amid others, give equal results; those drawn at once and
+    those whose temperature is found first.
+    """
+    programs = itertools.cycle([Residual(0.8, 0.5, 2.0, 0.3), Fixed(1.3), Fixed(0.0)])
+    guard = Guard(top_n_sigma=2.0)
+    rows = [
+        Row(Sampling(program, guard), seed, seed)
+        for seed, program in zip(range(9), programs, strict=False)
+    ]
     logits = logits_of(8, len(rows))
     together = draw(logits, rows)
     assert [draw(logits[i : i + 1], rows[i : i + 1])[0] for i in range(len(rows))] == together

@@ -188,6 +188,34 @@ def test_the_number_of_threads_may_change_between_steps():
 
 
 @built
+@pytest.mark.parametrize("tier", STATUS.tiers)
+@pytest.mark.parametrize("kv_cache", ["f16", "int8"])
+def test_many_sequences_decode_as_each_does_alone(tier, kv_cache):
+    """Products that fetch the pages of an attention on their way change no bits, however many
+    threads there are and however long the contexts.
+    """
+    network = CpuNetwork(SMALL, QuantisedTensors(), tier=tier, kv_cache=kv_cache)
+    lengths = [1, 200, 16, 17, 90, 33, 5, 140, 64]
+    tables = [tuple(range(13 * place, 13 * place + 13)) for place in range(len(lengths))]
+    cache = network.new_cache(13 * len(lengths))
+    for length, table in zip(lengths, tables, strict=True):
+        ids = torch.arange(length) % 7
+        span = Span(0, length, length, table)
+        network.step(StepBatch(ids, torch.arange(length), (span,)), cache)
+
+    def step(places):
+        spans = [Span(row, 1, lengths[at] + 1, tables[at]) for row, at in enumerate(places)]
+        positions = torch.tensor([lengths[at] for at in places])
+        ids = torch.tensor(places)
+        return torch.as_tensor(network.step(StepBatch(ids, positions, tuple(spans)), cache))
+
+    alone = torch.cat([step([place]) for place in range(len(lengths))])
+    for threads in (1, 2, 3):
+        network.use_threads(threads)
+        assert torch.equal(step(list(range(len(lengths)))), alone)
+
+
+@built
 def test_steps_and_scores_of_several_threads_do_not_mix():
     """Callers on several threads each get their own results."""
     network = CpuNetwork(SMALL, QuantisedTensors())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from services.inference.kernels import PAGE_SIZE, Span, StepBatch
+from services.inference.kernels import PAGE_SIZE, Span, StepBatch, reference
 from services.inference.kernels.operations import PagedCache, select
 from thermesh.errors import InvalidArgument
 
@@ -153,6 +153,29 @@ def test_rotary_turns_each_pair_by_its_own_angle():
 
     expected = [math.cos(2), math.cos(0.5), math.sin(2), math.sin(0.5)]
     torch.testing.assert_close(rotated, torch.tensor([[expected]]))
+
+
+@given(
+    head_size=st.sampled_from([2, 6, 16, 48, 64]),
+    scale=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 2**31),
+)
+def test_turned_vectors_have_the_same_products_and_no_outliers(head_size, scale, seed):
+    """Products stay, turning twice is nothing, and one channel is shared by all of its part."""
+    random = torch.Generator().manual_seed(seed)
+    vectors = scale * torch.randn(5, 2, head_size, generator=random)
+    outlier = torch.zeros(head_size)
+    outlier[seed % head_size] = scale
+
+    turned = reference.hadamard(vectors)
+
+    product = torch.einsum("thc,shc->hts", turned, turned)
+    expected = torch.einsum("thc,shc->hts", vectors, vectors)
+    torch.testing.assert_close(product, expected, atol=1e-4 * scale**2, rtol=1e-4)
+    torch.testing.assert_close(reference.hadamard(turned), vectors, atol=1e-4 * scale, rtol=1e-4)
+    part = head_size & -head_size
+    largest = reference.hadamard(outlier).abs().max().item()
+    assert largest == pytest.approx(scale / math.sqrt(part), rel=1e-5)
 
 
 def test_rms_norm_divides_by_the_root_of_the_mean_square():

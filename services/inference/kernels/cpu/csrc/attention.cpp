@@ -69,6 +69,13 @@ void PagedAttention::attend(int layer, const float* joined, size_t stride, float
   merge_all(rows);
 }
 
+std::optional<Upcoming> PagedAttention::upcoming(int layer, const Tenths& part) const {
+  const AttentionPlan& plan = memory_.plan;
+  const bool is_same = plan.choices.empty() && !AttentionPlan::changes_at(batch_, layer);
+  if (!is_same || layer == network_.layers) return {};
+  return Upcoming(plan, pages_, batch_, layer, part);
+}
+
 void PagedAttention::merge_all(const Rows& rows) {
   constexpr int kFewRows = 32;
   const std::vector<Task>& merges = memory_.plan.merges;

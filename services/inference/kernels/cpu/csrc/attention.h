@@ -1,6 +1,7 @@
 // Attention of all sequences of a step over the paged cache.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "attention_cache.h"
@@ -9,6 +10,7 @@
 #include "network.h"
 #include "pool.h"
 #include "tier.h"
+#include "upcoming.h"
 
 namespace thermesh {
 
@@ -32,6 +34,10 @@ class PagedAttention {
   // of joined[row][stride], which are scaled already. All rows are stored, and
   // layers come in order.
   void attend(int layer, const float* joined, size_t stride, float* attended);
+
+  // Part of what products fetch for the attention of `layer`, which follows the one that was
+  // last; nothing where that reads other pages.
+  std::optional<Upcoming> upcoming(int layer, const Tenths& part) const;
 
  private:
   struct Rows {

@@ -17,6 +17,8 @@ namespace thermesh {
 namespace {
 
 #include "numbers_body.h"
+#include "shares_body.h"
+#include "ahead_body.h"
 
 constexpr int kMaxRows = 64;
 constexpr int kTileRows = 16;
@@ -114,10 +116,11 @@ class TiledAttention {
     for (int begin = task_.begin; begin < limit_; begin += kSegment) {
       const int seen = limit_ - begin < kSegment ? limit_ - begin : kSegment;
       const int pages = (seen + kPageTokens - 1) / kPageTokens;
+      Ahead ahead(task_, begin / kPageTokens + kSegmentPages);
       for (int page = 0; page < pages; page += pages_at_once()) {
-        score(begin / kPageTokens, page, pages);
+        score(begin / kPageTokens, page, pages, ahead);
       }
-      weigh_all(begin, seen, pages);
+      weigh_all(begin, pages, ahead);
       add_values(pages);
     }
     // Without it every switch of threads would save 8 kB of tiles.
@@ -125,6 +128,9 @@ class TiledAttention {
   }
 
  private:
+  // Of what is ahead: half while pages are laid out, half or more while rows are weighed.
+  static constexpr int kLinesOfStep = 3, kStepsOfPage = 5;
+
   // Sums of four tiles are computed at once: with few rows those of several pages.
   int pages_at_once() const { return tiles_ < 4 ? 4 / tiles_ : 1; }
 
@@ -137,12 +143,12 @@ class TiledAttention {
   void fetch_page(int index) const { fetch(task_.unit_at(index), task_.unit_bytes); }
 
   // Scores of pages [first, first + pages_at_once()) of a segment of `pages` pages.
-  void score(int segment, int first, int pages) {
+  void score(int segment, int first, int pages, Ahead& ahead) {
     const int size = task_.head_size;
     const int end = first + pages_at_once() < pages ? first + pages_at_once() : pages;
     for (int page = first; page < end; ++page) {
-      fetch_page(segment + page + 1);
-      fetch_far(task_.unit_at(segment + page + 3), task_.unit_bytes);
+      fetch_page(segment + page + pages_at_once());
+      for (int step = 0; step < kStepsOfPage; ++step) ahead.fetch_lines<kLinesOfStep>();
       lay_out_values(unit(segment + page) + size * kPageTokens, page);
     }
     const int count = (end - first) * tiles_;
@@ -185,7 +191,7 @@ class TiledAttention {
     }
   }
 
-  void weigh_all(int begin, int seen, int pages) {
+  void weigh_all(int begin, int pages, Ahead& ahead) {
     alignas(64) float value_scales[kSegment];
     for (int page = 0; page < pages; ++page) {
       store(value_scales + page * kPageTokens,
@@ -193,15 +199,14 @@ class TiledAttention {
     }
     const int tokens = pages * kPageTokens;
     for (int r = 0; r < task_.rows; ++r) {
-      const int own = task_.limits[r] - begin < seen ? task_.limits[r] - begin : seen;
-      float* scores = scores_ + r * kSegment;
-      factors_[r] = weigh(scores, tokens, own, result_.top + r, result_.total + r);
-      for (int t = 0; t < tokens; t += kLanes) {
-        store(scores + t, mul(load(scores + t), load(value_scales + t)));
-      }
+      const int seen = task_.limits[r] - begin;
+      const Scored scored{scores_ + r * kSegment, value_scales, tokens, &seen};
       uint8_t* codes = weight_planes_ + r * kSegment;
       uint8_t* fractions = weight_planes_ + (task_.rows + r) * kSegment;
-      weights_[r] = to_fine(scores, tokens, codes, fractions);
+      const auto between = [&] { ahead.fetch_lines<kLinesOfStep>(); };
+      const auto weigh = seen < tokens ? weigh_fine<1, true, decltype(between)>
+                                       : weigh_fine<1, false, decltype(between)>;
+      weigh(scored, result_.top + r, result_.total + r, codes, fractions, shares_ + r, between);
       for (int t = tokens; t < kSegment; t += kLanes) {
         store_int8(codes + t, set1(0.0f));
         store_int8(fractions + t, set1(0.0f));
@@ -233,8 +238,8 @@ class TiledAttention {
       float* place = result_.out + r * kMaxHeadSize + block * kLanes;
       const IntLanes whole = _mm512_load_si512(sums + r * kLanes);
       const IntLanes rest = _mm512_load_si512(sums + (task_.rows + r) * kLanes);
-      const Lanes sum = in_256ths(whole, rest, weights_[r].sum);
-      store(place, fma(load(place), set1(factors_[r]), mul(sum, set1(weights_[r].scale))));
+      const Lanes sum = in_256ths(whole, rest, shares_[r].all.sum);
+      store(place, fma(load(place), set1(shares_[r].factor), mul(sum, set1(shares_[r].all.scale))));
     }
   }
 
@@ -242,8 +247,8 @@ class TiledAttention {
   const Attended& result_;
   const int planes_, tiles_;
   int limit_ = 0;
-  FineScale queries_[kMaxRows], weights_[kMaxRows];
-  float factors_[kMaxRows];
+  FineScale queries_[kMaxRows];
+  Share shares_[kMaxRows];
   alignas(64) uint8_t query_planes_[kMaxPlanes * kMaxHeadSize];
   alignas(64) uint8_t weight_planes_[kMaxPlanes * kSegment];
   alignas(64) uint8_t values_[kSegmentPages * kPageTokens * kMaxHeadSize];

@@ -12,7 +12,8 @@ void attend_tiles(const Attention& task, const Attended& result);
 constexpr int kTileChannels = 64;
 static constexpr bool fits_tiles(int head_size) { return head_size % kTileChannels == 0; }
 
-// Of tokens that are only read, as Tier::attend_prompt[kHalf], in bfloat16.
-void attend_prompt_tiles(const Attention& task, const Attended& result);
+// Of tokens that are only read, as Tier::attend_prompt, in bfloat16.
+void attend_prompt_half(const Attention& task, const Attended& result);
+void attend_prompt_int8(const Attention& task, const Attended& result);
 
 }  // namespace thermesh

@@ -1,10 +1,8 @@
-// Attention of prompts over pages in half precision as products of bfloat16 tiles.
+// Attention of prompts as products of bfloat16 tiles.
 //
 // Tokens that are only read are many: up to kPromptTaskRows query rows share a page.
-// Its keys, [head_size][16 tokens] halves, are a tile when channels are taken in pairs,
-// its values, [head_size / 16][16 tokens][16], half of one when tokens are; both are made
-// once for all rows, a segment at a time. Weights are powers of two, as queries take the
-// factor log2(e) on their way to bfloat16.
+// Its tiles are made once for all of them, a segment at a time (segment_tiles_body.h).
+// Weights are powers of two, as queries take the factor log2(e) on their way to bfloat16.
 //
 // As everywhere a row's sums have one order: channels and tokens come in order, segments
 // begin where they always do, and what a row does not see weighs 0.
@@ -20,24 +18,12 @@ namespace thermesh {
 namespace {
 
 #include "numbers_body.h"
+#include "segment_tiles_body.h"
 
 constexpr int kTileRows = 16;
 constexpr int kRowsTogether = 2 * kTileRows;
 constexpr int kMaxRows = (kPromptTaskRows + kRowsTogether - 1) / kRowsTogether * kRowsTogether;
-constexpr int kSegmentPages = kSegment / kPageTokens;
-// Pages that are fetched into the second level cache before they are laid out.
-constexpr int kPagesAhead = 8;
-constexpr int kSegmentTiles = kSegment / kTileInputs;
 constexpr float kLogOf2 = 0.693147181f;
-
-// One side of a product: tiles that are summed over lie `step` bytes apart, the two that
-// are multiplied side by side `next` bytes.
-struct Side {
-  const void* tiles;
-  size_t step, next;
-
-  const uint8_t* at(int index) const { return static_cast<const uint8_t*>(tiles) + index * step; }
-};
 
 // out[32][32] = rows times columns, `count` tiles of each. `row_bytes` is the stride of
 // the rows, `stride` that of the sums in floats.
@@ -67,27 +53,11 @@ inline void multiply(const Side& rows, size_t row_bytes, const Side& columns, in
   asm volatile("" ::: "memory");
 }
 
-// What is read soon, and later.
-struct Ahead {
-  const uint8_t *near, *far;
-};
-
-// Rows of 16 halves as tiles: rows 2i and 2i + 1 of `halves` become row i. With each the
-// same of what is read later is fetched.
-inline void pair_rows(const uint16_t* halves, int pairs, const Ahead& ahead, uint8_t* out) {
-  for (int i = 0; i < pairs; ++i) {
-    fetch(ahead.near + i * 64, 64);
-    fetch_far(ahead.far + i * 64, 64);
-    const Lanes first = load_half(halves + 2 * i * kLanes);
-    const Lanes second = load_half(halves + (2 * i + 1) * kLanes);
-    _mm512_store_si512(out + i * 64, paired(first, second));
-  }
-}
-
+template <class Pages>
 class PromptAttention {
  public:
   PromptAttention(const Attention& task, const Attended& result)
-      : task_(task), result_(result), size_(task.head_size),
+      : task_(task), result_(result), tiles_(task), size_(task.head_size),
         rows_((task.rows + kRowsTogether - 1) / kRowsTogether * kRowsTogether) {
     for (int r = 0; r < rows_; ++r) {
       tops_[r] = -INFINITY;
@@ -107,9 +77,8 @@ class PromptAttention {
     _tile_loadconfig(&tiles);
     for (int begin = task_.begin; begin < limit_; begin += kSegment) {
       const int seen = limit_ - begin < kSegment ? limit_ - begin : kSegment;
-      const int pairs = (seen + kTileInputs - 1) / kTileInputs;
-      lay_out(begin / kPageTokens, (seen + kPageTokens - 1) / kPageTokens, pairs);
-      attend(begin, seen, pairs);
+      tiles_.lay_out(begin, seen);
+      attend(begin, seen, ceil_div(seen, kTileInputs));
     }
     // Without it every switch of threads would save 8 kB of tiles.
     _tile_release();
@@ -132,42 +101,6 @@ class PromptAttention {
     _mm512_store_si512(queries_ + r * size_ + i, both);
   }
 
-  // The tiles of a segment. Pages beyond the last are zeros up to a whole tile of values.
-  void lay_out(int first, int pages, int pairs) {
-    const size_t key_bytes = static_cast<size_t>(size_ / kTileInputs) * kTileBytes;
-    for (int page = 0; page < 2 * pairs; ++page) {
-      uint8_t* keys = keys_ + page * key_bytes;
-      uint8_t* values = values_ + page / 2 * kTileBytes + page % 2 * (kTileBytes / 2);
-      if (page >= pages) {
-        clear(keys, values);
-        continue;
-      }
-      lay_out_page(first + page, keys, values);
-    }
-  }
-
-  void clear(uint8_t* keys, uint8_t* values) {
-    const __m512i zero = _mm512_setzero_si512();
-    for (int i = 0; i < size_ / 2; ++i) _mm512_store_si512(keys + i * 64, zero);
-    for (int block = 0; block < size_ / kLanes; ++block) {
-      uint8_t* half = values + block * kSegmentTiles * kTileBytes;
-      for (int i = 0; i < kPageTokens / 2; ++i) _mm512_store_si512(half + i * 64, zero);
-    }
-  }
-
-  void lay_out_page(int index, uint8_t* keys, uint8_t* values) const {
-    const int half = task_.unit_bytes / 2;
-    const uint8_t* unit = task_.unit_at(index);
-    const uint8_t *next = task_.unit_at(index + 1), *later = task_.unit_at(index + kPagesAhead);
-    const auto* halves = reinterpret_cast<const uint16_t*>(unit);
-    pair_rows(halves, size_ / 2, {unit + half, later}, keys);
-    for (int block = 0; block < size_ / kLanes; ++block) {
-      const int place = block * kLanes * kPageTokens * sizeof(uint16_t);
-      pair_rows(halves + (size_ + block * kLanes) * kPageTokens, kPageTokens / 2,
-                {next + place, later + half + place}, values + block * kSegmentTiles * kTileBytes);
-    }
-  }
-
   // All rows attend to the segment that is laid out, 32 at a time in four stages. What a
   // stage stores the next one reads a turn later: a tile waits for what was stored just
   // before, and what reads a sum waits for its products.
@@ -183,11 +116,9 @@ class PromptAttention {
 
   void score(int group, int pairs) {
     const size_t row_bytes = static_cast<size_t>(size_) * sizeof(uint16_t);
-    const size_t key_bytes = static_cast<size_t>(size_ / kTileInputs) * kTileBytes;
     const Side queries{queries_ + group * kRowsTogether * size_, 64, kTileRows * row_bytes};
     for (int pair = 0; pair < pairs; ++pair) {
-      const Side keys{keys_ + 2 * pair * key_bytes, kTileBytes, key_bytes};
-      multiply(queries, row_bytes, keys, size_ / kTileInputs,
+      multiply(queries, row_bytes, tiles_.keys(pair), size_ / kTileInputs,
                scores_[group % 2] + pair * kTileInputs, kSegment);
     }
   }
@@ -256,9 +187,8 @@ class PromptAttention {
   void sum_values(int group, int pairs) {
     const Side weights{weights_[group % 2], 64, kTileRows * kSegment * sizeof(uint16_t)};
     for (int channel = 0; channel < size_; channel += kTileInputs) {
-      const size_t place = static_cast<size_t>(channel) / kLanes * kSegmentTiles * kTileBytes;
-      const Side values{values_ + place, kTileBytes, kSegmentTiles * kTileBytes};
-      multiply(weights, kSegment * sizeof(uint16_t), values, pairs, sums_ + channel, size_);
+      multiply(weights, kSegment * sizeof(uint16_t), tiles_.values(channel), pairs,
+               sums_ + channel, size_);
     }
   }
 
@@ -275,6 +205,7 @@ class PromptAttention {
 
   const Attention& task_;
   const Attended& result_;
+  SegmentTiles<Pages> tiles_;
   const int size_, rows_;
   int limit_ = 0;
   alignas(64) float tops_[kMaxRows];  // in powers of two
@@ -282,9 +213,6 @@ class PromptAttention {
   alignas(64) float totals_[kMaxRows * kLanes];
   alignas(64) float out_[kMaxRows * kMaxHeadSize];
   alignas(64) uint16_t queries_[kMaxRows * kMaxHeadSize];
-  // [page][head_size / 32] tiles, and [head_size / 16][pair of pages].
-  alignas(64) uint8_t keys_[kSegment * kMaxHeadSize * sizeof(uint16_t)];
-  alignas(64) uint8_t values_[kSegment * kMaxHeadSize * sizeof(uint16_t)];
   // Of 32 rows in turn: [row][token], [row][token], and [row][channel].
   alignas(64) float scores_[2][kRowsTogether * kSegment];
   alignas(64) uint16_t weights_[2][kRowsTogether * kSegment];
@@ -293,8 +221,12 @@ class PromptAttention {
 
 }  // namespace
 
-void attend_prompt_tiles(const Attention& task, const Attended& result) {
-  PromptAttention(task, result).run();
+void attend_prompt_half(const Attention& task, const Attended& result) {
+  PromptAttention<HalfPages>(task, result).run();
+}
+
+void attend_prompt_int8(const Attention& task, const Attended& result) {
+  PromptAttention<Int8Pages>(task, result).run();
 }
 
 }  // namespace thermesh

@@ -1,15 +1,6 @@
 // Attention of a tier over pages of keys and values, in half precision or in
 // eight bits; included by body.h, whose rules hold here too.
 
-// Numbers as codes and 256ths of codes, of one scale.
-template <int kSize>
-struct Fine {
-  alignas(64) uint8_t codes[kSize], fractions[kSize];
-  FineScale all;
-
-  void set(const float* x, int size) { all = to_fine(x, size, codes, fractions); }
-};
-
 // Pages may lie apart, where the processor does not fetch ahead by itself. Parts are read
 // in this order: the keys of a segment's pages, their values, the keys of what follows. With
 // each line of one the same lines of two later ones are fetched, as weights are.
@@ -44,6 +35,25 @@ struct HalfPages {
 
   HalfPages(const Attention& task, const float* queries) : task(task), queries(queries) {}
 
+  // Adds a segment, the last one up to `end`, to `result`, whose first row is row `first`.
+  void attend(const Parts& parts, int end, int first, const Attended& result) const {
+    alignas(64) float scores[kRows * kSegment];
+    float factors[kRows];
+    const int begin = parts.first * kPageTokens, tokens = parts.pages * kPageTokens;
+    const int seen = end - begin < tokens ? end - begin : tokens;
+    for (int page = 0; page < parts.pages; ++page) {
+      score(parts.at(page), Later(parts, page), scores + page * kPageTokens);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const int row = first + r;
+      const int own = task.limits[row] - begin < seen ? task.limits[row] - begin : seen;
+      factors[r] = weigh(scores + r * kSegment, tokens, own, result.top + row, result.total + row);
+    }
+    // Weights beyond what a row sees are 0.
+    add_values(scores, parts, seen, factors, result.out + first * kMaxHeadSize);
+  }
+
+ private:
   const uint16_t* values(int32_t page) const {
     return reinterpret_cast<const uint16_t*>(task.unit_of(page)) + task.head_size * kPageTokens;
   }
@@ -121,105 +131,10 @@ struct HalfPages {
   }
 };
 
-// The work with pages in eight bits. Queries and weights have sixteen, so that
-// what is lost is lost by the cache alone; sums of integers are exact.
-template <int kRows>
-struct Int8Pages {
-  const Attention& task;
-  Fine<kMaxHeadSize> queries[kRows];
-
-  Int8Pages(const Attention& task, const float* vectors) : task(task) {
-    for (int r = 0; r < kRows; ++r) queries[r].set(vectors + r * kMaxHeadSize, task.head_size);
-  }
-
-  // The scales of a page's keys; those of its values follow.
-  const uint16_t* scales(const uint8_t* unit) const {
-    return reinterpret_cast<const uint16_t*>(unit + 2 * task.head_size * kPageTokens);
-  }
-
-  void score(const uint8_t* unit, const Later& later, float* scores) const {
-    IntLanes whole[kRows], rest[kRows];
-    for (int r = 0; r < kRows; ++r) whole[r] = rest[r] = zero_int();
-    for (int i = 0; i < task.head_size; i += 4) {
-      const Codes keys = load_stored(unit + i * kPageTokens);
-      later.fetch_at(i * kPageTokens, 4 * kPageTokens);
-      for (int r = 0; r < kRows; ++r) {
-        whole[r] = dot4(whole[r], keys, spread(queries[r].codes + i));
-        rest[r] = dot4(rest[r], keys, spread(queries[r].fractions + i));
-      }
-    }
-    // Of keys. So far behind a page's values another page lies, which does no harm.
-    later.fetch_at(2 * task.head_size * kPageTokens, 64);
-    const Lanes key_scales = load_half(scales(unit));
-    for (int r = 0; r < kRows; ++r) {
-      const Lanes dots = in_256ths(whole[r], rest[r], queries[r].all.sum);
-      store(scores + r * kSegment, mul(dots, mul(key_scales, set1(queries[r].all.scale))));
-    }
-  }
-
-  void add_values(const float* weights, const Parts& parts, int tokens, const float* factors,
-                  float* out) const {
-    const int whole_pages = pages_for(tokens);
-    alignas(64) float scaled[kSegment];
-    Fine<kSegment> shares[kRows];
-    for (int r = 0; r < kRows; ++r) {
-      for (int page = 0; page < whole_pages; ++page) {
-        const Lanes value_scales = load_half(scales(parts.at(page)) + kPageTokens);
-        const int t = page * kPageTokens;
-        store(scaled + t, mul(load(weights + r * kSegment + t), value_scales));
-      }
-      shares[r].set(scaled, whole_pages * kPageTokens);
-    }
-    int channel = 0;
-    for (; channel + 2 * kLanes <= task.head_size; channel += 2 * kLanes) {
-      add_channels<2>(shares, parts, whole_pages, channel, factors, out);
-    }
-    if (channel < task.head_size) {
-      add_channels<1>(shares, parts, whole_pages, channel, factors, out);
-    }
-  }
-
-  template <int kBlocks>
-  void add_channels(const Fine<kSegment>* shares, const Parts& parts, int whole_pages,
-                    int channel, const float* factors, float* out) const {
-    IntLanes whole[kRows][kBlocks], rest[kRows][kBlocks];
-    for (int r = 0; r < kRows; ++r) {
-      for (int b = 0; b < kBlocks; ++b) whole[r][b] = rest[r][b] = zero_int();
-    }
-    for (int page = 0; page < whole_pages; ++page) {
-      const size_t place = static_cast<size_t>(task.head_size + channel) * kPageTokens;
-      const uint8_t* values = task.unit_at(parts.first + page) + place;
-      const Later later(parts, parts.pages + page);
-      for (int t = 0; t < kPageTokens; t += 4) {
-        Codes codes[kBlocks];
-        for (int b = 0; b < kBlocks; ++b) {
-          codes[b] = load_stored(values + b * kLanes * kPageTokens + t * kLanes);
-          later.fetch_at((channel + b * kLanes) * kPageTokens + t * kLanes, 4 * kLanes);
-        }
-        for (int r = 0; r < kRows; ++r) {
-          const Activations share = spread(shares[r].codes + page * kPageTokens + t);
-          const Activations fraction = spread(shares[r].fractions + page * kPageTokens + t);
-          for (int b = 0; b < kBlocks; ++b) {
-            whole[r][b] = dot4(whole[r][b], codes[b], share);
-            rest[r][b] = dot4(rest[r][b], codes[b], fraction);
-          }
-        }
-      }
-    }
-    for (int r = 0; r < kRows; ++r) {
-      for (int b = 0; b < kBlocks; ++b) {
-        float* place = out + r * kMaxHeadSize + channel + b * kLanes;
-        const Lanes sum = in_256ths(whole[r][b], rest[r][b], shares[r].all.sum);
-        store(place, fma(load(place), set1(factors[r]), mul(sum, set1(shares[r].all.scale))));
-      }
-    }
-  }
-};
+#include "attention_int8_body.h"
 
 template <int kRows, template <int> class Pages>
 void attend_rows(const Attention& task, int first, const Attended& result) {
-  alignas(64) float scores[kRows * kSegment];
-  float factors[kRows];
   const Pages<kRows> work(task, task.queries + first * kMaxHeadSize);
   float* out = result.out + first * kMaxHeadSize;
   int limit = 0;
@@ -235,18 +150,8 @@ void attend_rows(const Attention& task, int first, const Attended& result) {
   if (limit > task.end) limit = task.end;
   for (int begin = task.begin; begin < limit; begin += kSegment) {
     const int seen = limit - begin < kSegment ? limit - begin : kSegment;
-    const int tokens = (seen + kLanes - 1) / kLanes * kLanes;
-    const Parts parts{task, begin / kPageTokens, tokens / kPageTokens};
-    for (int page = 0; page < parts.pages; ++page) {
-      work.score(parts.at(page), Later(parts, page), scores + page * kPageTokens);
-    }
-    for (int r = 0; r < kRows; ++r) {
-      const int row = first + r;
-      const int own = task.limits[row] - begin < seen ? task.limits[row] - begin : seen;
-      factors[r] = weigh(scores + r * kSegment, tokens, own, result.top + row, result.total + row);
-    }
-    // Weights beyond what a row sees are 0.
-    work.add_values(scores, parts, seen, factors, out);
+    const Parts parts{task, begin / kPageTokens, pages_for(seen)};
+    work.attend(parts, limit, first, result);
   }
 }
 

@@ -65,6 +65,7 @@ void to_half(const float* x, int size, uint16_t* out) {
 
 #include "attention_body.h"
 #include "selection_body.h"
+#include "hadamard_body.h"
 #include "draw_body.h"
 
 // Rows of a panel that one pass over a row of tiles multiplies: their sums stay in
@@ -121,6 +122,7 @@ constexpr Tier make_tier(const char* name) {
           silu_mul,
           to_half,
           to_int8,
+          hadamard,
           {attend<HalfPages>, attend<Int8Pages>},
           {nullptr, nullptr},
           merge,

@@ -204,7 +204,10 @@ double random_unit(uint64_t seed, uint64_t token_index) {
 void survey(ThermeshRow* rows, int count, int size, int threads, const Tier& tier, Buffer& memory,
             Pool& pool) {
   each_row(rows, count, size, threads, memory, pool,
-           [&](const Candidates& found, ThermeshRow* row) { survey(size, tier, found, row); });
+           [&](const Candidates& found, ThermeshRow* row) {
+             survey(size, tier, found, row);
+             if (row->temperature >= 0 && std::isfinite(row->entropy)) draw(size, tier, found, row);
+           });
 }
 
 void draw(ThermeshRow* rows, int count, int size, int threads, const Tier& tier, Buffer& memory,

@@ -1,5 +1,5 @@
 // Drawing tokens from logits: what `services/inference/sampler.py` means, a row at a
-// time. The temperature is found by the caller between the two parts.
+// time. A temperature that depends on the logits is found by the caller between two parts.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ struct ThermeshRow {
   float floor;
   int32_t ties;
   int32_t kept;
-  // What the caller says then; 0 is greedy.
+  // What the caller says before, or where that is below 0 then; 0 is greedy.
   float temperature;
   // What is drawn.
   int32_t token;
@@ -44,7 +44,8 @@ namespace thermesh {
 // The number in [0, 1) that draws token `token_index` under `seed`.
 double random_unit(uint64_t seed, uint64_t token_index);
 
-// Both for `rows` rows of `size` logits. Throw std::bad_alloc.
+// Both for `rows` rows of `size` logits. Throw std::bad_alloc. Rows whose temperature is known
+// are drawn with the survey, while their logits are at hand.
 void survey(ThermeshRow* rows, int count, int size, int threads, const Tier& tier,
             Buffer& memory, Pool& pool);
 void draw(ThermeshRow* rows, int count, int size, int threads, const Tier& tier, Buffer& memory,

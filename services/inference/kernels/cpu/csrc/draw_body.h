@@ -56,15 +56,25 @@ void weights(const float* x, int size, float highest, float temperature, float* 
   });
 }
 
+// The greatest of kTogether * kLanes numbers.
+constexpr int kTogether = 8;
+
+inline float largest_together(const float* x) {
+  Lanes highest = load(x);
+  for (int i = 1; i < kTogether; ++i) highest = max(highest, load(x + i * kLanes));
+  return reduce_max(highest);
+}
+
 int collect(const float* x, int size, float floor, int32_t* ids, float* logits) {
   int found = 0;
-  each_lanes(x, size, -INFINITY, [&](Lanes value, int i, int count) {
-    if (reduce_max(value) < floor) return;
-    for (int lane = 0; lane < count; ++lane) {
-      if (x[i + lane] < floor) continue;
-      ids[found] = i + lane;
-      logits[found++] = x[i + lane];
+  for (int start = 0; start < size; start += kTogether * kLanes) {
+    const int end = size - start < kTogether * kLanes ? size : start + kTogether * kLanes;
+    if (end - start == kTogether * kLanes && largest_together(x + start) < floor) continue;
+    for (int i = start; i < end; ++i) {
+      if (x[i] < floor) continue;
+      ids[found] = i;
+      logits[found++] = x[i];
     }
-  });
+  }
   return found;
 }

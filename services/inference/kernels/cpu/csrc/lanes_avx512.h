@@ -43,6 +43,16 @@ inline void store_int8(uint8_t* x, Lanes v) {
   const __m128i codes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(x), codes);
 }
+// Each lane's partner: the one whose number differs in the bit `kStride`.
+template <int kStride>
+inline Lanes partners(Lanes a) {
+  switch (kStride) {
+    case 1: return _mm512_permute_ps(a, _MM_SHUFFLE(2, 3, 0, 1));
+    case 2: return _mm512_permute_ps(a, _MM_SHUFFLE(1, 0, 3, 2));
+    case 4: return _mm512_shuffle_f32x4(a, a, _MM_SHUFFLE(2, 3, 0, 1));
+    default: return _mm512_shuffle_f32x4(a, a, _MM_SHUFFLE(1, 0, 3, 2));
+  }
+}
 // Lanes from `count` on become `fill`.
 inline Lanes keep_below(Lanes a, int count, float fill) {
   const __mmask16 kept = count >= kLanes ? 0xFFFF : count <= 0 ? 0 : (1u << count) - 1;

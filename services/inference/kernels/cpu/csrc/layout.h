@@ -31,7 +31,8 @@
 //   keys as [head_size][16 tokens] halves, values as [head_size / 16][16 tokens][16];
 // of kind kInt8, codes plus 128 as the products of four bytes want them,
 //   keys as [head_size / 4][16 tokens][4], values as [head_size / 16][4][16][4 tokens],
-//   then a scale of each token's keys and of each token's values, 32 halves.
+//   then a scale of each token's keys and of each token's values, 32 halves; keys are
+//   turned before (hadamard_body.h), and so are queries.
 // A slab is 16 pages of all layers and heads, [layers][kv_heads][16 pages], so that a
 // cache becomes resident as it fills, some huge pages at a time, and pages that follow
 // each other are read as one stream.

@@ -6,10 +6,11 @@ namespace {
 // Rows of tiles of gate and up whose outputs are joined while they are at hand.
 constexpr int kJoined = 4;
 
-// Rows [first, first + count) of a run.
+// Rows [first, first + count) of a run, and what is fetched while they are multiplied.
 struct Rows {
   const Run* run;
   int first, count;
+  Errand* errand;
 
   int first_in_step() const { return run->first + first; }
 };
@@ -38,7 +39,8 @@ Product product_of(const Panels& panels, const Rows& rows, const ThermeshMatrix&
           panels.at(*rows.run, rows.first / kPanelRows),
           target.out,
           target.stride,
-          target.adds};
+          target.adds,
+          rows.errand};
 }
 
 void compute(const Product& task, const Rows& rows, const Tier& tier) {
@@ -108,17 +110,24 @@ class Cut {
 
   int chunks() const { return shares_ * parts_; }
 
+  // What a chunk fetches while it multiplies its part of so many tile rows in all.
+  Errand errand(int chunk, int tile_rows, const Foresight& upcoming, const Pool& pool) const {
+    if (!upcoming) return {};
+    const int tiles = ceil_div(tile_rows, chunks()) * panels_.blocks * panels_.runs->panels();
+    return upcoming->errand(chunk, chunks(), tiles, pool.shares());
+  }
+
   // Calls work(rows, first, last) for the tile rows of `tiles` that a chunk has.
   template <typename Work>
-  void for_rows_of(int chunk, int tiles, const Work& work) const {
+  void for_rows_of(int chunk, int tiles, Errand* errand, const Work& work) const {
     for (const Run* run = panels_.runs; run < panels_.runs + panels_.run_count; ++run) {
       if (run->is_prompt) {
         const int share = chunk / parts_, part = chunk % parts_;
         const int first = first_row(*run, share), end = first_row(*run, share + 1);
-        for_rows_at_once(run, first, end, first_of(part, parts_, tiles),
+        for_rows_at_once({run, first, end - first, errand}, first_of(part, parts_, tiles),
                          first_of(part + 1, parts_, tiles), work);
       } else {
-        for_rows_at_once(run, 0, run->count, first_of(chunk, chunks(), tiles),
+        for_rows_at_once({run, 0, run->count, errand}, first_of(chunk, chunks(), tiles),
                          first_of(chunk + 1, chunks(), tiles), work);
       }
     }
@@ -134,11 +143,11 @@ class Cut {
   }
 
   template <typename Work>
-  static void for_rows_at_once(const Run* run, int first, int end, int first_tile, int last_tile,
-                               const Work& work) {
+  static void for_rows_at_once(const Rows& all, int first_tile, int last_tile, const Work& work) {
     if (first_tile >= last_tile) return;
-    for (; first < end; first += kRowsAtOnce) {
-      work(Rows{run, first, std::min(kRowsAtOnce, end - first)}, first_tile, last_tile);
+    for (int done = 0; done < all.count; done += kRowsAtOnce) {
+      const int count = std::min(kRowsAtOnce, all.count - done);
+      work(Rows{all.run, all.first + done, count, all.errand}, first_tile, last_tile);
     }
   }
 
@@ -193,24 +202,28 @@ void multiply_all(const Panels& panels, const Rows& rows, const Output* outputs,
 
 }  // namespace
 
-void linear(const Panels& panels, const Output* outputs, int count, const Tier& tier, Pool& pool) {
+void linear(const Panels& panels, const Output* outputs, int count, const Tier& tier, Pool& pool,
+            const Foresight& upcoming) {
   int tiles = 0;
   for (int i = 0; i < count; ++i) tiles += tiles_of(*outputs[i].matrix);
   const Cut cut(panels, tiles, pool);
   pool.run(cut.chunks(), [&](int chunk) {
-    cut.for_rows_of(chunk, tiles, [&](const Rows& rows, int first, int last) {
+    Errand errand = cut.errand(chunk, tiles, upcoming, pool);
+    cut.for_rows_of(chunk, tiles, &errand, [&](const Rows& rows, int first, int last) {
       multiply_all(panels, rows, outputs, count, first, last, tier);
     });
   });
 }
 
 void gate_up(const Panels& panels, const ThermeshMatrix& gate, const ThermeshMatrix& up,
-             float* out, const Panels& next, const Tier& tier, Pool& pool) {
+             float* out, const Panels& next, const Tier& tier, Pool& pool,
+             const Foresight& upcoming) {
   const int tiles = tiles_of(gate);
   const Joint joint{panels, gate, up, out, next, tier};
   const Cut cut(panels, tiles, pool);
   pool.run(cut.chunks(), [&](int chunk) {
-    cut.for_rows_of(chunk, tiles, [&](const Rows& rows, int first, int end) {
+    Errand errand = cut.errand(chunk, 2 * tiles, upcoming, pool);
+    cut.for_rows_of(chunk, tiles, &errand, [&](const Rows& rows, int first, int end) {
       for (; first < end; first += kJoined) joint.join(rows, first, std::min(first + kJoined, end));
     });
   });

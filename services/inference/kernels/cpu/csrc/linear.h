@@ -2,10 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 
 #include "network.h"
 #include "pool.h"
 #include "tier.h"
+#include "upcoming.h"
 
 namespace thermesh {
 
@@ -61,12 +63,17 @@ inline int chunks_for(int units, const Pool& pool) {
   return pool.threads() == 1 ? 1 : std::min(units, 4 * pool.threads());
 }
 
+// What is fetched on the way, if anything.
+using Foresight = std::optional<Upcoming>;
+
 // Computes each output from the same activations.
-void linear(const Panels& panels, const Output* outputs, int count, const Tier& tier, Pool& pool);
+void linear(const Panels& panels, const Output* outputs, int count, const Tier& tier, Pool& pool,
+            const Foresight& upcoming);
 
 // silu(gate) * up: to out[row * gate.rows + output], or, of rows of prompts, at once to
 // the panels of what comes next, whose bytes are not those of `panels`.
 void gate_up(const Panels& panels, const ThermeshMatrix& gate, const ThermeshMatrix& up,
-             float* out, const Panels& next, const Tier& tier, Pool& pool);
+             float* out, const Panels& next, const Tier& tier, Pool& pool,
+             const Foresight& upcoming);
 
 }  // namespace thermesh

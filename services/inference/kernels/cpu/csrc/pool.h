@@ -40,6 +40,10 @@ class Pool {
   int shares() const {
     return std::min(used_.load(std::memory_order_relaxed) + 1, kMostShares);
   }
+  // The first chunk of a share.
+  static int first_of(int share, int shares, int chunks) {
+    return (chunks * share + shares - 1) / shares;
+  }
 
   // Calls work(0) ... work(chunks - 1), each once, in any order and on any thread;
   // returns when all are done. `work` must not throw.
@@ -76,9 +80,6 @@ class Pool {
   };
   uint32_t round() const { return round_of(shares_[0].ticket.load(std::memory_order_acquire)); }
   static uint32_t round_of(uint64_t ticket) { return static_cast<uint32_t>(ticket >> 32); }
-  static int first_of(int share, int shares, int chunks) {
-    return (chunks * share + shares - 1) / shares;
-  }
 
   Share shares_[kMostShares];
   alignas(64) std::atomic<int> finished_{0};

@@ -6,38 +6,17 @@
 #include "attention.h"
 #include "linear.h"
 #include "pack.h"
+#include "runs.h"
 
 namespace thermesh {
 
 namespace {
 
-// Rows of one kind that follow each other, appended to what is there.
-void add_run(std::vector<Run>& runs, int count, bool is_prompt) {
-  if (count <= 0) return;
-  if (!runs.empty() && runs.back().is_prompt == is_prompt) {
-    runs.back().count += count;
-    return;
-  }
-  const Run before = runs.empty() ? Run{} : runs.back();
-  runs.push_back({before.first + before.count, count, is_prompt,
-                  before.first_panel + before.panels()});
-}
-
-// What of a batch is computed alike: rows of prompts, where a tier has an arithmetic
-// of its own for them, and all others.
-void find_runs(const ThermeshBatch& batch, const Tier& tier, std::vector<Run>& runs) {
-  runs.clear();
-  for (int i = 0; i < batch.span_count; ++i) {
-    const ThermeshSpan& span = batch.spans[i];
-    const int first = span.context_length - span.count;
-    const int prompt = tier.prompt_product ? std::clamp(span.prompt_end - first, 0, span.count) : 0;
-    add_run(runs, prompt, true);
-    add_run(runs, span.count - prompt, false);
-  }
-}
-
 // Rows that one thread computes sooner than two.
 constexpr int kFewRows = 4;
+
+// Who fetches how much of what the next attention begins with: as long as they take.
+constexpr Tenths kByGateUp{0, 5}, kByDown{5, 8}, kByQueries{8, 10};
 
 // Blocks [first, last) of a row.
 struct Blocks {
@@ -89,11 +68,11 @@ class Step {
     begin();
     for (int index = 0; index < network_.layers; ++index) {
       const ThermeshLayer& layer = network_.layer[index];
-      project(layer);
+      project(layer, index);
       rotate_and_store(layer, index);
       attention_.attend(index, joined_, joined_size_, attended_);
       add_attention(layer);
-      add_feed_forward(layer);
+      add_feed_forward(layer, index);
     }
     write_logits();
   }
@@ -146,6 +125,13 @@ class Step {
     return panels;
   }
 
+  // What is fetched for the attention of `layer` by products that have time for it.
+  Foresight upcoming(int layer, const Tenths& part) const {
+    const bool has_time = run_count_ == 1 && !runs_->is_prompt && runs_->count >= tier_.errand_rows;
+    if (!has_time || layer == 0) return {};
+    return attention_.upcoming(layer, part);
+  }
+
   void begin() {
     const int half = network_.head_size / 2;
     for_rows(batch_.tokens, [&](int row) {
@@ -180,7 +166,7 @@ class Step {
     enter(panels, row, part, normed, outlier);
   }
 
-  void project(const ThermeshLayer& layer) {
+  void project(const ThermeshLayer& layer, int index) {
     const Panels panels = normalised(layer.attention_norm);
     const float* bias = layer.query_key_value_bias;
     const size_t stride = joined_size_;
@@ -190,11 +176,12 @@ class Step {
         {&layer.key, bias ? bias + key_start : bias, joined_ + key_start, stride, false},
         {&layer.value, bias ? bias + value_start : bias, joined_ + value_start, stride, false},
     };
-    linear(panels, outputs, 3, tier_, pool_);
+    linear(panels, outputs, 3, tier_, pool_, upcoming(index, kByQueries));
   }
 
-  // Queries and keys turn with their positions; queries also take the scale of
-  // attention, keys and values go to the cache.
+  // Queries and keys turn with their positions, and where keys are kept in eight bits so
+  // that these have no outliers; queries also take the scale of attention, keys and values
+  // go to the cache.
   void rotate_and_store(const ThermeshLayer& layer, int index) {
     const int size = network_.head_size;
     const float scale = 1.0f / std::sqrt(static_cast<float>(size));
@@ -206,6 +193,7 @@ class Step {
         const float* norm = is_query ? layer.query_norm : layer.key_norm;
         if (norm) tier_.rms_norm(vector, norm, network_.rms_epsilon, size, vector);
         rotate(vector, row, is_query ? scale : 1.0f);
+        if (batch_.cache_kind == kInt8) tier_.hadamard(vector, size);
       }
       attention_.store(index, row, vectors + query_size_, vectors + query_size_ + key_size_);
     });
@@ -226,14 +214,14 @@ class Step {
     const Panels panels = entered(attended_, query_size_, network_.attended_outlier);
     const Output output{&layer.attention_output, layer.attention_output_bias, hidden_,
                         static_cast<size_t>(network_.hidden_size), true};
-    linear(panels, &output, 1, tier_, pool_);
+    linear(panels, &output, 1, tier_, pool_, {});
   }
 
-  void add_feed_forward(const ThermeshLayer& layer) {
+  void add_feed_forward(const ThermeshLayer& layer, int index) {
     const int size = network_.intermediate_size;
     const Panels panels{next_panel_, runs_, run_count_, size / kBlock};
     gate_up(normalised(layer.feed_forward_norm), layer.gate, layer.up, gated_, panels, tier_,
-            pool_);
+            pool_, upcoming(index + 1, kByGateUp));
     for (const Run* run = runs_; run < runs_ + run_count_; ++run) {
       if (run->is_prompt) continue;
       const float outlier = network_.gated_outlier;
@@ -244,7 +232,7 @@ class Step {
     }
     const Output output{&layer.down, nullptr, hidden_, static_cast<size_t>(network_.hidden_size),
                         true};
-    linear(panels, &output, 1, tier_, pool_);
+    linear(panels, &output, 1, tier_, pool_, upcoming(index + 1, kByDown));
   }
 
   void write_logits() {
@@ -257,7 +245,7 @@ class Step {
     });
     const Output output{&network_.head, nullptr, batch_.logits,
                         static_cast<size_t>(network_.vocabulary_size), false};
-    linear(panels, &output, 1, tier_, pool_);
+    linear(panels, &output, 1, tier_, pool_, {});
   }
 
   const ThermeshNetwork& network_;
@@ -291,7 +279,7 @@ void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outl
               outlier, tier);
   }
   const Output output{&matrix, nullptr, out, static_cast<size_t>(matrix.rows), false};
-  linear(panels, &output, 1, tier, workspace.pool);
+  linear(panels, &output, 1, tier, workspace.pool, {});
 }
 
 }  // namespace thermesh

@@ -2,6 +2,8 @@
 // over 16 lanes; a tier adds the lanes and the product of tiles.
 #pragma once
 
+#include <limits>
+
 #include "layout.h"
 
 namespace thermesh {
@@ -50,6 +52,25 @@ struct Attended {
   float* total;
 };
 
+// Pages that a product fetches on its way, for others: they wait for memory, it does not.
+struct Errand {
+  static constexpr int kMost = 64;
+  const uint8_t* units[kMost];
+  int count = 0, unit_bytes = 0;
+  int step = 0;             // bytes with each tile
+  int unit = 0, place = 0;  // of what is fetched next
+};
+
+// Takes one step.
+static inline void run_errand(Errand* errand) {
+  if (!errand || errand->unit == errand->count) return;
+  fetch_far(errand->units[errand->unit] + errand->place, errand->step);
+  errand->place += errand->step;
+  if (errand->place < errand->unit_bytes) return;
+  errand->place = 0;
+  ++errand->unit;
+}
+
 // Rows of tiles, one after another, times panels, one after another: output
 // out[row * stride + tile row * 16 + lane] is added to or overwritten.
 struct Product {
@@ -62,6 +83,7 @@ struct Product {
   float* out;
   size_t stride;
   bool adds;
+  Errand* errand;  // or null
 };
 
 // The choice of `chosen` among pages [0, count) by the means of their keys, for
@@ -116,6 +138,8 @@ struct Tier {
   void (*to_half)(const float* x, int size, uint16_t* out);
   // Eight bits plus 128; returns the scale as half precision.
   uint16_t (*to_int8)(const float* x, int size, uint8_t* codes);
+  // Turns a query or a key, for a cache in eight bits.
+  void (*hadamard)(float* x, int size);
   // By the kind of the cache, kHalf or kInt8; so is `unpack_keys`.
   void (*attend[2])(const Attention& task, const Attended& result);
   // Of tokens that are only read, or null where these attend like all others. What
@@ -139,6 +163,8 @@ struct Tier {
   void (*weights)(const float* logits, int size, float highest, float temperature, float* out);
   // Writes the logits that are `floor` or more and where they are; returns how many.
   int (*collect)(const float* logits, int size, float floor, int32_t* ids, float* found);
+  // Rows of activations from which on `product` runs errands.
+  int errand_rows = std::numeric_limits<int>::max();
 };
 
 const Tier& tier_generic();

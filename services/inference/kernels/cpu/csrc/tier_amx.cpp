@@ -214,6 +214,7 @@ class PanelProduct {
 
   void lay(int block) {
     if (block >= blocks_) return;
+    run_errand(task_.errand);
     lay_out<kKind>(tile_at(block), &laid_[block % kRing]);
   }
 
@@ -283,7 +284,9 @@ void product(const Product& task) {
 }
 
 void attend_int8(const Attention& task, const Attended& result) {
-  const bool fits = fits_tiles(task.head_size);
+  // Few rows are a few lines of a tile, which take as long as all.
+  constexpr int kFewRows = 5;
+  const bool fits = task.rows > kFewRows && fits_tiles(task.head_size);
   (fits ? attend_tiles : tier_avx512().attend[kInt8])(task, result);
 }
 
@@ -294,11 +297,13 @@ const Tier& tier_amx() {
     Tier own = tier_avx512();
     own.name = "avx512-amx";
     own.product = product;
+    own.errand_rows = kFewestRows;
     own.prompt_product = amx_prompt_product;
     own.to_bfloat16 = amx_to_bfloat16;
     own.silu_mul_to_bfloat16 = amx_silu_mul_to_bfloat16;
     own.attend[kInt8] = attend_int8;
-    own.attend_prompt[kHalf] = attend_prompt_tiles;
+    own.attend_prompt[kHalf] = attend_prompt_half;
+    own.attend_prompt[kInt8] = attend_prompt_int8;
     return own;
   }();
   return tier;

@@ -97,31 +97,30 @@ inline void dequantise(const uint8_t* tile, uint8_t* out) {
   }
 }
 
-// Sums blocks [0, blocks) of kPanels panels times kTiles rows of tiles. Panels come from
-// the second level cache and are told to leave the first one to the weights.
 template <int kPanels, int kTiles>
-inline void multiply(const uint8_t* rows, size_t panel_stride, const uint8_t* weights,
-                     size_t tile_stride, int blocks) {
+inline void clear_sums() {
   asm volatile("" ::: "memory");
   _tile_zero(TILE_SUM_00);
   if constexpr (kTiles > 1) _tile_zero(TILE_SUM_01);
   if constexpr (kPanels > 1) _tile_zero(TILE_SUM_10);
   if constexpr (kPanels > 1 && kTiles > 1) _tile_zero(TILE_SUM_11);
-  for (int block = 0; block < blocks; ++block) {
-    _tile_loadd(TILE_WEIGHTS_0, weights, 64);
-    _tile_stream_loadd(TILE_ROWS_0, rows, 64);
-    if constexpr (kTiles > 1) _tile_loadd(TILE_WEIGHTS_1, weights + tile_stride, 64);
-    if constexpr (kPanels > 1) _tile_stream_loadd(TILE_ROWS_1, rows + panel_stride, 64);
-    _tile_dpbf16ps(TILE_SUM_00, TILE_ROWS_0, TILE_WEIGHTS_0);
-    if constexpr (kTiles > 1) _tile_dpbf16ps(TILE_SUM_01, TILE_ROWS_0, TILE_WEIGHTS_1);
-    if constexpr (kPanels > 1) _tile_dpbf16ps(TILE_SUM_10, TILE_ROWS_1, TILE_WEIGHTS_0);
-    if constexpr (kPanels > 1 && kTiles > 1) {
-      _tile_dpbf16ps(TILE_SUM_11, TILE_ROWS_1, TILE_WEIGHTS_1);
-    }
-    rows += kPromptBlockBytes;
-    weights += kPromptBlockBytes;
+}
+
+// Adds one block of kPanels panels times kTiles rows of tiles. Panels come from the second
+// level cache and are told to leave the first one to the weights.
+template <int kPanels, int kTiles>
+inline void add_block(const uint8_t* rows, size_t panel_stride, const uint8_t* weights,
+                      size_t tile_stride) {
+  _tile_loadd(TILE_WEIGHTS_0, weights, 64);
+  _tile_stream_loadd(TILE_ROWS_0, rows, 64);
+  if constexpr (kTiles > 1) _tile_loadd(TILE_WEIGHTS_1, weights + tile_stride, 64);
+  if constexpr (kPanels > 1) _tile_stream_loadd(TILE_ROWS_1, rows + panel_stride, 64);
+  _tile_dpbf16ps(TILE_SUM_00, TILE_ROWS_0, TILE_WEIGHTS_0);
+  if constexpr (kTiles > 1) _tile_dpbf16ps(TILE_SUM_01, TILE_ROWS_0, TILE_WEIGHTS_1);
+  if constexpr (kPanels > 1) _tile_dpbf16ps(TILE_SUM_10, TILE_ROWS_1, TILE_WEIGHTS_0);
+  if constexpr (kPanels > 1 && kTiles > 1) {
+    _tile_dpbf16ps(TILE_SUM_11, TILE_ROWS_1, TILE_WEIGHTS_1);
   }
-  asm volatile("" ::: "memory");
 }
 
 // Where the sums of one panel and one row of tiles go.
@@ -164,17 +163,25 @@ struct Piece {
   uint8_t* weights;  // [tile row][block]
 
   size_t panel_stride() const { return static_cast<size_t>(task.blocks) * kPromptBlockBytes; }
+  size_t tile_stride() const { return static_cast<size_t>(blocks) * kPromptBlockBytes; }
   const uint8_t* rows(int row) const {
     return task.panels + row / kPanelRows * panel_stride() + first * kPromptBlockBytes;
   }
 };
 
+// Of panels from `row` on, times the weights of one block.
+template <int kPanels, int kTiles>
+inline void add_block(const Piece& piece, int row, int block) {
+  const size_t place = static_cast<size_t>(block) * kPromptBlockBytes;
+  add_block<kPanels, kTiles>(piece.rows(row) + place, piece.panel_stride(), piece.weights + place,
+                             piece.tile_stride());
+}
+
 // Panels from `row` on, rows of tiles from `index` on.
 template <int kPanels, int kTiles>
-inline void multiply_part(const Piece& piece, int row, int index) {
+inline void store_sums(const Piece& piece, int row, int index) {
+  asm volatile("" ::: "memory");
   const Product& task = piece.task;
-  multiply<kPanels, kTiles>(piece.rows(row), piece.panel_stride(), piece.weights,
-                            static_cast<size_t>(piece.blocks) * kPromptBlockBytes, piece.blocks);
   const auto place = [&](int panel, int tile) {
     const int first = row + panel * kPanelRows;
     const int rows = task.rows - first < kPanelRows ? task.rows - first : kPanelRows;
@@ -187,27 +194,47 @@ inline void multiply_part(const Piece& piece, int row, int index) {
   if constexpr (kPanels > 1 && kTiles > 1) STORE_SUM(TILE_SUM_11, place(1, 1));
 }
 
-template <int kTiles>
-void multiply_panels(const Piece& piece, int index) {
-  int row = 0;
-  for (; row + kPanelRows < piece.task.rows; row += 2 * kPanelRows) {
-    multiply_part<2, kTiles>(piece, row, index);
+template <int kPanels, int kTiles>
+inline void multiply_part(const Piece& piece, int row, int index) {
+  clear_sums<kPanels, kTiles>();
+  for (int block = 0; block < piece.blocks; ++block) {
+    add_block<kPanels, kTiles>(piece, row, block);
   }
-  if (row < piece.task.rows) multiply_part<1, kTiles>(piece, row, index);
+  store_sums<kPanels, kTiles>(piece, row, index);
+}
+
+// The first panels are multiplied while the weights are dequantised, so that both units have
+// work: of a chunk of few tokens there are no others. A tile waits for what was stored just
+// before it, so products are some blocks behind.
+template <int32_t kKind, int kPanels, int kTiles>
+inline void multiply_first(const Piece& piece, int index) {
+  constexpr int kBehind = 2;
+  const Product& task = piece.task;
+  const size_t before = static_cast<size_t>(index) * task.blocks + piece.first;
+  const uint8_t* packed = task.tiles + before * tile_bytes(kKind);
+  const size_t packed_stride = static_cast<size_t>(task.blocks) * tile_bytes(kKind);
+  clear_sums<kPanels, kTiles>();
+  for (int block = 0; block < piece.blocks + kBehind; ++block) {
+    for (int tile = 0; tile < kTiles && block < piece.blocks; ++tile) {
+      dequantise<kKind>(packed + tile * packed_stride + block * tile_bytes(kKind),
+                        piece.weights + tile * piece.tile_stride() + block * kPromptBlockBytes);
+    }
+    asm volatile("" ::: "memory");
+    if (block >= kBehind) add_block<kPanels, kTiles>(piece, 0, block - kBehind);
+  }
+  store_sums<kPanels, kTiles>(piece, 0, index);
 }
 
 template <int32_t kKind, int kTiles>
 void multiply_tiles(const Piece& piece, int index) {
-  const Product& task = piece.task;
-  for (int tile = 0; tile < kTiles; ++tile) {
-    const size_t before = static_cast<size_t>(index + tile) * task.blocks + piece.first;
-    const uint8_t* packed = task.tiles + before * tile_bytes(kKind);
-    uint8_t* weights = piece.weights + tile * piece.blocks * kPromptBlockBytes;
-    for (int block = 0; block < piece.blocks; ++block) {
-      dequantise<kKind>(packed + block * tile_bytes(kKind), weights + block * kPromptBlockBytes);
-    }
+  const int rows = piece.task.rows;
+  if (rows <= kPanelRows) return multiply_first<kKind, 1, kTiles>(piece, index);
+  multiply_first<kKind, 2, kTiles>(piece, index);
+  int row = 2 * kPanelRows;
+  for (; row + kPanelRows < rows; row += 2 * kPanelRows) {
+    multiply_part<2, kTiles>(piece, row, index);
   }
-  multiply_panels<kTiles>(piece, index);
+  if (row < rows) multiply_part<1, kTiles>(piece, row, index);
 }
 
 template <int32_t kKind>

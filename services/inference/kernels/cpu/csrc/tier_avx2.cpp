@@ -90,6 +90,19 @@ inline void store_int8(uint8_t* x, Lanes v) {
   const __m128i codes = _mm_packs_epi16(eight_int16(v.low), eight_int16(v.high));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(x), codes);
 }
+template <int kStride>
+inline __m256 partners(__m256 a) {
+  switch (kStride) {
+    case 1: return _mm256_permute_ps(a, _MM_SHUFFLE(2, 3, 0, 1));
+    case 2: return _mm256_permute_ps(a, _MM_SHUFFLE(1, 0, 3, 2));
+    default: return _mm256_permute2f128_ps(a, a, 1);
+  }
+}
+template <int kStride>
+inline Lanes partners(Lanes a) {
+  if (kStride == 8) return {a.high, a.low};
+  return {partners<kStride>(a.low), partners<kStride>(a.high)};
+}
 inline Lanes keep_below(Lanes a, int count, float fill) {
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   const __m256 low = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));

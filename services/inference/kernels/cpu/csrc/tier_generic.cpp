@@ -87,6 +87,10 @@ inline void store_int8(uint8_t* x, const Lanes& v) {
     x[i] = static_cast<uint8_t>(static_cast<int8_t>(code));
   }
 }
+template <int kStride>
+inline Lanes partners(const Lanes& a) {
+  return each([&](int i) { return a.at[i ^ kStride]; });
+}
 inline Lanes keep_below(const Lanes& a, int count, float fill) {
   return each([&](int i) { return i < count ? a.at[i] : fill; });
 }
