@@ -63,16 +63,23 @@ class Context:
         self._cache = network.new_cache(pages)
 
     def read(self, token_ids: Ids, first: int = 0, *, is_light: bool = True) -> None:
-        """Take tokens in from position `first` on."""
+        """Take tokens in from position `first` on, as those of a prompt are."""
+        end = first + len(token_ids)
         for start in range(0, len(token_ids), CHUNK):
-            self.step(token_ids[start : start + CHUNK], first + start, is_light=is_light)
+            part = token_ids[start : start + CHUNK]
+            self.step(part, first + start, is_light=is_light, prompt_end=end)
 
-    def step(self, token_ids: Ids, first: int, *, is_light: bool = True) -> torch.Tensor:
-        """Return the logits after the last of some tokens."""
+    def step(
+        self, token_ids: Ids, first: int, *, is_light: bool = True, prompt_end: int = 0
+    ) -> torch.Tensor:
+        """Return the logits after the last of some tokens; those below `prompt_end` are
+        only read.
+        """
         count = len(token_ids)
         sparsity = self.sparsity if is_light else None
-        span = Span(0, count, first + count, self._table, sparsity=sparsity)
-        positions = np.arange(first, first + count)
+        end = first + count
+        span = Span(0, count, end, self._table, sparsity=sparsity, prompt_end=prompt_end)
+        positions = np.arange(first, end)
         logits = self._network.step(StepBatch(token_ids, positions, (span,)), self._cache)
         return torch.from_numpy(logits[0])
 

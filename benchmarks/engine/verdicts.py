@@ -32,9 +32,11 @@ def peer_told(samples: Samples, figure: Figure, key: str = "") -> tuple[str | No
     return name, f"{told(values(samples, figure.name, name, key), figure.unit)}, {name}"
 
 
-def ahead_of_peers(samples: Samples, figure: Figure, factor: float) -> Verdict:
+def ahead_of_peers(
+    samples: Samples, figure: Figure, factor: float, *, setting: str = ""
+) -> Verdict:
     """Judge a rate of ours by the best peer's."""
-    mine = values(samples, figure.name, ours())
+    mine = values(samples, figure.name, ours(setting))
     name, beside = peer_told(samples, figure)
     found, is_met = told(mine, figure.unit), None
     if mine and name is not None:

@@ -87,9 +87,7 @@ class Thermesh:
         return tokens / (stream.times[0] - began)
 
     def decode(self, context: int, steps: int, streams: int = 1) -> float:
-        """Return the rate over all streams; from the second time on, the
-        prefix cache has their prompts.
-        """
+        """Return the rate over all streams; the prefix cache has their prompts."""
         self.begin(context, streams)
         began = time.perf_counter()
         tokens = sum(self.step() for _ in range(steps))
@@ -121,9 +119,15 @@ class Thermesh:
         return getattr(found, name)(self, **arguments)
 
     def begin(self, context: int, streams: int) -> list[Stream]:
-        """Open streams behind `context` tokens each and step until all decode."""
-        numbers = range(streams)
-        opened = [self.open(self._prompt(context, number), OPEN_END) for number in numbers]
+        """Open streams behind `context` tokens each and step until all decode.
+
+        Each prompt is read before, so that they begin together: streams that waited for
+        others' prompts would decode meanwhile, and be behind longer contexts than was said.
+        """
+        prompts = [self._prompt(context, number) for number in range(streams)]
+        for prompt in prompts:
+            self.until_begun([self.open(prompt, max_tokens=1)])
+        opened = [self.open(prompt, OPEN_END) for prompt in prompts]
         self.until_begun(opened)
         return opened
 

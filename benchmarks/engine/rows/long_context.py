@@ -13,7 +13,7 @@ from benchmarks.engine.verdicts import told
 LENGTH = 8000
 HALF, EIGHT, LIGHT = "f16 dense", "int8 dense", "int8 light"
 KINDS = [HALF, EIGHT, LIGHT]
-LAST = 256
+LAST = 1024
 TEXTS = 2
 LEAST_AGREEMENT = 0.987
 
