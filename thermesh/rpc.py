@@ -39,6 +39,10 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+# At DEBUG it tells of a server that is freed while it runs, and the record holds that server:
+# who keeps the record keeps freed memory, and a later garbage collection crashes.
+logging.getLogger("grpc._cython.cygrpc").setLevel(logging.INFO)
+
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
 SERVER_OPTIONS = (
