@@ -12,6 +12,7 @@
 #include <immintrin.h>
 #include <math.h>
 
+#include "amx_bfloat16.h"
 #include "lanes_avx512.h"
 #include "tier.h"
 
@@ -22,10 +23,9 @@ namespace {
 
 // What a row has of a block.
 struct Record {
-  uint8_t codes[kBlock];
+  uint8_t codes[kBlock];  // plus 128
   float scale;
-  int32_t start;  // of its sums of products: weights are stored plus 128
-  float whole;    // the sum of its numbers
+  float whole;  // the sum of its numbers, which stays as it is
 };
 constexpr int kPanelBlockBytes = kPanelRows * sizeof(Record);
 static_assert(kPanelBlockBytes <= kPromptBlockBytes);
@@ -42,14 +42,27 @@ constexpr int kPiece = 18;
 // Their sums of integers and of floats fill the registers.
 constexpr int kPassRows = 6;
 
-// Weights of 16 outputs: base + scale * (codes - 128), where codes are turned.
+// Weights of 16 outputs: base + scale * code, where codes are turned.
 struct Block {
-  uint8_t codes[kLanes * kBlock];  // [32 / 4][16 outputs][4 columns]
+  int8_t codes[kLanes * kBlock];  // [32 / 4][16 outputs][4 columns]
+  int32_t start[kLanes];          // of sums of products: what 128 more in each row adds, less
   float scale[kLanes], base[kLanes];
+
+  void store_codes(int column, __m512i four) {
+    _mm512_store_si512(codes + column * kLanes, four);
+  }
+  void set_start() {
+    const __m512i more = _mm512_set1_epi8(-128);
+    __m512i sum = _mm512_setzero_si512();
+    for (int i = 0; i < kBlock; i += 4) {
+      sum = _mm512_dpbusd_epi32(sum, more, _mm512_load_si512(codes + i * kLanes));
+    }
+    _mm512_store_si512(start, _mm512_sub_epi32(_mm512_setzero_si512(), sum));
+  }
 };
 
 // Codes of four bits, as they are stored.
-inline void turn_four_bits(const uint8_t* stored, uint8_t* out) {
+inline void turn_four_bits(const uint8_t* stored, Block* block) {
   const __m512i nibble = _mm512_set1_epi8(15), middle = _mm512_set1_epi8(8);
   const __m512i neighbours = _mm512_set4_epi32(0x0E0F0C0D, 0x0A0B0809, 0x06070405, 0x02030001);
   const auto turned = [&](__m512i codes) {
@@ -72,9 +85,7 @@ inline void turn_four_bits(const uint8_t* stored, uint8_t* out) {
       codes[i + stride] = _mm512_sub_epi8(first, second);
     }
   }
-  for (int i = 0; i < 8; ++i) {
-    _mm512_store_si512(out + 64 * i, _mm512_xor_si512(codes[i], _mm512_set1_epi8(-128)));
-  }
+  for (int i = 0; i < 8; ++i) block->store_codes(4 * i, codes[i]);
 }
 
 template <int32_t kKind>
@@ -107,15 +118,14 @@ inline void lay_out_floats(const uint8_t* tile, Block* block) {
   const Lanes step = mul(largest, set1(1.0f / 127.0f));
   const __mmask16 any = _mm512_cmp_ps_mask(step, set1(0.0f), _CMP_GT_OQ);
   const Lanes inverse = _mm512_maskz_div_ps(any, set1(1.0f), step);
-  const auto code = [&](int i) {
-    return _mm512_cvtps_epi32(fma(columns[i], inverse, set1(128.0f)));
-  };
+  const __m512i byte = _mm512_set1_epi32(0xFF);
   for (int i = 0; i < kBlock; i += 4) {
-    __m512i four = code(i);
-    for (int j = 1; j < 4; ++j) {
-      four = _mm512_or_si512(four, _mm512_slli_epi32(code(i + j), 8 * j));
+    __m512i four = _mm512_setzero_si512();
+    for (int j = 0; j < 4; ++j) {
+      const __m512i code = _mm512_cvtps_epi32(mul(columns[i + j], inverse));
+      four = _mm512_or_si512(four, _mm512_slli_epi32(_mm512_and_si512(code, byte), 8 * j));
     }
-    _mm512_store_si512(block->codes + kLanes * i, four);
+    block->store_codes(i, four);
   }
   store(block->scale, mul(step, set1(kInverseTurned)));
   store(block->base, set1(0.0f));
@@ -124,8 +134,12 @@ inline void lay_out_floats(const uint8_t* tile, Block* block) {
 template <int32_t kKind>
 inline void lay_out(const uint8_t* tile, Block* block) {
   fetch_far(tile + kFetchFarAhead, tile_bytes(kKind));
-  if constexpr (kKind != kQ4_0 && kKind != kQ4_1) return lay_out_floats<kKind>(tile, block);
-  turn_four_bits(tile + code_offset(kKind), block->codes);
+  if constexpr (kKind != kQ4_0 && kKind != kQ4_1) {
+    lay_out_floats<kKind>(tile, block);
+    return block->set_start();
+  }
+  turn_four_bits(tile + code_offset(kKind), block);
+  block->set_start();
   const Lanes scale = load_half(reinterpret_cast<const uint16_t*>(tile));
   const Lanes minimum = load_half(reinterpret_cast<const uint16_t*>(tile + 32));
   store(block->scale, mul(scale, set1(kInverseTurned)));
@@ -157,15 +171,17 @@ void multiply(const Piece& piece, int row, float* out) {
   for (const Block* block = piece.weights; block < piece.weights + piece.blocks; ++block) {
     __m512i dots[kRows][kTiles];
     for (int r = 0; r < kRows; ++r) {
-      for (int t = 0; t < kTiles; ++t) dots[r][t] = _mm512_set1_epi32(rows[r]->start);
+      for (int t = 0; t < kTiles; ++t) dots[r][t] = _mm512_load_si512(block[t * kPiece].start);
     }
     for (int i = 0; i < kBlock; i += 4) {
       __m512i codes[kTiles];
-      for (int t = 0; t < kTiles; ++t) codes[t] = load_codes(block[t * kPiece].codes + i * kLanes);
+      for (int t = 0; t < kTiles; ++t) {
+        codes[t] = _mm512_load_si512(block[t * kPiece].codes + i * kLanes);
+      }
       for (int r = 0; r < kRows; ++r) {
         const __m512i four = spread(rows[r]->codes + i);
         for (int t = 0; t < kTiles; ++t) {
-          dots[r][t] = _mm512_dpbusd_epi32(dots[r][t], codes[t], four);
+          dots[r][t] = _mm512_dpbusd_epi32(dots[r][t], four, codes[t]);
         }
       }
     }
@@ -225,19 +241,24 @@ void multiply_all(const Product& task) {
 
 inline Lanes turned(Lanes x) { return butterfly<8>(butterfly<4>(butterfly<1>(x))); }
 
+inline void store_codes(uint8_t* out, Lanes codes) {
+  const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(codes));
+  const __m128i more = _mm_set1_epi8(-128);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_xor_si128(bytes, more));
+}
+
 // Columns 0 to 15 and 16 to 31 of a block of a row.
 inline void enter_block(Lanes low, Lanes high, uint8_t* panel, int row) {
   const Lanes first = turned(add(low, high)), second = turned(subtract(low, high));
   const float largest = reduce_max(max(absolute(first), absolute(second)));
   const Lanes inverse = set1(largest > 0 ? 127.0f / largest : 0.0f);
-  const Lanes low_codes = round(mul(first, inverse)), high_codes = round(mul(second, inverse));
   Record* record = reinterpret_cast<Record*>(panel) + row;
-  store_int8(record->codes, low_codes);
-  store_int8(record->codes + kLanes, high_codes);
+  store_codes(record->codes, mul(first, inverse));
+  store_codes(record->codes + kLanes, mul(second, inverse));
   record->scale = largest * (1.0f / 127.0f);
-  record->start = -128 * static_cast<int32_t>(reduce_add(add(low_codes, high_codes)));
-  // Turned columns 0 and 2 are the sums of those that were turned together.
-  record->whole = _mm512_mask_reduce_add_ps(0b101, first);
+  // Columns 0 and 2 are now the sums of those that were turned together.
+  const Lanes sums = add(first, _mm512_permute_ps(first, _MM_SHUFFLE(1, 0, 3, 2)));
+  record->whole = _mm512_cvtss_f32(sums);
 }
 
 void enter(const float* x, int blocks, uint8_t* panel, int row) {
@@ -249,7 +270,8 @@ void enter(const float* x, int blocks, uint8_t* panel, int row) {
 void enter_gated(const float* gate, const float* up, int blocks, uint8_t* panel, int row) {
   const auto gated = [&](int i) {
     const Lanes x = load(gate + i);
-    const Lanes power = exponential(subtract(set1(0.0f), x));
+    // The largest finite power keeps 0 times infinity away.
+    const Lanes power = power_of_two(min(mul(x, set1(-1.44269504f)), set1(126.0f)));
     return mul(mul(x, _mm512_rcp14_ps(add(set1(1.0f), power))), load(up + i));
   };
   for (int i = 0; i < blocks * kBlock; i += kBlock, panel += kPanelBlockBytes) {
