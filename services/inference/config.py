@@ -101,7 +101,7 @@ class KernelsConfig:
     tier: str = setting(
         "THERMESH_KERNELS_TIER",
         "",
-        one_of("", "avx512-amx", "avx512-vnni", "avx2", "generic"),
+        one_of("", "avx512-amx", "avx512-bf16", "avx512-vnni", "avx2", "generic"),
         "instruction set of the C++ kernels; empty: the best of this processor",
     )
     precision: str = setting(

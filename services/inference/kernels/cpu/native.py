@@ -13,7 +13,7 @@ import pathlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-TIERS = ("avx512-amx", "avx512-vnni", "avx2", "generic")
+TIERS = ("avx512-amx", "avx512-bf16", "avx512-vnni", "avx2", "generic")
 
 _i32, _i64, _u64, _pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p
 _f64 = ctypes.c_double

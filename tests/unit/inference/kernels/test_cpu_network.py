@@ -322,7 +322,8 @@ import pathlib, sys, pytest
 from services.inference.kernels.cpu import build
 build.LIBRARY = pathlib.Path({str(library)!r})
 outcome = pytest.main(["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--timeout=600",
-    "tests/conformance/test_network_implementations.py", "-k", "not reference and not fork",
+    "tests/conformance/test_network_implementations.py", "-k", "not [reference and not fork",
+    "tests/conformance/test_caches_and_sparsity.py",
     "tests/unit/inference/kernels/test_cpu_drawing.py",
     "tests/unit/inference/kernels/test_cpu_hostile.py",
     "tests/unit/inference/kernels/test_cpu_products.py",

@@ -112,7 +112,7 @@ def test_a_prompt_s_product_is_as_close_as_its_bits_allow(engine, matrix, count)
 
 def furthest(tier, x, numbers):
     """How far off products of prompts may be: [rows, outputs]."""
-    if tier == "avx512-vnni":
+    if tier in ("avx512-bf16", "avx512-vnni"):
         # Half a step of a factor is at most 4 / 254 of its block's length, before the other one
         # is 4 times as long and sums over 32, and 16 times what is meant comes out.
         lengths = [

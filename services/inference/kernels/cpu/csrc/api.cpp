@@ -98,10 +98,10 @@ THERMESH_API const char* thermesh_tier(const char* name) {
   return tier ? tier->name : nullptr;
 }
 
-// Whether that tier computes rows of prompts in an arithmetic of their own.
+// Whether that tier computes rows of prompts, or some of it, in an arithmetic of their own.
 THERMESH_API int32_t thermesh_tells_prompts(const char* name) {
   const Tier* tier = name ? find_tier(name) : nullptr;
-  return tier && tier->prompts;
+  return tier && tier->tells_prompts();
 }
 
 THERMESH_API ThermeshEngine* thermesh_engine_new(const char* tier_name) {

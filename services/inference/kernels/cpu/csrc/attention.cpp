@@ -40,7 +40,7 @@ PagedAttention::PagedAttention(const ThermeshNetwork& network, const ThermeshBat
 void PagedAttention::plan(int layer) {
   AttentionPlan& plan = memory_.plan;
   plan.make(network_, batch_, layer, pool_.threads(),
-            tier_.tells_prompts(batch_.cache_kind, network_.head_size));
+            tier_.attends_to_prompts_apart(batch_.cache_kind, network_.head_size));
   const size_t rows = static_cast<size_t>(plan.partials) * plan.partial_rows;
   partial_ = memory_.partials.room<float>(rows * (kMaxHeadSize + 2));
   lists_ = memory_.lists.room<int32_t>(static_cast<size_t>(plan.lists) * plan.list_size);

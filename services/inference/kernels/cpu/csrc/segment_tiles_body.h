@@ -1,5 +1,5 @@
 // A segment of pages as tiles of bfloat16, for all query rows that attend to it; included
-// by attention_amx_bfloat16.cpp inside its unnamed namespace.
+// inside an unnamed namespace, as is prompt_attention_body.h.
 //
 // Keys are tiles when channels are taken in pairs, [head_size / 2][16 tokens][2] a page, and
 // values halves of tiles when tokens are, [head_size / 16][8][16][2]. Half precision has

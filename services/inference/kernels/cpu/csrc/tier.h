@@ -152,8 +152,12 @@ struct Tier {
   // Of tokens that are only read, or null where these attend like all others. What
   // queries choose for themselves is read like all others.
   void (*attend_prompt[2])(const Attention& task, const Attended& result);
-  bool tells_prompts(int32_t cache_kind, int head_size) const {
+  bool attends_to_prompts_apart(int32_t cache_kind, int head_size) const {
     return attend_prompt[cache_kind] && head_size % kBlock == 0;
+  }
+  // Whether rows of prompts have other bits than they would have as generated tokens.
+  bool tells_prompts() const {
+    return prompts || attend_prompt[kHalf] || attend_prompt[kInt8];
   }
   // Adds `part` to `result`: both of [rows], as if attended in one go.
   void (*merge)(const Attended& part, int rows, int head_size, const Attended& result);
@@ -178,6 +182,7 @@ const Tier& tier_generic();
 #ifdef THERMESH_X86
 const Tier& tier_avx2();
 const Tier& tier_avx512();
+const Tier& tier_bfloat16();
 // Only where Linux gives leave (`allows_amx` of tiers.cpp).
 const Tier& tier_amx();
 const Prompts& avx512_prompts();

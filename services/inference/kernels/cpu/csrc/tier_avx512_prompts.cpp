@@ -12,7 +12,7 @@
 #include <immintrin.h>
 #include <math.h>
 
-#include "amx_bfloat16.h"
+#include "bfloat16.h"
 #include "lanes_avx512.h"
 #include "tier.h"
 

@@ -27,6 +27,12 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
+bool has_bfloat16() {
+  constexpr unsigned kVectorsOfBfloat16 = 1u << 5;
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kVectorsOfBfloat16);
+}
+
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
          __builtin_cpu_supports("f16c");
@@ -38,8 +44,6 @@ bool allows_amx() {
   constexpr unsigned kAll = kTile | kInt8 | kBfloat16;
   unsigned a, b, c, d;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kAll) != kAll) return false;
-  constexpr unsigned kVectorsOfBfloat16 = 1u << 5;
-  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & kVectorsOfBfloat16)) return false;
   // Linux saves the tiles of a process only if it has asked for them
   // (https://docs.kernel.org/arch/x86/xstate.html); one without AMX refuses.
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
@@ -54,7 +58,8 @@ bool allows_amx() {
 const Choice* choices(int* count) {
   static const Choice all[] = {
 #ifdef THERMESH_X86
-      {tier_amx, has_avx512() && allows_amx()},
+      {tier_amx, has_avx512() && has_bfloat16() && allows_amx()},
+      {tier_bfloat16, has_avx512() && has_bfloat16()},
       {tier_avx512, has_avx512()},
       {tier_avx2, has_avx2()},
 #endif
