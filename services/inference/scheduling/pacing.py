@@ -54,6 +54,7 @@ class Pace:
         self._plain_run = 0
         self._is_probe = False
         self._last_beside = FIRST_TOKENS // _GROWTH
+        self._allowed = FIRST_TOKENS
         self._decode_seconds: dict[int, deque[float]] = {}
         self._decode_before: dict[int, float] = {}
         self._costs = PromptCosts()
@@ -84,7 +85,8 @@ class Pace:
         if base is not None and seconds >= base:
             self._costs.observe(seconds - base, prompt_tokens, is_probe=self._is_probe)
         if decoding and not self._is_probe:
-            self._last_beside = prompt_tokens
+            # The end of a prompt, of few tokens, says nothing of how many the next one may have.
+            self._last_beside = max(prompt_tokens, min(self._last_beside, self._allowed))
 
     def allowance(self, decoding: int, most: int) -> int:
         """Return how many of at most `most` prompt tokens may join a step in
@@ -105,7 +107,8 @@ class Pace:
             self._is_probe = count < most and self._since_plain == _STALE_AFTER // 2
             if self._is_probe:
                 count = count // 2 if count >= 2 * FEWEST_TOKENS else 2 * count
-        return min(count, most)
+        self._allowed = min(count, most)
+        return self._allowed
 
     def can_burst(self, decoding: int, prompt_tokens: int) -> bool:
         """Tell whether a whole prompt of so many tokens may join a step in which
