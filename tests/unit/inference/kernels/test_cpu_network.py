@@ -188,6 +188,19 @@ def test_the_number_of_threads_may_change_between_steps():
 
 
 @built
+def test_memory_for_a_prompt_that_may_come_is_taken_after_a_step(monkeypatch):
+    """512 tokens begin behind the newest page; nobody waits for their memory then."""
+    network = CpuNetwork(SMALL, QuantisedTensors())
+    cache = network.new_cache(64)
+    asked = []
+    monkeypatch.setattr(cache, "expect", asked.extend)
+
+    decode(network, cache, length=5)
+
+    assert set(range(1, 33)) <= set(asked)
+
+
+@built
 @pytest.mark.parametrize("tier", STATUS.tiers)
 @pytest.mark.parametrize("kv_cache", ["f16", "int8"])
 def test_many_sequences_decode_as_each_does_alone(tier, kv_cache):
