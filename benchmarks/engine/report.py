@@ -1,22 +1,23 @@
-"""The table of docs/benchmarks.md, made from a file of samples.
+"""The tables of docs/benchmarks.md, one for each machine, made from files of samples.
 
-python -m benchmarks.engine.report run.json   # keep it as the published run
+python -m benchmarks.engine.report run.json   # keep it as what its machine has published
 """
 
 from __future__ import annotations
 
 import json
 import pathlib
+import re
 import sys
 from typing import Any
 
-from benchmarks.engine.plan import Row, Verdict
+from benchmarks.engine.plan import OURS, Row, Verdict
 from benchmarks.engine.rows import ROWS
 from benchmarks.engine.verdicts import NOT_MEASURED
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
-PUBLISHED = ROOT / "benchmarks" / "results" / "engine.json"
+RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- engine: begin -->\n", "<!-- engine: end -->\n"
 
 
@@ -24,6 +25,34 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     """Return the content of a file of samples."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def place(result: dict[str, Any]) -> pathlib.Path:
+    """Return where a run is published: each machine has a file of its own, so that a run
+    replaces what the same machine has published and stands beside the others.
+    """
+    plain = re.sub(r"\(\w+\)", "", machine_of(result)).lower()
+    return RESULTS / f"engine-{'-'.join(re.findall(r'[a-z0-9.]+', plain))}.json"
+
+
+def published() -> list[pathlib.Path]:
+    """Return the published runs, one of each machine."""
+    return sorted(RESULTS.glob("engine-*.json"))
+
+
+def machine_of(result: dict[str, Any]) -> str:
+    """Return processor, cores and the tier of our kernels: a processor's name alone may hide
+    what vectors it has, above all in a virtual machine.
+    """
+    machine, own = result["machine"], result["contenders"].get(OURS, {})
+    tier = own.get("kernels", "no kernels of ours").removeprefix("cpu-")
+    return f"{machine['processor']}, {machine['cores']} cores, {tier}"
+
+
+def sections() -> str:
+    """Return the tables of all machines, each below the machine's name."""
+    runs = map(read, published())
+    return "\n".join(f"### {machine_of(run)}\n\n{table(run)}" for run in runs)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -68,12 +97,12 @@ def _commits(result: dict[str, Any]) -> str:
 
 
 def publish(path: pathlib.Path) -> None:
-    """Keep a file as the published run and put its table on the page."""
+    """Keep a file as what its machine has published and put all tables on the page."""
     result = read(path)
-    PUBLISHED.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    place(result).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{sections()}\n{END}{after}", encoding="utf-8")
 
 
 def _line(row: Row, verdict: Verdict) -> str:

@@ -57,7 +57,11 @@ class Results:
         now = results.content
         after = {key: now["machine"][key] for key in SAME} | {"model": model}
         if before != after:
-            changed = ", ".join(key for key in before if before[key] != after[key])
+            changed = ", ".join(
+                f"{key} ({before[key]}, here {after[key]})"
+                for key in before
+                if before[key] != after[key]
+            )
             raise FailedPrecondition(f"{path} was measured with another {changed}: begin anew")
         results.content = {**now, **found, "machine": now["machine"]}
         return results

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
-from quantised_network import SMALL, QuantisedTensors
+from quantised_network import SMALL, QuantisedTensors, closest_prompts
 
 from services.inference.kernels import PAGE_SIZE, CpuNetwork, Span, Sparsity, StepBatch
 from services.inference.kernels.cpu import status
@@ -197,7 +197,8 @@ def test_prompts_attend_as_closely_in_wider_heads(implementation, kv_cache, head
 
     actual = run(network, ids, None, chunks, prompt=298)
 
-    assert deviation(actual[-1:], run(plain, ids, None, chunks)[-1:]) < 2e-2
+    off = deviation(actual[-1:], run(plain, ids, None, chunks)[-1:])
+    assert off < closest_prompts(network.kernels_name)
 
 
 def test_a_network_tells_whether_prompts_have_bits_of_their_own(implementation, network):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
-from quantised_network import SMALL, QuantisedTensors
+from quantised_network import SMALL, QuantisedTensors, closest_prompts
 from scored import scored
 
 from services.inference.kernels import PAGE_SIZE, CpuNetwork, Span, StepBatch
@@ -224,7 +224,9 @@ def test_the_kind_of_a_token_decides_its_bits(network, schedule, data):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_prompt_s_logits_are_those_of_the_dequantised_weights(make, variant):
-    """Tokens of a prompt are as close to the reference as bfloat16 makes them, in every shape."""
+    """Tokens of a prompt are as close to the reference as bfloat16 makes them, or eight bits,
+    in every shape.
+    """
     tensors = QuantisedTensors(dataclasses.replace(SMALL, **VARIANTS[variant]))
     ids = torch.from_numpy(np.random.default_rng(1).integers(0, 200, 70))
     network = make(tensors)
@@ -232,7 +234,8 @@ def test_a_prompt_s_logits_are_those_of_the_dequantised_weights(make, variant):
 
     [logits] = run_kinds(network, network.new_cache(5), [part])
 
-    assert deviation(logits, tensors.reference().score(ids)[-1]) < 2e-2
+    off = deviation(logits, tensors.reference().score(ids)[-1])
+    assert off < closest_prompts(network.kernels_name)
 
 
 def test_long_contexts_are_the_same_on_any_number_of_threads(network):

@@ -72,3 +72,9 @@ class QuantisedTensors:
                 numbers = gguf.quants.dequantize(blocks.rows, KINDS[blocks.kind])
                 view.copy_(torch.from_numpy(numbers))
         return Network(self.config, weights)
+
+
+def closest_prompts(kernels_name):
+    """How far prompts may be from float32, as a share of the length of what is compared."""
+    # Eight bits, turned, instead of bfloat16.
+    return 4e-2 if kernels_name in ("cpu-avx512-bf16", "cpu-avx512-vnni") else 2e-2

@@ -28,8 +28,9 @@ from services.inference.sequences.sequence import Sequence
 from thermesh.clock import SystemClock
 from thermesh.settings import from_env
 
-PAGES = 2048
-"""Of the cache: 16 streams and a prompt of 8K fit. Memory is taken as used."""
+PAGES = 3072
+"""Of the cache: 16 streams and a prompt of 8K fit, with 2,000 tokens that each stream generates
+meanwhile; else the prompt would give way and begin anew. Memory is taken as used."""
 OPEN_END = 4096
 
 

@@ -1,9 +1,9 @@
 """How many prompt tokens a step may compute without holding running streams up.
 
 A step that only decodes takes a time that depends on how many sequences are in
-it; each prompt token makes it longer. Both are learned from the steps
+it; prompt tokens make it longer. Both are learned from the steps
 themselves: the median of recent decode steps of about that many sequences, and
-the median of the latest costs of a prompt token. The allowance of a step is
+what the latest prompt tokens took (`prompt_costs.py`). The allowance of a step is
 what keeps it within `stretch` times the decode step. The cost follows the
 length of the context and the company on the cores within a few steps.
 
@@ -23,18 +23,24 @@ from __future__ import annotations
 import statistics
 from collections import deque
 
-FEWEST_TOKENS = 10
-"""Prompt tokens that a step takes whatever it costs, so that a prompt always
-gets on. Behind a context of thousands of tokens even these few take as long as
-a decode step, and fewer take no less: it is the reading that takes it. Where
-three query heads share keys, the C++ kernels compute ten as fast as one."""
+from services.inference.scheduling.prompt_costs import PromptCosts
 
+FIRST_TOKENS = 10
+"""Prompt tokens of a step while nothing is known of what they cost. What joins after that
+takes at most `_GROWTH` times what the step before it took: behind another context, or read
+without others, tokens cost something else."""
+
+FEWEST_TOKENS = 2
+"""Prompt tokens that a step takes whatever they cost, so that a prompt always gets on. One
+alone is taken for a sequence that decodes."""
+
+_GROWTH = 2
 _DECODE_STEPS = 9
 _STALE_AFTER = 16
 """Steps with prompts after which one without is due: while a long prompt is
-computed the contexts of the others grow, and what a decode step takes with them."""
-
-_PROMPT_STEPS = 5
+computed the contexts of the others grow, and what a decode step takes with them. Halfway
+there one takes half its tokens, or twice the fewest, to see which part of their cost each
+token bears."""
 
 
 class Pace:
@@ -46,9 +52,12 @@ class Pace:
         self._owed_seconds = 0.0
         self._since_plain = 0
         self._plain_run = 0
+        self._is_probe = False
+        self._last_beside = FIRST_TOKENS // _GROWTH
+        self._allowed = FIRST_TOKENS
         self._decode_seconds: dict[int, deque[float]] = {}
         self._decode_before: dict[int, float] = {}
-        self._prompt_seconds: deque[float] = deque(maxlen=_PROMPT_STEPS)
+        self._costs = PromptCosts()
 
     def observe(self, seconds: float, decoding: int, prompt_tokens: int) -> None:
         """Learn from a step of `decoding` sequences and `prompt_tokens`."""
@@ -74,34 +83,41 @@ class Pace:
         # A step faster than the median one tells nothing of what its tokens cost: as one of no
         # cost it would let the next prompt in with as many as there are.
         if base is not None and seconds >= base:
-            self._prompt_seconds.append((seconds - base) / prompt_tokens)
+            self._costs.observe(seconds - base, prompt_tokens, is_probe=self._is_probe)
+        if decoding and not self._is_probe:
+            # The end of a prompt, of few tokens, says nothing of how many the next one may have.
+            self._last_beside = max(prompt_tokens, min(self._last_beside, self._allowed))
 
     def allowance(self, decoding: int, most: int) -> int:
         """Return how many of at most `most` prompt tokens may join a step in
         which `decoding` sequences decode; none now and then, to see what a step
-        takes without.
+        takes without, or half of those, to see what fewer take.
         """
+        self._is_probe = False
         if not decoding:
             return most
         if self._since_plain >= _STALE_AFTER:
             return 0
         base = self._decode_step(decoding)
-        if base is None or not self._prompt_seconds:
-            return min(FEWEST_TOKENS, most)
-        spare = (self._stretch - 1) * min(base, self._decode_before.get(_size(decoding), base))
-        cost = statistics.median(self._prompt_seconds)
-        affordable = most if cost * most <= spare else int(spare / cost)
-        return min(max(FEWEST_TOKENS, affordable), most)
+        count = FIRST_TOKENS
+        if base is not None and self._costs.is_known:
+            spare = (self._stretch - 1) * min(base, self._decode_before.get(_size(decoding), base))
+            most = min(most, _GROWTH * max(self._last_beside, FIRST_TOKENS // _GROWTH))
+            count = max(FEWEST_TOKENS, self._costs.affordable(spare, most))
+            self._is_probe = count < most and self._since_plain == _STALE_AFTER // 2
+            if self._is_probe:
+                count = count // 2 if count >= 2 * FEWEST_TOKENS else 2 * count
+        self._allowed = min(count, most)
+        return self._allowed
 
     def can_burst(self, decoding: int, prompt_tokens: int) -> bool:
         """Tell whether a whole prompt of so many tokens may join a step in which
         `decoding` sequences decode, whatever their stretch.
         """
         base = self._decode_step(decoding)
-        if self._owed_seconds > 0 or base is None or not self._prompt_seconds:
+        if self._owed_seconds > 0 or base is None or not self._costs.is_known:
             return False
-        cost = statistics.median(self._prompt_seconds)
-        return base + cost * prompt_tokens <= self._burst_seconds
+        return base + self._costs.seconds(prompt_tokens) <= self._burst_seconds
 
     def _decode_step(self, decoding: int) -> float | None:
         """Return the median time of a step that decodes about so many; where

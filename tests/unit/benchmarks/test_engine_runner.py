@@ -159,7 +159,7 @@ def test_a_run_goes_on_only_where_it_began(tmp_path):
     content = json.loads(path.read_text())
     content["machine"]["cores"] = 512
     path.write_text(json.dumps(content))
-    with pytest.raises(FailedPrecondition, match="cores"):
+    with pytest.raises(FailedPrecondition, match=r"cores \(512, here"):
         Results.resumed(path, "m")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,3 +158,51 @@ def test_a_table_names_the_commits_of_its_rows():
     }
     told = report.conditions(result)
     assert "commits `old` (rows 2), `new` (rows 10)" in told
+
+
+def _run(processor, kernels, commit):
+    return {
+        "machine": {
+            "processor": processor,
+            "cores": 2,
+            "memory_gib": 8,
+            "commit": commit,
+            "changed_files": 0,
+            "at": "2026-11-22T00:00:00Z",
+        },
+        "slices": [{"load_average": [0.1, 0, 0], "seconds": 60}],
+        "model": "m",
+        "contenders": {"thermesh": {"engine": "thermesh", "kernels": kernels}},
+        "samples": {},
+        "failures": {},
+    }
+
+
+def test_each_machine_has_a_file_and_a_table_of_its_own(tmp_path, monkeypatch):
+    """A run replaces what its machine has published; other machines', also those that only
+    differ in what their processor can, stay beside it.
+    """
+    page, run = tmp_path / "page.md", tmp_path / "run.json"
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    page.write_text(f"before\n{report.BEGIN}{report.END}after\n")
+    xeon, epyc = "Intel(R) Xeon(R) Processor", "AMD EPYC"
+    for one in (
+        (xeon, "cpu-avx512-amx", "first"),
+        (epyc, "cpu-avx512-vnni", "second"),
+        (xeon, "cpu-avx512-vnni", "third"),
+        (xeon, "cpu-avx512-amx", "fourth"),
+    ):
+        run.write_text(json.dumps(_run(*one)))
+        report.publish(run)
+    text = page.read_text()
+    assert [path.name for path in report.published()] == [
+        "engine-amd-epyc-2-cores-avx512-vnni.json",
+        "engine-intel-xeon-processor-2-cores-avx512-amx.json",
+        "engine-intel-xeon-processor-2-cores-avx512-vnni.json",
+    ]
+    assert "### Intel(R) Xeon(R) Processor, 2 cores, avx512-amx\n\nIntel" in text
+    assert "commit `first`" not in text
+    assert all(f"commit `{commit}`" in text for commit in ("second", "third", "fourth"))
+    assert text.startswith(f"before\n{report.BEGIN}\n### AMD EPYC, 2 cores")
+    assert text.endswith(f"{report.END}after\n")

@@ -42,7 +42,7 @@ def scheduler(pages: int = 100, **limits: int) -> Scheduler:
     """A scheduler to whose knowledge prompt tokens cost no time."""
     chosen = Scheduler(Limits(**limits), PageAllocator(pages))
     chosen.pace.observe(1.0, decoding=1, prompt_tokens=0)
-    chosen.pace.observe(1.0, decoding=1, prompt_tokens=1)
+    chosen.pace.observe(1.0, decoding=1, prompt_tokens=512)
     return chosen
 
 

@@ -49,6 +49,7 @@ _TIERS = {
     "tier_amx.cpp": (*_AVX512, "-mamx-tile", "-mamx-int8"),
     "tier_amx_bfloat16.cpp": (*_AVX512, "-mamx-tile", "-mamx-bf16"),
     "tier_avx512.cpp": _AVX512,
+    "tier_avx512_prompts.cpp": _AVX512,
     "tier_bfloat16.cpp": (*_AVX512, "-mavx512bf16"),
     "tier_avx2.cpp": ("-mavx2", "-mfma", "-mf16c"),
 }

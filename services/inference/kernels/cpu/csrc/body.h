@@ -110,12 +110,10 @@ void product_any(const Product& task) {
   }
 }
 
-constexpr Tier make_tier(const char* name) {
+constexpr Tier make_tier(const char* name, const Prompts* prompts = nullptr) {
   return {name,
           product_any,
-          nullptr,
-          nullptr,
-          nullptr,
+          prompts,
           quantise,
           inverse_rms,
           weigh_by,

@@ -1,23 +1,6 @@
 // Keys and queries on their way to a cache in eight bits; included by body.h, whose rules
 // hold here too.
 
-// 1 in the lanes whose number lacks the bit `kStride`, -1 in the others.
-template <int kStride>
-struct Signs {
-  alignas(64) float at[kLanes];
-
-  constexpr Signs() : at{} {
-    for (int i = 0; i < kLanes; ++i) at[i] = i & kStride ? -1.0f : 1.0f;
-  }
-};
-
-// Lanes that are `kStride` apart become their sum and their difference.
-template <int kStride>
-inline Lanes butterfly(Lanes a) {
-  static constexpr Signs<kStride> signs;
-  return fma(a, load(signs.at), partners<kStride>(a));
-}
-
 // The Walsh-Hadamard transform of each part of the greatest power of two that divides
 // `size`, a multiple of 16. It is orthogonal, so products of two vectors stay what they
 // were, and spreads what lies in one channel over all of them.

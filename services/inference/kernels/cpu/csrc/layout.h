@@ -24,8 +24,9 @@
 // product. Twelve because 16 * code of a Q4 weight is still a byte, so that one
 // product of 64 columns, [codes | fractions] x [16 * weights | weights], is both.
 //
-// Rows of prompts: where a tier has an arithmetic of its own for them (bfloat16 tiles
-// of AMX), a panel is [blocks][16 rows][32] bfloat16, whole however few its rows are.
+// Rows of prompts: where a tier has an arithmetic of its own for them, a panel holds 16 rows
+// however few there are, as [blocks][16 rows][32] bfloat16 for tiles of AMX, or as what
+// tier_avx512_prompts.cpp tells.
 //
 // Keys and values: a unit holds 16 tokens of one key-value head. Of kind kHalf,
 //   keys as [head_size][16 tokens] halves, values as [head_size / 16][16 tokens][16];
@@ -148,6 +149,7 @@ static constexpr int choice_width(int count) { return (count + kLanes - 1) / kLa
 constexpr int kParts = 16;
 constexpr float kFraction = 1.0f / kParts;
 constexpr int kRowBytes = 2 * kBlock;
+// Of bfloat16, the most that a tier takes.
 constexpr int kPromptBlockBytes = kPanelRows * kRowBytes;
 static constexpr size_t scales_offset(int rows) { return static_cast<size_t>(rows) * kRowBytes; }
 static constexpr size_t flags_offset(int rows) { return scales_offset(rows) + 8 * rows; }

@@ -44,7 +44,7 @@ Product product_of(const Panels& panels, const Rows& rows, const ThermeshMatrix&
 }
 
 void compute(const Product& task, const Rows& rows, const Tier& tier) {
-  (rows.run->is_prompt ? tier.prompt_product : tier.product)(task);
+  (rows.run->is_prompt ? tier.prompts->product : tier.product)(task);
 }
 
 // The last tile row has fewer outputs than lanes.
@@ -178,8 +178,8 @@ struct Joint {
     if (rows.run->is_prompt) {
       const int row = rows.first + r;
       uint8_t* panel = next.at(*rows.run, row / kPanelRows);
-      tier.silu_mul_to_bfloat16(own, raised, width / kBlock,
-                                panel + column / kBlock * kPromptBlockBytes, row % kPanelRows);
+      panel += column / kBlock * tier.prompts->block_bytes;
+      tier.prompts->enter_gated(own, raised, width / kBlock, panel, row % kPanelRows);
     } else {
       const size_t row = rows.first_in_step() + r;
       tier.silu_mul(own, raised, width);

@@ -27,11 +27,12 @@ struct Panels {
   const Run* runs;
   int run_count;
   int blocks;
+  int prompt_block_bytes;
 
   // A panel has as much room as the larger kind takes.
   uint8_t* at(const Run& run, int panel) const {
     const size_t before = static_cast<size_t>(run.first_panel) * panel_block_bytes(kPanelRows);
-    const size_t own = run.is_prompt ? kPromptBlockBytes : panel_block_bytes(kPanelRows);
+    const int own = run.is_prompt ? prompt_block_bytes : panel_block_bytes(kPanelRows);
     return bytes + (before + static_cast<size_t>(panel) * own) * blocks;
   }
   static size_t bytes_for(const Run* runs, int run_count, int columns) {

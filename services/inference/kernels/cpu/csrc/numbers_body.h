@@ -17,6 +17,23 @@ inline Lanes exponential(Lanes x) {
   return times_power_of_two(p, n);
 }
 
+// 1 in the lanes whose number lacks the bit `kStride`, -1 in the others.
+template <int kStride>
+struct Signs {
+  alignas(64) float at[kLanes];
+
+  constexpr Signs() : at{} {
+    for (int i = 0; i < kLanes; ++i) at[i] = i & kStride ? -1.0f : 1.0f;
+  }
+};
+
+// Lanes that are `kStride` apart become their sum and their difference.
+template <int kStride>
+inline Lanes butterfly(Lanes a) {
+  static constexpr Signs<kStride> signs;
+  return fma(a, load(signs.at), partners<kStride>(a));
+}
+
 // Half a block: stores codes and fractions, each fraction one of `kParts` of a
 // code, and returns both together in that unit.
 template <int kParts>

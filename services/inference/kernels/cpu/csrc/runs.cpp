@@ -22,7 +22,7 @@ void find_runs(const ThermeshBatch& batch, const Tier& tier, std::vector<Run>& r
   for (int i = 0; i < batch.span_count; ++i) {
     const ThermeshSpan& span = batch.spans[i];
     const int first = span.context_length - span.count;
-    const int prompt = tier.prompt_product ? std::clamp(span.prompt_end - first, 0, span.count) : 0;
+    const int prompt = tier.prompts ? std::clamp(span.prompt_end - first, 0, span.count) : 0;
     add_run(runs, prompt, true);
     add_run(runs, span.count - prompt, false);
   }

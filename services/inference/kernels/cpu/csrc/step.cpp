@@ -30,7 +30,8 @@ void enter_row(const Panels& panels, const Run& run, int row, const Blocks& part
   const int panel = row / kPanelRows, place = row % kPanelRows, rows = run.rows_of(panel);
   uint8_t* bytes = panels.at(run, panel);
   if (run.is_prompt) {
-    tier.to_bfloat16(x, part.last - part.first, bytes + part.first * kPromptBlockBytes, place);
+    const Prompts& prompts = *tier.prompts;
+    prompts.enter(x, part.last - part.first, bytes + part.first * prompts.block_bytes, place);
   } else {
     tier.quantise(x, part.last - part.first, outlier,
                   bytes + part.first * panel_block_bytes(rows), rows, place);
@@ -106,7 +107,9 @@ class Step {
     });
   }
 
-  Panels panels_of(int columns) const { return {panel_, runs_, run_count_, columns / kBlock}; }
+  Panels panels_of(int columns) const {
+    return {panel_, runs_, run_count_, columns / kBlock, tier_.prompt_block_bytes()};
+  }
 
   // Writes blocks of row `row` of the step, which begin at `x`, to its panel.
   void enter(const Panels& panels, int row, const Blocks& part, const float* x, float outlier) {
@@ -219,7 +222,8 @@ class Step {
 
   void add_feed_forward(const ThermeshLayer& layer, int index) {
     const int size = network_.intermediate_size;
-    const Panels panels{next_panel_, runs_, run_count_, size / kBlock};
+    const Panels panels{next_panel_, runs_, run_count_, size / kBlock,
+                        tier_.prompt_block_bytes()};
     gate_up(normalised(layer.feed_forward_norm), layer.gate, layer.up, gated_, panels, tier_,
             pool_, upcoming(index + 1, kByGateUp));
     for (const Run* run = runs_; run < runs_ + run_count_; ++run) {
@@ -238,7 +242,7 @@ class Step {
   void write_logits() {
     // All kinds of rows alike: a head dequantised for one row would cost more than it does.
     const Run run{0, batch_.outputs, false, 0};
-    const Panels panels{panel_, &run, 1, network_.hidden_size / kBlock};
+    const Panels panels{panel_, &run, 1, network_.hidden_size / kBlock, 0};
     const float outlier = network_.head_outlier;
     for_blocks(batch_.outputs, panels.blocks, outlier, [&](int row, const Blocks& part) {
       normalise(panels, row, part, batch_.output_rows[row], network_.norm, outlier);
@@ -271,9 +275,10 @@ void run_step(const ThermeshNetwork& network, const ThermeshBatch& batch, const 
 
 void multiply(const ThermeshMatrix& matrix, const float* x, int rows, float outlier,
               bool is_prompt, float* out, const Tier& tier, Workspace& workspace) {
-  const Run run{0, rows, is_prompt && tier.prompt_product, 0};
+  const Run run{0, rows, is_prompt && tier.prompts, 0};
   const size_t bytes = Panels::bytes_for(&run, 1, matrix.columns);
-  const Panels panels{workspace.panel.room<uint8_t>(bytes), &run, 1, matrix.columns / kBlock};
+  const Panels panels{workspace.panel.room<uint8_t>(bytes), &run, 1, matrix.columns / kBlock,
+                      tier.prompt_block_bytes()};
   for (int row = 0; row < rows; ++row) {
     enter_row(panels, run, row, {0, panels.blocks}, x + static_cast<size_t>(row) * matrix.columns,
               outlier, tier);

@@ -113,15 +113,22 @@ struct Moments {
   double total, moment, squares;
 };
 
+// Products of rows of prompts, whose panels are whole however few their rows are.
+struct Prompts {
+  int block_bytes;  // of a panel, at most kPromptBlockBytes
+  void (*product)(const Product& task);
+  // Writes blocks of a row to the panel that has it, whose first of these blocks is at `panel`.
+  void (*enter)(const float* x, int blocks, uint8_t* panel, int row);
+  // The same of silu(gate) * up.
+  void (*enter_gated)(const float* gate, const float* up, int blocks, uint8_t* panel, int row);
+};
+
 struct Tier {
   const char* name;
   void (*product)(const Product& task);
-  // For rows of prompts, whose panels hold bfloat16; null where a tier computes these
-  // like all others. The last is `silu_mul` on the way to a panel.
-  void (*prompt_product)(const Product& task);
-  void (*to_bfloat16)(const float* x, int blocks, uint8_t* panel, int row);
-  void (*silu_mul_to_bfloat16)(const float* gate, const float* up, int blocks, uint8_t* panel,
-                               int row);
+  // Null where a tier computes rows of prompts like all others.
+  const Prompts* prompts;
+  int prompt_block_bytes() const { return prompts ? prompts->block_bytes : 0; }
   // Writes row `row` of a panel of `rows` rows. Blocks whose largest number
   // exceeds `outlier` times the row's root mean square get fractions.
   void (*quantise)(const float* x, int blocks, float outlier, uint8_t* panel, int rows, int row);
@@ -150,7 +157,7 @@ struct Tier {
   }
   // Whether rows of prompts have other bits than they would have as generated tokens.
   bool tells_prompts() const {
-    return prompt_product || attend_prompt[kHalf] || attend_prompt[kInt8];
+    return prompts || attend_prompt[kHalf] || attend_prompt[kInt8];
   }
   // Adds `part` to `result`: both of [rows], as if attended in one go.
   void (*merge)(const Attended& part, int rows, int head_size, const Attended& result);
@@ -178,11 +185,8 @@ const Tier& tier_avx512();
 const Tier& tier_bfloat16();
 // Only where Linux gives leave (`allows_amx` of tiers.cpp).
 const Tier& tier_amx();
-// Its products of prompts.
-void amx_prompt_product(const Product& task);
-void amx_to_bfloat16(const float* x, int blocks, uint8_t* panel, int row);
-void amx_silu_mul_to_bfloat16(const float* gate, const float* up, int blocks, uint8_t* panel,
-                              int row);
+const Prompts& avx512_prompts();
+const Prompts& amx_prompts();
 #endif
 
 // The tier of that name, or the best one for "", or null where the processor

@@ -298,9 +298,7 @@ const Tier& tier_amx() {
     own.name = "avx512-amx";
     own.product = product;
     own.errand_rows = kFewestRows;
-    own.prompt_product = amx_prompt_product;
-    own.to_bfloat16 = amx_to_bfloat16;
-    own.silu_mul_to_bfloat16 = amx_silu_mul_to_bfloat16;
+    own.prompts = &amx_prompts();
     own.attend[kInt8] = attend_int8;
     own.attend_prompt[kHalf] = attend_prompt_half;
     own.attend_prompt[kInt8] = attend_prompt_int8;

@@ -258,17 +258,14 @@ void multiply_all(const Product& task) {
   _tile_release();
 }
 
-}  // namespace
-
-void amx_to_bfloat16(const float* x, int blocks, uint8_t* panel, int row) {
+void enter(const float* x, int blocks, uint8_t* panel, int row) {
   panel += row * kRowBytes;
   for (int block = 0; block < blocks; ++block, x += kBlock, panel += kPromptBlockBytes) {
     _mm512_store_si512(panel, in_turn(_mm512_loadu_ps(x), _mm512_loadu_ps(x + kLanes)));
   }
 }
 
-void amx_silu_mul_to_bfloat16(const float* gate, const float* up, int blocks, uint8_t* panel,
-                              int row) {
+void enter_gated(const float* gate, const float* up, int blocks, uint8_t* panel, int row) {
   // The largest finite power keeps 0 times infinity away.
   const __m512 one = _mm512_set1_ps(1.0f), factor = _mm512_set1_ps(-kLog2OfE);
   const __m512 most = _mm512_set1_ps(126.0f);
@@ -284,7 +281,7 @@ void amx_silu_mul_to_bfloat16(const float* gate, const float* up, int blocks, ui
   }
 }
 
-void amx_prompt_product(const Product& task) {
+void product(const Product& task) {
   switch (task.kind) {
     case kF16: return multiply_all<kF16>(task);
     case kBf16: return multiply_all<kBf16>(task);
@@ -292,6 +289,13 @@ void amx_prompt_product(const Product& task) {
     case kQ4_1: return multiply_all<kQ4_1>(task);
     default: return multiply_all<kQ8_0>(task);
   }
+}
+
+}  // namespace
+
+const Prompts& amx_prompts() {
+  static constexpr Prompts prompts{kPromptBlockBytes, product, enter, enter_gated};
+  return prompts;
 }
 
 }  // namespace thermesh

@@ -92,7 +92,7 @@ void product(const Pass& pass) {
 }  // namespace
 
 const Tier& tier_avx512() {
-  static constexpr Tier tier = make_tier("avx512-vnni");
+  static const Tier tier = make_tier("avx512-vnni", &avx512_prompts());
   return tier;
 }
 
