@@ -14,6 +14,7 @@
 
 constexpr int kRowsTogether = Unit::kRows;
 constexpr int kMaxRows = (kPromptTaskRows + kRowsTogether - 1) / kRowsTogether * kRowsTogether;
+constexpr __mmask16 kOwnLanes = kRowsTogether < kLanes ? (1 << kRowsTogether) - 1 : 0xFFFF;
 constexpr float kLogOf2 = 0.693147181f;
 
 template <class Pages>
@@ -130,16 +131,17 @@ class PromptAttention {
   // By `factors_` the sums of a group's rows so far must shrink.
   void raise_tops(int first, const float* tops) {
     for (int r = 0; r < kRowsTogether; r += kLanes) {
-      const Lanes before = load(tops_ + first + r);
-      const Lanes after = max(before, load(tops + r));
+      const Lanes before = _mm512_maskz_loadu_ps(kOwnLanes, tops_ + first + r);
+      const Lanes after = max(before, _mm512_maskz_loadu_ps(kOwnLanes, tops + r));
       // Of a row that saw nothing so far there is nothing to shrink. One whose top stays is
       // left alone: `power_of_two(0)` is not 1, and how many segments follow that a row does
       // not see depends on the rows beside it.
       const __mmask16 any = _mm512_cmp_ps_mask(before, set1(-INFINITY), _CMP_NEQ_OQ);
       const __mmask16 stays = _mm512_cmp_ps_mask(before, after, _CMP_EQ_OQ);
       const Lanes factor = _mm512_maskz_mov_ps(any, power_of_two(subtract(before, after)));
-      store(factors_ + first + r, _mm512_mask_mov_ps(factor, stays, set1(1.0f)));
-      store(tops_ + first + r, after);
+      const Lanes kept = _mm512_mask_mov_ps(factor, stays, set1(1.0f));
+      _mm512_mask_storeu_ps(factors_ + first + r, kOwnLanes, kept);
+      _mm512_mask_storeu_ps(tops_ + first + r, kOwnLanes, after);
     }
   }
 
