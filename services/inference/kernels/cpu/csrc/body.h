@@ -81,21 +81,25 @@ void pass_of(const Pass& pass, int rows) {
   product<kRows, kKind>(pass);
 }
 
-template <int32_t kKind>
-void product_of_kind(const Product& task) {
-  for (int index = 0; index < task.tile_rows; ++index) {
-    for (int row = 0; row < task.rows; row += kPassRows) {
-      const int first = row / kPanelRows * kPanelRows;
-      const int panel_rows = task.rows - first < kPanelRows ? task.rows - first : kPanelRows;
-      const int rows = first + panel_rows - row < kPassRows ? first + panel_rows - row : kPassRows;
-      const size_t done = static_cast<size_t>(first) / kPanelRows * task.blocks;
-      pass_of<kKind>({task.tiles + static_cast<size_t>(index) * task.blocks * tile_bytes(kKind),
-                      task.panels + done * panel_block_bytes(kPanelRows), panel_rows, row - first,
-                      task.blocks, task.out + row * task.stride + index * kLanes, task.stride,
-                      task.adds},
-                     rows);
-    }
+// Calls work(pass, rows) for all rows of activations and what begins with a row of tiles.
+template <int32_t kKind, typename Work>
+inline void for_passes(const Product& task, int index, const Work& work) {
+  for (int row = 0; row < task.rows; row += kPassRows) {
+    const int first = row / kPanelRows * kPanelRows;
+    const int panel_rows = task.rows - first < kPanelRows ? task.rows - first : kPanelRows;
+    const int rows = first + panel_rows - row < kPassRows ? first + panel_rows - row : kPassRows;
+    const size_t done = static_cast<size_t>(first) / kPanelRows * task.blocks;
+    work(Pass{task.tiles + static_cast<size_t>(index) * task.blocks * tile_bytes(kKind),
+              task.panels + done * panel_block_bytes(kPanelRows), panel_rows, row - first,
+              task.blocks, task.out + row * task.stride + index * kLanes, task.stride, task.adds},
+         rows);
   }
+}
+
+template <int32_t kKind>
+void product_of_kind(const Product& task, int index = 0) {
+  const auto work = [](const Pass& pass, int rows) { pass_of<kKind>(pass, rows); };
+  for (; index < task.tile_rows; ++index) for_passes<kKind>(task, index, work);
 }
 
 #include "wide_body.h"
