@@ -39,7 +39,7 @@ class Config:
     )
     step_stretch: float = setting(
         "THERMESH_STEP_STRETCH",
-        2.25,
+        2.0,
         between(1, 1000),
         "how many times as long a step may take for prompts that join running streams",
     )

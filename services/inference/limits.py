@@ -29,7 +29,7 @@ class Limits:
     step_tokens: int = 512
     prefill_chunk: int = 512
     page_size: int = 16
-    stretch: float = 2.25
+    stretch: float = 2.0
     burst_seconds: float = 0.12
     prefix_share: float = 0.5
     prefix_cache: bool = True
