@@ -101,7 +101,7 @@ WAYS = {
         for first in (0, 10, 20)
     },
 }
-SERVED = {"kernels f16": "f16", "kernels int8": "int8"}
+SERVED = {f"kernels {kind}": kind for kind in ("f16", "int10", "int8")}
 
 
 class Simulated:

@@ -113,7 +113,7 @@ class KernelsConfig:
     kv_cache: str = setting(
         "THERMESH_KV_CACHE",
         "f16",
-        one_of("f16", "int8"),
+        one_of("f16", "int10", "int8"),
         "keys and values: half precision, or 8 bits with a scale for each token and head",
     )
     weights: str = setting(
