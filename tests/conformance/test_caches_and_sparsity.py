@@ -225,7 +225,9 @@ def test_prompts_attend_as_closely_in_wider_heads(implementation, kv_cache, head
     actual = run(network, ids, None, chunks, prompt=298)
 
     off = deviation(actual[-1:], run(plain, ids, None, chunks)[-1:])
-    assert off < closest_prompts(network.kernels_name)
+    # What differs a little may have another code.
+    most = closest_prompts(network.kernels_name) * (1 if kv_cache == "f16" else 1.25)
+    assert off < most
 
 
 def test_a_network_tells_whether_prompts_have_bits_of_their_own(implementation, network):
