@@ -162,6 +162,8 @@ void product_pair(const Pass& pass) {
   const uint8_t* tiles[kPair] = {pass.tile, pass.tile + row_bytes};
   const uint8_t* panel = pass.panel;
   const uint8_t* later = pass.tile + kPair * row_bytes;
+  // One for each tile and panel: there are half as many pairs, but two passes over most panels.
+  const int errands = pass.panel_rows > kPassRows ? 1 : kPair;
   alignas(64) float sums[kRows][kPair][kLanes] = {};
   for (int block = 0; block < pass.blocks; ++block) {
     if (pass.first == 0) {
@@ -169,6 +171,7 @@ void product_pair(const Pass& pass) {
       fetch_far(later, kPair * tile_bytes(kKind));
       later += kPair * tile_bytes(kKind);
     }
+    for (int i = 0; i < errands; ++i) run_errand(pass.errand);
     if (pass.has_fractions(panel, kRows)) {
       add_pair<kRows, kKind, true>(pass, tiles, panel, sums);
     } else {
@@ -218,6 +221,10 @@ const Tier& tier_avx512() {
   static const Tier tier = [] {
     Tier own = make_tier("avx512-vnni", &avx512_prompts());
     own.product = product_of_rows;
+    own.errand_rows = kFewestOfPairs;
+    // All that 32 short contexts have: what a second level cache has no room for waits in the
+    // third one. With 1 MB products were slowed as much and attention spared half of it.
+    own.errand_bytes = 4 << 20;
     return own;
   }();
   return tier;
