@@ -156,6 +156,18 @@ inline void add_pair(const Pass& pass, const uint8_t* const* tiles, const uint8_
   }
 }
 
+// Rows of outputs as long as this are logits. Nothing in the step reads them, and lines that are
+// written whole and past the caches need not be read before.
+constexpr size_t kLongRow = 16384;
+
+inline void put(float* out, Lanes sum, const Pass& pass) {
+  if (pass.stride >= kLongRow && !pass.adds && reinterpret_cast<uintptr_t>(out) % 64 == 0) {
+    _mm512_stream_ps(out, sum);
+  } else {
+    store(out, pass.adds ? add(load(out), sum) : sum);
+  }
+}
+
 template <int kRows, int32_t kKind>
 void product_pair(const Pass& pass) {
   const size_t row_bytes = static_cast<size_t>(pass.blocks) * tile_bytes(kKind);
@@ -182,9 +194,7 @@ void product_pair(const Pass& pass) {
   }
   for (int r = 0; r < kRows; ++r) {
     for (int t = 0; t < kPair; ++t) {
-      float* out = pass.out + r * pass.stride + t * kLanes;
-      const Lanes sum = load(sums[r][t]);
-      store(out, pass.adds ? add(load(out), sum) : sum);
+      put(pass.out + r * pass.stride + t * kLanes, load(sums[r][t]), pass);
     }
   }
 }
@@ -204,6 +214,7 @@ void product_of_pairs(const Product& task) {
     for_passes<kKind>(task, index, [](const Pass& pass, int rows) { pair_of<kKind>(pass, rows); });
   }
   product_of_kind<kKind>(task, index);
+  _mm_sfence();  // what went past the caches is there before others are told
 }
 
 void product_of_rows(const Product& task) {
