@@ -222,6 +222,39 @@ def test_the_kind_of_a_token_decides_its_bits(network, schedule, data):
         torch.testing.assert_close(last[index], alone, atol=tolerance, rtol=tolerance)
 
 
+@PROPERTY
+@given(data=st.data(), threads=st.integers(1, 3))
+def test_what_is_not_asked_changes_nothing_of_what_is(network, data, threads):
+    """Logits after some last tokens of each span are those that a step which is asked for all
+    gives them, and so is what follows; in C++ bit for bit."""
+    counts = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=4))
+    asked = [data.draw(st.integers(1, count)) for count in counts]
+    ends = [data.draw(st.integers(0, count)) for count in counts]
+    starts = np.cumsum([0, *counts[:-1]]).tolist()
+    tables = [tuple(range(3 * i, 3 * i + 3)) for i in range(len(counts))]
+    ids = torch.from_numpy(np.random.default_rng(sum(counts)).integers(0, 200, sum(counts)))
+    positions = torch.cat([torch.arange(count) for count in counts])
+    network.use_threads(threads)
+
+    def told(logits):
+        spans = zip(starts, counts, tables, logits, ends, strict=True)
+        cache = network.new_cache(3 * len(counts))
+        batch = StepBatch(
+            ids,
+            positions,
+            tuple(Span(a, n, n, table, k, prompt_end=e) for a, n, table, k, e in spans),
+        )
+        rows = torch.as_tensor(network.step(batch, cache)).split(logits)
+        parts = [([7], count, table) for count, table in zip(counts, tables, strict=True)]
+        return rows, run(network, cache, parts)
+
+    (few, after_few), (all_rows, after_all) = told(asked), told(counts)
+    tolerance = 3e-5 if network.kernels_name == "reference" else 0.0
+    for rows, whole, count in zip(few, all_rows, asked, strict=True):
+        torch.testing.assert_close(rows, whole[-count:], atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(after_few, after_all, atol=tolerance, rtol=tolerance)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_prompt_s_logits_are_those_of_the_dequantised_weights(make, variant):
     """Tokens of a prompt are as close to the reference as bfloat16 makes them, or eight bits,

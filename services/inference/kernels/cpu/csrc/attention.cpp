@@ -38,6 +38,7 @@ PagedAttention::PagedAttention(const ThermeshNetwork& network, const ThermeshBat
 }
 
 void PagedAttention::plan(int layer) {
+  is_planned_ = true;
   AttentionPlan& plan = memory_.plan;
   plan.make(network_, batch_, layer, pool_.threads(),
             tier_.attends_to_prompts_apart(batch_.cache_kind, network_.head_size));
@@ -56,8 +57,7 @@ void PagedAttention::store(int layer, int row, const float* keys, const float* v
 
 void PagedAttention::attend(int layer, const float* joined, size_t stride, float* attended) {
   const Rows rows{joined, stride, attended};
-  if (AttentionPlan::changes_at(batch_, layer)) plan(layer);
-  summarise_final_pages(layer);
+  if (!is_planned_ || AttentionPlan::changes_at(batch_, layer)) plan(layer);
   const AttentionPlan& plan = memory_.plan;
   if (!plan.choices.empty()) {
     pool_.run(static_cast<int>(plan.choices.size()),
@@ -88,7 +88,7 @@ void PagedAttention::merge_all(const Rows& rows) {
   }
 }
 
-void PagedAttention::summarise_final_pages(int layer) {
+void PagedAttention::summarise(int layer) {
   const std::vector<int32_t>& pages = memory_.final_pages;
   const auto summarise = [&](int index) {
     for (int head = 0; head < network_.kv_heads; ++head) pages_.summarise(layer, head, pages[index]);

@@ -30,9 +30,12 @@ class PagedAttention {
   // Writes one row's keys and values, [kv_heads][head_size] each, to the cache.
   void store(int layer, int row, const float* keys, const float* values);
 
+  // Makes means of pages that became final in this step. All rows are stored.
+  void summarise(int layer);
+
   // attended[row][heads * head_size] from the queries at the start of each row
-  // of joined[row][stride], which are scaled already. All rows are stored, and
-  // layers come in order.
+  // of joined[row][stride], which are scaled already. All rows are stored, pages
+  // summarised, and layers come in order.
   void attend(int layer, const float* joined, size_t stride, float* attended);
 
   // Part of what products fetch for the attention of `layer`, which follows the one that was
@@ -47,7 +50,6 @@ class PagedAttention {
   };
 
   void plan(int layer);
-  void summarise_final_pages(int layer);
   void choose_pages(int layer, const Task& task, int index, const Rows& rows);
   Soon start_of(int layer, int index) const;
   Soon pages_of_piece(int layer, const Task& task, int index) const;
@@ -74,6 +76,7 @@ class PagedAttention {
   float* partial_ = nullptr;
   int32_t* lists_ = nullptr;
   float* scratch_ = nullptr;
+  bool is_planned_ = false;
 };
 
 }  // namespace thermesh

@@ -43,7 +43,8 @@ class Step {
  public:
   Step(const ThermeshNetwork& network, const ThermeshBatch& batch, const Tier& tier,
        Workspace& workspace)
-      : network_(network), batch_(batch), tier_(tier), pool_(workspace.pool),
+      : network_(network), batch_(batch), tier_(tier), workspace_(workspace),
+        pool_(workspace.pool),
         attention_(network, batch, tier, workspace.attention, pool_) {
     const size_t rows = batch.tokens;
     query_size_ = network.heads * network.head_size;
@@ -67,18 +68,50 @@ class Step {
 
   void run() {
     begin();
-    for (int index = 0; index < network_.layers; ++index) {
-      const ThermeshLayer& layer = network_.layer[index];
-      project(layer, index);
-      rotate_and_store(layer, index);
-      attention_.attend(index, joined_, joined_size_, attended_);
-      add_attention(layer);
-      add_feed_forward(layer, index);
+    const int last = network_.layers - 1;
+    for (int index = 0; index < last; ++index) {
+      begin_layer(index);
+      end_layer(index);
     }
-    write_logits();
+    begin_layer(last);
+    // Of all other rows nobody wants more than keys and values.
+    Narrowed& asked = workspace_.asked;
+    narrow(batch_, asked);
+    if (asked.batch.tokens == batch_.tokens) return end();
+    move_rows(asked.rows);
+    Step(network_, asked.batch, tier_, workspace_).end();
   }
 
  private:
+  // Up to where a row's queries are known, and its keys and values stored.
+  void begin_layer(int index) {
+    const ThermeshLayer& layer = network_.layer[index];
+    project(layer, index);
+    rotate_and_store(layer, index);
+    attention_.summarise(index);
+  }
+
+  void end_layer(int index) {
+    const ThermeshLayer& layer = network_.layer[index];
+    attention_.attend(index, joined_, joined_size_, attended_);
+    add_attention(layer);
+    add_feed_forward(layer, index);
+  }
+
+  void end() {
+    end_layer(network_.layers - 1);
+    write_logits();
+  }
+
+  // Row i is what row rows[i] was, which is i or a later one.
+  void move_rows(const std::vector<int32_t>& rows) {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const size_t size = network_.hidden_size, from = rows[i];
+      std::copy_n(hidden_ + from * size, size, hidden_ + i * size);
+      std::copy_n(joined_ + from * joined_size_, query_size_, joined_ + i * joined_size_);
+    }
+  }
+
   // Calls work(row) for every row; in parallel where there are more than a few. Many
   // are cut as the products of prompts are, and so that rows whose keys share cache
   // lines are stored by one thread.
@@ -255,6 +288,7 @@ class Step {
   const ThermeshNetwork& network_;
   const ThermeshBatch& batch_;
   const Tier& tier_;
+  Workspace& workspace_;
   Pool& pool_;
   PagedAttention attention_;
   int query_size_, key_size_, joined_size_;

@@ -6,6 +6,7 @@
 #include "attention.h"
 #include "buffer.h"
 #include "linear.h"
+#include "narrow.h"
 #include "network.h"
 #include "pool.h"
 #include "tier.h"
@@ -17,6 +18,7 @@ struct Workspace {
   Buffer hidden, normed, gated, panel, next_panel, joined, attended, cosines, sines, drawn;
   std::vector<Run> runs, output_runs;
   AttentionMemory attention;
+  Narrowed asked;
   Pool pool;
 };
 
