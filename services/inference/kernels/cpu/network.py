@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from services.inference.kernels.cpu import drawing, native
+from services.inference.kernels.cpu import drawing, memory, native
 from services.inference.kernels.cpu.cache import KINDS, PAGE_TOKENS, CpuCache
 from services.inference.kernels.cpu.packing import Packed, Tensors, Unsuitable
 from services.inference.kernels.sparsity import LIGHT, HeadWindows, Sparsity, routed
@@ -126,7 +126,7 @@ class CpuNetwork:
         if any(not 1 <= span.logits <= span.count for span in batch.spans):
             raise InvalidArgument("logits must be in [1, count] in every span", field="batch")
         rows = [row for span in batch.spans for row in span.output_rows]
-        logits = np.empty((len(rows), self._vocabulary_size), np.float32)
+        logits = memory.lines(len(rows), self._vocabulary_size)
         self._run(self._engine, batch, cache, rows, logits)
         cache.expect(_written_soon(batch))
         return logits

@@ -34,6 +34,16 @@ def test_pieces_are_zero_aligned_and_apart(sizes: list[int], slab: int) -> None:
 
 @pytest.mark.skipif(not STATUS.available, reason=STATUS.reason)
 @pytest.mark.skipif(not hasattr(resource, "RUSAGE_THREAD"), reason="no faults of a thread told")
+@given(rows=st.integers(1, 5), columns=st.integers(1, 100))
+def test_lines_begin_with_one(rows: int, columns: int) -> None:
+    """An array that is written line by line begins with one, and is as large as was asked."""
+    array = memory.lines(rows, columns)
+
+    assert array.shape == (rows, columns)
+    assert array.ctypes.data % 64 == 0
+    assert array.flags.c_contiguous
+
+
 def test_memory_that_was_taken_is_there_and_says_what_it_said() -> None:
     """Who writes to it waits for none of its pages, and what was written before stays."""
     area = memory.anonymous(256 * mmap.PAGESIZE + 1, in_huge_pages=False)

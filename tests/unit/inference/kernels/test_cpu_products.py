@@ -146,6 +146,25 @@ def test_a_row_does_not_depend_on_its_neighbours(engine, matrix, outlier, is_pro
         np.testing.assert_array_equal(alone, together[row])
 
 
+@pytest.mark.parametrize("offset", [0, 1])
+def test_long_rows_are_written_wherever_they_lie(engine, offset):
+    """Outputs as many as logits are those of a row alone, at the beginning of a line or not."""
+    random = np.random.default_rng(5)
+    stored = gguf.quants.quantize(random.standard_normal((16400, 64)).astype("f4"), KINDS["Q8_0"])
+    described, _memory = packed("Q8_0", stored, 64)
+    x = random.standard_normal((7, 64)).astype("f4")
+    together = memory.lines(1, 7 * 16400 + offset)[0, offset:].reshape(7, 16400)
+    alone = np.empty(16400, "f4")
+    linear = native.library().thermesh_linear
+
+    linear(engine.handle, ctypes.byref(described), x.ctypes.data, 7, 0.0, 0, together.ctypes.data)
+
+    for row in range(7):
+        linear(engine.handle, ctypes.byref(described), x[row].ctypes.data, 1, 0.0, 0,
+               alone.ctypes.data)  # fmt: skip
+        np.testing.assert_array_equal(alone, together[row])
+
+
 def test_zeros_give_zeros(engine):
     """A row of zeros, whose scale is 0, gives zeros and not a division by it."""
     stored = gguf.quants.quantize(np.ones((16, 64), "f4"), KINDS["Q4_1"])

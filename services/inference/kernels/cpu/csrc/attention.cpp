@@ -73,7 +73,7 @@ std::optional<Upcoming> PagedAttention::upcoming(int layer, const Tenths& part) 
   const AttentionPlan& plan = memory_.plan;
   const bool is_same = plan.choices.empty() && !AttentionPlan::changes_at(batch_, layer);
   if (!is_same || layer == network_.layers) return {};
-  return Upcoming(plan, pages_, batch_, layer, part);
+  return Upcoming(plan, pages_, batch_, layer, tier_.errand_bytes, part);
 }
 
 void PagedAttention::merge_all(const Rows& rows) {

@@ -91,7 +91,8 @@ inline void for_passes(const Product& task, int index, const Work& work) {
     const size_t done = static_cast<size_t>(first) / kPanelRows * task.blocks;
     work(Pass{task.tiles + static_cast<size_t>(index) * task.blocks * tile_bytes(kKind),
               task.panels + done * panel_block_bytes(kPanelRows), panel_rows, row - first,
-              task.blocks, task.out + row * task.stride + index * kLanes, task.stride, task.adds},
+              task.blocks, task.out + row * task.stride + index * kLanes, task.stride, task.adds,
+             task.errand},
          rows);
   }
 }

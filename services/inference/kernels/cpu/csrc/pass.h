@@ -1,7 +1,7 @@
 // What one pass over a row of tiles works on.
 #pragma once
 
-#include "layout.h"
+#include "tier.h"
 
 namespace thermesh {
 // Unnamed: each tier's translation unit has its own, compiled for its processor.
@@ -17,6 +17,7 @@ struct Pass {
   float* out;  // of row `first`
   size_t stride;
   bool adds;
+  Errand* errand;
 
   const uint8_t* codes(const uint8_t* block, int row) const {
     return block + (first + row) * kRowBytes;

@@ -54,7 +54,7 @@ struct Attended {
 
 // Pages that a product fetches on its way, for others: they wait for memory, it does not.
 struct Errand {
-  static constexpr int kMost = 64;
+  static constexpr int kMost = 256;
   const uint8_t* units[kMost];
   int count = 0, unit_bytes = 0;
   int step = 0;             // bytes with each tile
@@ -174,8 +174,10 @@ struct Tier {
   void (*weights)(const float* logits, int size, float highest, float temperature, float* out);
   // Writes the logits that are `floor` or more and where they are; returns how many.
   int (*collect)(const float* logits, int size, float floor, int32_t* ids, float* found);
-  // Rows of activations from which on `product` runs errands.
+  // Rows of activations from which on `product` runs errands, and what these fetch for a
+  // thread's part of the next attention.
   int errand_rows = std::numeric_limits<int>::max();
+  int errand_bytes = 0;
 };
 
 const Tier& tier_generic();

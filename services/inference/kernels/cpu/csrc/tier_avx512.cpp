@@ -156,12 +156,26 @@ inline void add_pair(const Pass& pass, const uint8_t* const* tiles, const uint8_
   }
 }
 
+// Rows of outputs as long as this are logits. Nothing in the step reads them, and lines that are
+// written whole and past the caches need not be read before.
+constexpr size_t kLongRow = 16384;
+
+inline void put(float* out, Lanes sum, const Pass& pass) {
+  if (pass.stride >= kLongRow && !pass.adds && reinterpret_cast<uintptr_t>(out) % 64 == 0) {
+    _mm512_stream_ps(out, sum);
+  } else {
+    store(out, pass.adds ? add(load(out), sum) : sum);
+  }
+}
+
 template <int kRows, int32_t kKind>
 void product_pair(const Pass& pass) {
   const size_t row_bytes = static_cast<size_t>(pass.blocks) * tile_bytes(kKind);
   const uint8_t* tiles[kPair] = {pass.tile, pass.tile + row_bytes};
   const uint8_t* panel = pass.panel;
   const uint8_t* later = pass.tile + kPair * row_bytes;
+  // One for each tile and panel: there are half as many pairs, but two passes over most panels.
+  const int errands = pass.panel_rows > kPassRows ? 1 : kPair;
   alignas(64) float sums[kRows][kPair][kLanes] = {};
   for (int block = 0; block < pass.blocks; ++block) {
     if (pass.first == 0) {
@@ -169,6 +183,7 @@ void product_pair(const Pass& pass) {
       fetch_far(later, kPair * tile_bytes(kKind));
       later += kPair * tile_bytes(kKind);
     }
+    for (int i = 0; i < errands; ++i) run_errand(pass.errand);
     if (pass.has_fractions(panel, kRows)) {
       add_pair<kRows, kKind, true>(pass, tiles, panel, sums);
     } else {
@@ -179,9 +194,7 @@ void product_pair(const Pass& pass) {
   }
   for (int r = 0; r < kRows; ++r) {
     for (int t = 0; t < kPair; ++t) {
-      float* out = pass.out + r * pass.stride + t * kLanes;
-      const Lanes sum = load(sums[r][t]);
-      store(out, pass.adds ? add(load(out), sum) : sum);
+      put(pass.out + r * pass.stride + t * kLanes, load(sums[r][t]), pass);
     }
   }
 }
@@ -201,6 +214,7 @@ void product_of_pairs(const Product& task) {
     for_passes<kKind>(task, index, [](const Pass& pass, int rows) { pair_of<kKind>(pass, rows); });
   }
   product_of_kind<kKind>(task, index);
+  _mm_sfence();  // what went past the caches is there before others are told
 }
 
 void product_of_rows(const Product& task) {
@@ -218,6 +232,10 @@ const Tier& tier_avx512() {
   static const Tier tier = [] {
     Tier own = make_tier("avx512-vnni", &avx512_prompts());
     own.product = product_of_rows;
+    own.errand_rows = kFewestOfPairs;
+    // All that 32 short contexts have: what a second level cache has no room for waits in the
+    // third one. With 1 MB products were slowed as much and attention spared half of it.
+    own.errand_bytes = 4 << 20;
     return own;
   }();
   return tier;

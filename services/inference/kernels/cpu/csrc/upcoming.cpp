@@ -7,9 +7,6 @@
 namespace thermesh {
 namespace {
 
-// What a thread has fetched when attention begins: the rest of its second level cache, of 2 MB, is
-// for weights on their way. 512 kB spared less, and 1 MB made products of 32 rows slower.
-constexpr int kFetchedBytes = 768 << 10;
 constexpr int kLine = 64;
 
 // The pages of one task, in the order of the sequence.
@@ -33,12 +30,15 @@ Errand Upcoming::errand(int chunk, int chunks, int tiles, int shares) const {
   const int own = Pool::first_of(share + 1, shares, chunks) - begin;
   const int tenths = part_.last - part_.first;
   const int parts = 10 * own, part = part_.first * own + tenths * (chunk - begin);
-  const int most = kFetchedBytes / errand.unit_bytes;
-  const int first = most * part / parts, last = most * (part + tenths) / parts;
   const int tasks = static_cast<int>(plan_.tasks.size());
+  const int start = Pool::first_of(share, shares, tasks);
   const int end = Pool::first_of(share + 1, shares, tasks);
+  int most = 0;
+  for (int index = start; index < end; ++index) most += Pages(plan_.tasks[index], batch_).count;
+  most = std::min(most, bytes_ / errand.unit_bytes);
+  const int first = most * part / parts, last = most * (part + tenths) / parts;
   int place = 0;  // of a task's first page among those of the share
-  for (int index = Pool::first_of(share, shares, tasks); index < end && place < last; ++index) {
+  for (int index = start; index < end && place < last; ++index) {
     const Task& task = plan_.tasks[index];
     const Pages pages(task, batch_);
     for (int page = std::max(0, first - place); page < std::min(pages.count, last - place); ++page) {
@@ -47,7 +47,8 @@ Errand Upcoming::errand(int chunk, int chunks, int tiles, int shares) const {
     }
     place += pages.count;
   }
-  errand.step = ceil_div(errand.count * errand.unit_bytes, kLine * std::max(tiles, 1)) * kLine;
+  const int steps = std::max(tiles / std::max(errand.count, 1), 1);  // for a page
+  errand.step = ceil_div(errand.unit_bytes, kLine * steps) * kLine;
   return errand;
 }
 

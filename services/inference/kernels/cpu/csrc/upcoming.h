@@ -19,10 +19,10 @@ struct Tenths {
 
 class Upcoming {
  public:
-  // The attention of `layer`, by the plan of the layer before it.
+  // The attention of `layer`, by the plan of the layer before it: up to `bytes` a thread.
   Upcoming(const AttentionPlan& plan, const CachePages& pages, const ThermeshBatch& batch,
-           int layer, const Tenths& part)
-      : plan_(plan), pages_(pages), batch_(batch), layer_(layer), part_(part) {}
+           int layer, int bytes, const Tenths& part)
+      : plan_(plan), pages_(pages), batch_(batch), layer_(layer), bytes_(bytes), part_(part) {}
 
   // What chunk `chunk` of `chunks` fetches while `tiles` tiles are multiplied, where the pool has
   // so many shares: asked once, as a helper may leave at any time.
@@ -32,7 +32,7 @@ class Upcoming {
   const AttentionPlan& plan_;
   const CachePages& pages_;
   const ThermeshBatch& batch_;
-  int layer_;
+  int layer_, bytes_;
   Tenths part_;
 };
 
