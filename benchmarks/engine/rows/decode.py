@@ -9,11 +9,12 @@ from benchmarks.engine.verdicts import ahead_of_peers
 
 STEPS = 64
 FACTORS = {64: 1.8, 1024: 2.2, 4096: 4.0}
-EIGHT_BITS = "int8"
+SMALLER = {"int10": "keys in ten bits, values in eight", "int8": "keys and values in eight bits"}
+"""Kinds of cache that are not the default, by what is told of them."""
 LONGEST = max(FACTORS)
 SETTINGS: dict[int, dict[str, dict[str, str]]] = {
-    context: {"": {}, EIGHT_BITS: {"THERMESH_KV_CACHE": "int8"}} if context == LONGEST else {"": {}}
-    for context in FACTORS
+    **{context: {"": {}} for context in FACTORS},
+    LONGEST: {"": {}, **{kind: {"THERMESH_KV_CACHE": kind} for kind in SMALLER}},
 }
 FIGURES = {
     context: Figure(
@@ -27,19 +28,19 @@ FIGURES = {
 
 
 def verdicts(samples: Samples) -> list[Verdict]:
-    """Judge each length by the best peer at it; a cache in eight bits, which is not the
-    default, is told at the longest.
+    """Judge each length by the best peer at it; smaller caches, which are not the
+    default, are told at the longest.
     """
     judged = [
         ahead_of_peers(samples, FIGURES[context], factor) for context, factor in FACTORS.items()
     ]
-    return [*judged, _in_eight_bits(samples)]
+    return [*judged, *(_with_cache(samples, kind) for kind in SMALLER)]
 
 
-def _in_eight_bits(samples: Samples) -> Verdict:
+def _with_cache(samples: Samples, kind: str) -> Verdict:
     figure = FIGURES[LONGEST]
-    judged = ahead_of_peers(samples, figure, FACTORS[LONGEST], setting=EIGHT_BITS)
-    label = f"{figure.name}, keys and values in eight bits"
+    judged = ahead_of_peers(samples, figure, FACTORS[LONGEST], setting=kind)
+    label = f"{figure.name}, {SMALLER[kind]}"
     return dataclasses.replace(judged, figure=label, bar="", is_met=None)
 
 
