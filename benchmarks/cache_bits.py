@@ -5,8 +5,8 @@
 
 Everything is compared with float32 on the same weights in plain torch: mean KL divergence
 and share of equal likeliest tokens, of the last tokens of texts as long as the context.
-Ways to keep keys and values are simulated there; `kernels f16` and `kernels int8` are the
-C++ kernels as they serve. Texts are those of `long_context`, Python's manual, and
+Ways to keep keys and values are simulated there; `kernels f16`, `kernels int10` and `kernels
+int8` are the C++ kernels as they serve. Texts are those of `long_context`, Python's manual, and
 code of its library, in turn (PSF licence).
 """
 
@@ -101,7 +101,7 @@ WAYS = {
         for first in (0, 10, 20)
     },
 }
-SERVED = {"kernels f16": "f16", "kernels int8": "int8"}
+SERVED = {f"kernels {kind}": kind for kind in ("f16", "int10", "int8")}
 
 
 class Simulated:

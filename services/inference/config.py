@@ -113,8 +113,9 @@ class KernelsConfig:
     kv_cache: str = setting(
         "THERMESH_KV_CACHE",
         "f16",
-        one_of("f16", "int8"),
-        "keys and values: half precision, or 8 bits with a scale for each token and head",
+        one_of("f16", "int10", "int8"),
+        "keys and values: half precision, keys in 10 bits and values in 8 (on a GPU as f16), or"
+        " both in 8 bits, with a scale for each token and head",
     )
     weights: str = setting(
         "THERMESH_WEIGHTS",

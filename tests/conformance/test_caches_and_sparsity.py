@@ -45,7 +45,7 @@ def implementation(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=["f16", "int8"])
+@pytest.fixture(scope="module", params=["f16", "int10", "int8"])
 def kv_cache(request):
     """The kind of the cache."""
     return request.param
@@ -116,7 +116,7 @@ def same(network, actual, expected):
         assert torch.equal(actual, expected)
 
 
-def test_eight_bits_mean_what_the_reference_means(network, kv_cache):
+def test_codes_mean_what_the_reference_means(network, kv_cache):
     """A cache of codes and scales gives the logits that the reference's gives."""
     ids = tokens(150)
 
@@ -126,23 +126,50 @@ def test_eight_bits_mean_what_the_reference_means(network, kv_cache):
 
 
 @pytest.mark.parametrize("tier", IMPLEMENTATIONS[1:])
+@pytest.mark.parametrize("kind", ["int10", "int8"])
 @pytest.mark.parametrize("head_size", [16, 48, 64, 128])
-def test_keys_in_eight_bits_are_the_reference_s(tier, head_size):
-    """Keys are turned as the reference turns them: codes differ by the last bit at most."""
+def test_codes_are_the_reference_s(tier, kind, head_size):
+    """Keys and values are turned as the reference turns them: codes differ by the last bit of
+    eight at most.
+    """
     config = dataclasses.replace(CONFIG, head_size=head_size)
     tensors, ids = QuantisedTensors(config), tokens(PAGE_SIZE)
-    oracle = Network(config, tensors.reference()._weights, kv_cache="int8")
-    network = CpuNetwork(config, tensors, tier, kv_cache="int8")
+    oracle = Network(config, tensors.reference()._weights, kv_cache=kind)
+    network = CpuNetwork(config, tensors, tier, kv_cache=kind)
     caches = oracle.new_cache(1), network.new_cache(1)
 
     for own, cache in zip((oracle, network), caches, strict=True):
         step(own, cache, ids, 0, table=(0,), sparsity=None)
 
-    expected = caches[0].keys[0, 0].permute(1, 0, 2).numpy().astype(int)
-    units = caches[1].content[0, 0, :, 0, : PAGE_SIZE * head_size].astype(int) - 128
-    codes = units.reshape(-1, head_size // 4, PAGE_SIZE, 4).swapaxes(1, 2).reshape(expected.shape)
-    assert np.abs(codes - expected).max() <= 1
-    assert np.mean(codes == expected) > 0.9
+    units = caches[1].content[0, 0, :, 0]
+    parts = 4 if kind == "int10" else 1
+    for codes, kept, most in (
+        (keys_of(units, head_size, kind), caches[0].keys, parts),
+        (values_of(units, head_size), caches[0].values, 1),
+    ):
+        expected = kept[0, 0].permute(1, 0, 2).numpy().astype(int)
+        assert np.abs(codes - expected).max() <= most
+        assert np.mean(np.abs(codes - expected) < most) > 0.9
+
+
+def keys_of(units, head_size, kind):
+    """The codes of keys of pages as the kernels keep them: [kv_heads, 16, head_size]."""
+    numbers = PAGE_SIZE * head_size
+    shape = (len(units), head_size // 4, PAGE_SIZE, 4)
+    codes = units[:, :numbers].reshape(shape).astype(int) - 128
+    if kind == "int10":
+        plane = units[:, 2 * numbers + 4 * PAGE_SIZE :]
+        bytes_of_four = plane.reshape(-1, head_size // 16, 1, PAGE_SIZE, 4)
+        fourths = bytes_of_four >> np.array([6, 4, 2, 0])[:, None, None] & 3
+        codes = 4 * codes + fourths.reshape(shape)
+    return codes.swapaxes(1, 2).reshape(-1, PAGE_SIZE, head_size)
+
+
+def values_of(units, head_size):
+    """The same of values."""
+    numbers = PAGE_SIZE * head_size
+    fours = units[:, numbers : 2 * numbers].reshape(-1, head_size // 16, 4, 16, 4).astype(int)
+    return fours.transpose(0, 2, 4, 1, 3).reshape(-1, PAGE_SIZE, head_size) - 128
 
 
 def test_chosen_pages_are_the_reference_s(network, kv_cache):
@@ -198,7 +225,9 @@ def test_prompts_attend_as_closely_in_wider_heads(implementation, kv_cache, head
     actual = run(network, ids, None, chunks, prompt=298)
 
     off = deviation(actual[-1:], run(plain, ids, None, chunks)[-1:])
-    assert off < closest_prompts(network.kernels_name)
+    # What differs a little may have another code.
+    most = closest_prompts(network.kernels_name) * (1 if kv_cache == "f16" else 1.25)
+    assert off < most
 
 
 def test_a_network_tells_whether_prompts_have_bits_of_their_own(implementation, network):
@@ -256,12 +285,13 @@ def test_windows_of_heads_end_with_the_query(
     same(network, actual, expected)
 
 
+@pytest.mark.parametrize("kind", ["int10", "int8"])
 @pytest.mark.parametrize("sparsity", [None, ROUTED, TIGHT])
-def test_the_tile_unit_gives_the_bits_of_the_vectors(sparsity):
+def test_the_tile_unit_gives_the_bits_of_the_vectors(sparsity, kind):
     """Attention over codes is the same on every tier that has their vectors."""
     tiers = [tier for tier in STATUS.tiers if tier.startswith("avx512")]
     tensors = QuantisedTensors(WIDE)
-    networks = [CpuNetwork(WIDE, tensors, tier, kv_cache="int8") for tier in tiers]
+    networks = [CpuNetwork(WIDE, tensors, tier, kv_cache=kind) for tier in tiers]
     for chunks in ([1, 500, 197, 1, 1], [3, 20, 600, 40, 35, 1, 1]):
         rows = [run(network, tokens(700), sparsity, chunks)[-2:] for network in networks]
         assert all(torch.equal(row, rows[0]) for row in rows)
@@ -359,8 +389,10 @@ def test_sequences_that_choose_and_others_share_a_step(network):
     same(network, together, torch.stack(alone))
 
 
-def test_eight_bits_take_48_percent_less_than_sixteen(implementation):
-    """Codes and scales of a head of 64 take 132 bytes a token and head, half precision 256."""
+def test_codes_take_42_or_48_percent_less_than_sixteen_bits(implementation):
+    """Codes and scales of a head of 64 take 132 bytes a token and head, with two more bits of
+    keys 148, half precision 256.
+    """
     if implementation == "reference":
         cache = Network(CONFIG, TENSORS.reference()._weights, kv_cache="int8").new_cache(4)
         assert cache.bytes_per_token == 2 * 3 * 2 * (32 + 2)
@@ -369,10 +401,10 @@ def test_eight_bits_take_48_percent_less_than_sixteen(implementation):
         CpuNetwork(WIDE, QuantisedTensors(WIDE), implementation, kv_cache=kind)
         .new_cache(4)
         .bytes_per_token
-        for kind in ("f16", "int8")
+        for kind in ("f16", "int10", "int8")
     ]
 
-    assert sizes == [3 * 2 * 256, 3 * 2 * 132]
+    assert sizes == [3 * 2 * 256, 3 * 2 * 148, 3 * 2 * 132]
 
 
 @given(

@@ -31,16 +31,19 @@ class PagedCache:
     in [-127, 127], and `key_scales` and `value_scales`, [layers, pages,
     PAGE_SIZE, kv_heads] float16, tell what a code of each token and head is worth;
     keys, and the queries that meet them, are turned before (`reference.hadamard`).
+    Of kind `int10` keys are fourths of such codes, in [-511, 511], and values are
+    turned too.
     """
 
     def __init__(
         self, layers: int, pages: int, kv_heads: int, head_size: int, kind: str = "f16"
     ) -> None:
         shape = (layers, pages, PAGE_SIZE, kv_heads, head_size)
-        numbers = np.int8 if kind == "int8" else np.float32
-        self.keys, self.values = _zeros(shape, numbers), _zeros(shape, numbers)
-        self.key_scales = _zeros(shape[:-1], np.float16) if kind == "int8" else None
-        self.value_scales = _zeros(shape[:-1], np.float16) if kind == "int8" else None
+        keys, values = _NUMBERS[kind]
+        self.keys, self.values = _zeros(shape, keys), _zeros(shape, values)
+        self.key_scales = None if kind == "f16" else _zeros(shape[:-1], np.float16)
+        self.value_scales = None if kind == "f16" else _zeros(shape[:-1], np.float16)
+        self.kind = kind
         self.pages = pages
 
     def copy_page(self, source: int, target: int) -> None:
@@ -55,6 +58,14 @@ class PagedCache:
         tensors = (self.keys, self.values, self.key_scales, self.value_scales)
         taken = sum(tensor.nbytes for tensor in tensors if tensor is not None)
         return taken // (self.pages * PAGE_SIZE)
+
+
+_NUMBERS = {
+    "f16": (np.float32, np.float32),
+    "int8": (np.int8, np.int8),
+    "int10": (np.int16, np.int8),
+}
+"""What keys and values of each kind of cache are kept as."""
 
 
 def _zeros(shape: tuple[int, ...], kind: Any) -> torch.Tensor:

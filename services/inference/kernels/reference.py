@@ -107,13 +107,13 @@ def paged_attention(
     """See `Kernels.paged_attention`."""
     if cache.key_scales is not None:
         queries, keys = hadamard(queries), hadamard(keys)
+    if cache.kind == "int10":
+        values = hadamard(values)
     _write(cache.keys, cache.key_scales, layer, step.slots, keys)
     _write(cache.values, cache.value_scales, layer, step.slots, values)
-    if len(step.groups) == 1:
-        return _attend(queries, cache, layer, step.groups[0])
-    output = queries.new_empty(queries.shape[0], queries.shape[1] * queries.shape[2])
-    for group in step.groups:
-        output[group.rows] = _attend(queries[group.rows], cache, layer, group)
+    output = _attend_all(queries, cache, layer, step)
+    if cache.kind == "int10":
+        return hadamard(output.view(queries.shape)).view(output.shape)
     return output
 
 
@@ -143,6 +143,15 @@ def _hadamard_matrix(size: int) -> torch.Tensor:
     for _ in range(size.bit_length() - 1):
         matrix = torch.kron(matrix, pair)
     return matrix.mul_(size**-0.5)
+
+
+def _attend_all(queries: torch.Tensor, cache: PagedCache, layer: int, step: Step) -> torch.Tensor:
+    if len(step.groups) == 1:
+        return _attend(queries, cache, layer, step.groups[0])
+    output = queries.new_empty(queries.shape[0], queries.shape[1] * queries.shape[2])
+    for group in step.groups:
+        output[group.rows] = _attend(queries[group.rows], cache, layer, group)
+    return output
 
 
 def _attend(queries: torch.Tensor, cache: PagedCache, layer: int, group: Group) -> torch.Tensor:
@@ -178,6 +187,10 @@ def _mask(
     return unread if group.mask is None else group.mask + unread
 
 
+_CODES = {torch.int8: (127, 1), torch.int16: (511, 4)}
+"""The greatest code, and how many parts of what a scale tells it counts."""
+
+
 def _write(
     pages: torch.Tensor,
     scales: torch.Tensor | None,
@@ -187,11 +200,12 @@ def _write(
 ) -> None:
     """Write [tokens, kv_heads, head_size] to the slots of a layer."""
     if scales is not None:
-        kept = (vectors.abs().amax(-1) / 127).clamp_(max=65504).to(torch.float16)
+        most, parts = _CODES[pages.dtype]
+        kept = (vectors.abs().amax(-1) / (most / parts)).clamp_(max=65504).to(torch.float16)
         scales[layer].flatten(0, 1).index_copy_(0, slots, kept)
         worth = kept.to(torch.float32)
-        inverse = torch.where(worth > 0, 1 / worth, 0.0)
-        vectors = (vectors * inverse[..., None]).round().clamp_(-127, 127).to(torch.int8)
+        inverse = torch.where(worth > 0, parts / worth, 0.0)
+        vectors = (vectors * inverse[..., None]).round().clamp_(-most, most).to(pages.dtype)
     pages[layer].flatten(0, 1).index_copy_(0, slots, vectors)
 
 
@@ -203,8 +217,9 @@ def _gather(
     gathered = pages[layer].flatten(1).index_select(0, group.pages)
     gathered = gathered.view(group.sequences, -1, kv_heads, head_size)
     if scales is not None:
-        worth = scales[layer].flatten(1).index_select(0, group.pages)
-        gathered = gathered * worth.to(torch.float32).view(group.sequences, -1, kv_heads, 1)
+        _, parts = _CODES[pages.dtype]
+        worth = scales[layer].flatten(1).index_select(0, group.pages).to(torch.float32) / parts
+        gathered = gathered * worth.view(group.sequences, -1, kv_heads, 1)
     return gathered[:, : group.context_length].transpose(1, 2)
 
 

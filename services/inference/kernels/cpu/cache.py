@@ -12,7 +12,7 @@ from services.inference.kernels.cpu import memory, native
 from services.inference.kernels.cpu.ahead import Ahead
 from thermesh.errors import InvalidArgument
 
-KINDS = {"f16": 0, "int8": 1}
+KINDS = {"f16": 0, "int8": 1, "int10": 2}
 """What keys and values are kept as, by their numbers in the library."""
 
 PAGE_TOKENS = 16
@@ -83,9 +83,15 @@ def _taker(content: npt.NDArray[np.uint8]) -> Callable[[int], None]:
 
 
 def _unit_bytes(kind: str, head_size: int) -> int:
-    """Bytes of a page of one head: two codes, or two codes and two scales a token."""
-    size = 2 * head_size * PAGE_TOKENS
-    return size + 4 * PAGE_TOKENS if kind == "int8" else 2 * size
+    """Bytes of a page of one head, as `unit_bytes` of the library has them."""
+    numbers = head_size * PAGE_TOKENS
+    scales = 4 * PAGE_TOKENS
+    sizes = {
+        "f16": 4 * numbers,
+        "int8": 2 * numbers + scales,
+        "int10": 2 * numbers + scales + numbers // 4,
+    }
+    return sizes[kind]
 
 
 def _zeros(*shape: int, in_huge_pages: bool = True) -> npt.NDArray[np.uint8]:

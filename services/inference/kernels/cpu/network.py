@@ -2,7 +2,7 @@
 
 It has the interface of the network in torch. Weights are exactly the file's,
 activations are quantised in blocks of 32, keys and values are kept as half
-precision or in eight bits. The bits of a row depend on its own sequence
+precision or in codes. The bits of a row depend on its own sequence
 alone: not on the batch, the pages, the chunks of its prompt or the number of
 threads.
 """

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from quantised_network import KINDS, SMALL, QuantisedTensors
 
 from services.inference.kernels import CpuNetwork, Span, StepBatch
 from services.inference.kernels.cpu import status
+from services.inference.kernels.cpu.cache import KINDS as CACHES
 from thermesh.errors import MeshError
 
 STATUS = status()
@@ -24,10 +26,12 @@ NUMBERS = st.integers(-3, 70) | st.sampled_from(EXTREMES)
 SPAN_FIELDS = ("start", "count", "context_length", "prompt_end", "page_table")
 
 
-@pytest.fixture(scope="module", params=STATUS.tiers)
+@pytest.fixture(scope="module", params=itertools.product(STATUS.tiers, CACHES), ids=" ".join)
 def network(request):
-    """A small network of each tier that this processor runs, in all formats."""
-    return CpuNetwork(SMALL, QuantisedTensors(kinds=tuple(KINDS)), request.param)
+    """A small network of each tier that this processor runs and kind of cache, in all formats."""
+    tier, kv_cache = request.param
+    tensors = QuantisedTensors(kinds=tuple(KINDS))
+    return CpuNetwork(SMALL, tensors, tier, kv_cache=kv_cache)
 
 
 @st.composite
@@ -56,7 +60,7 @@ def batches(draw):
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(batch=batches())
 def test_a_batch_that_lies_is_refused_or_computed(network, batch):

@@ -189,7 +189,7 @@ def test_the_number_of_threads_may_change_between_steps():
 
 @built
 @pytest.mark.parametrize("tier", STATUS.tiers)
-@pytest.mark.parametrize("kv_cache", ["f16", "int8"])
+@pytest.mark.parametrize("kv_cache", ["f16", "int10", "int8"])
 def test_many_sequences_decode_as_each_does_alone(tier, kv_cache):
     """Products that fetch the pages of an attention on their way change no bits, however many
     threads there are and however long the contexts.

@@ -1,4 +1,4 @@
-// Included inside the unnamed namespace of what attends to pages in eight bits.
+// Included inside the unnamed namespace of what attends to pages of codes.
 
 // What is read a segment later, line by line in the order of memory, into the second level
 // cache. Lines are asked for a few at a time between all the work of a segment: memory would

@@ -228,12 +228,13 @@ void PagedAttention::scatter(const Task& task, const Attended& result, const Row
   int count = 0;
   for (int query = task.first_query; query < task.first_query + task.queries; ++query) {
     float* vectors = rows.attended + static_cast<size_t>(start + query) * network_.heads * size;
+    float* own = vectors + task.kv_head * group_ * size;
     for (int i = 0; i < group_; ++i, ++count) {
       const float share = 1.0f / result.total[count];
       const float* from = result.out + count * kMaxHeadSize;
-      float* to = vectors + (task.kv_head * group_ + i) * size;
-      for (int channel = 0; channel < size; ++channel) to[channel] = from[channel] * share;
+      for (int channel = 0; channel < size; ++channel) own[i * size + channel] = from[channel] * share;
     }
+    if (turns_values(batch_.cache_kind)) tier_.hadamard(own, size, group_);
   }
 }
 

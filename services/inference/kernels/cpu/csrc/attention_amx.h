@@ -15,5 +15,6 @@ static constexpr bool fits_tiles(int head_size) { return head_size % kTileChanne
 // Of tokens that are only read, as Tier::attend_prompt, in bfloat16.
 void attend_prompt_half(const Attention& task, const Attended& result);
 void attend_prompt_int8(const Attention& task, const Attended& result);
+void attend_prompt_int10(const Attention& task, const Attended& result);
 
 }  // namespace thermesh

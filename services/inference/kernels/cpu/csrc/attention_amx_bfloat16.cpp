@@ -64,4 +64,8 @@ void attend_prompt_int8(const Attention& task, const Attended& result) {
   PromptAttention<Int8Pages>(task, result).run();
 }
 
+void attend_prompt_int10(const Attention& task, const Attended& result) {
+  PromptAttention<Int10Pages>(task, result).run();
+}
+
 }  // namespace thermesh

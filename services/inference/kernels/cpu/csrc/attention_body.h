@@ -1,5 +1,5 @@
 // Attention of a tier over pages of keys and values, in half precision or in
-// eight bits; included by body.h, whose rules hold here too.
+// codes; included by body.h, whose rules hold here too.
 
 // Pages may lie apart, where the processor does not fetch ahead by itself. Parts are read
 // in this order: the keys of a segment's pages, their values, the keys of what follows. With
@@ -131,7 +131,7 @@ struct HalfPages {
   }
 };
 
-#include "attention_int8_body.h"
+#include "attention_coded_body.h"
 
 template <int kRows, template <int> class Pages>
 void attend_rows(const Attention& task, int first, const Attended& result) {
@@ -187,17 +187,46 @@ void merge(const Attended& part, int rows, int head_size, const Attended& result
   }
 }
 
-// Eight bits with a scale in half precision, which is returned.
+// What a code is worth where the greatest number has the code `most`.
+struct Worth {
+  uint16_t half;
+  float inverse;
+
+  Worth(const float* x, int size, float most) {
+    alignas(64) uint16_t halves[kLanes];
+    store_half(halves, min(set1(largest_of(x, size) / most), set1(65504.0f)));
+    const float scale = reduce_max(load_half(halves));
+    half = halves[0];
+    inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  }
+};
+
 uint16_t to_int8(const float* x, int size, uint8_t* codes) {
-  alignas(64) uint16_t halves[kLanes];
-  const float largest = largest_of(x, size);
-  store_half(halves, min(set1(largest / 127.0f), set1(65504.0f)));
-  const float scale = reduce_max(load_half(halves));
-  const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
+  const auto [half, inverse] = Worth(x, size, 127.0f);
   for (int i = 0; i < size; i += kLanes) {
     const Lanes code = round(mul(load(x + i), set1(inverse)));
     store_int8(codes + i, min(max(code, set1(-127.0f)), set1(127.0f)));
   }
   for (int i = 0; i < size; ++i) codes[i] ^= 0x80;
-  return halves[0];
+  return half;
+}
+
+uint16_t to_int10(const float* x, int size, uint8_t* codes, uint8_t* fourths) {
+  constexpr float kMost = 511.0f;
+  const auto [half, inverse] = Worth(x, size, kMost / 4);
+  for (int i = 0; i < size; i += kLanes) {
+    const Lanes all = round(mul(load(x + i), set1(4 * inverse)));
+    const Lanes kept = min(max(all, set1(-kMost)), set1(kMost));
+    // Rounded down: 4 * code + fourth is `kept`, with a fourth of 0 to 3.
+    const Lanes code = round(fma(kept, set1(0.25f), set1(-0.375f)));
+    alignas(64) uint8_t own[kLanes];
+    store_int8(codes + i, code);
+    store_int8(own, fma(code, set1(-4.0f), kept));
+    uint32_t four[4];
+    __builtin_memcpy(four, own, sizeof four);
+    const uint32_t all_four = four[0] << 6 | four[1] << 4 | four[2] << 2 | four[3];
+    __builtin_memcpy(fourths + i / 4, &all_four, 4);
+  }
+  for (int i = 0; i < size; ++i) codes[i] ^= 0x80;
+  return half;
 }

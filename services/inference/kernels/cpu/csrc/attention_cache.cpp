@@ -9,10 +9,10 @@ void CachePages::store(int layer, int32_t page, int slot, const float* keys,
   const int size = network_.head_size;
   for (int head = 0; head < network_.kv_heads; ++head) {
     uint8_t* unit = this->unit(layer, head, page);
-    if (batch_.cache_kind == kInt8) {
-      store_int8(unit, slot, keys + head * size, values + head * size);
-    } else {
+    if (batch_.cache_kind == kHalf) {
       store_half(unit, slot, keys + head * size, values + head * size);
+    } else {
+      store_codes(unit, slot, keys + head * size, values + head * size);
     }
   }
 }
@@ -31,13 +31,20 @@ void CachePages::store_half(uint8_t* unit, int slot, const float* keys,
   }
 }
 
-void CachePages::store_int8(uint8_t* unit, int slot, const float* keys,
-                            const float* values) const {
+void CachePages::store_codes(uint8_t* unit, int slot, const float* keys,
+                             const float* values) const {
   const int size = network_.head_size;
   uint8_t* value_unit = unit + size * kPageTokens;
-  uint16_t* scales = reinterpret_cast<uint16_t*>(unit + 2 * size * kPageTokens);
-  uint8_t codes[kMaxHeadSize];
-  scales[slot] = tier_.to_int8(keys, size, codes);
+  uint16_t* scales = reinterpret_cast<uint16_t*>(unit + unit_scales(size));
+  alignas(64) uint8_t codes[kMaxHeadSize];
+  if (batch_.cache_kind == kInt10) {
+    uint8_t fourths[kMaxHeadSize / 4];
+    scales[slot] = tier_.to_int10(keys, size, codes, fourths);
+    uint8_t* plane = unit + unit_fourths(size) + 4 * slot;
+    for (int i = 0; i < size / 4; i += 4) std::memcpy(plane + i * kPageTokens, fourths + i, 4);
+  } else {
+    scales[slot] = tier_.to_int8(keys, size, codes);
+  }
   for (int i = 0; i < size; i += 4) std::memcpy(unit + i * kPageTokens + 4 * slot, codes + i, 4);
   scales[kPageTokens + slot] = tier_.to_int8(values, size, codes);
   uint8_t* four = value_unit + slot / 4 * 4 * kLanes + slot % 4;

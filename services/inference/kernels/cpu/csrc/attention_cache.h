@@ -44,7 +44,7 @@ class CachePages {
     return static_cast<size_t>(layer) * batch_.cache_pages * network_.kv_heads + head;
   }
   void store_half(uint8_t* unit, int slot, const float* keys, const float* values) const;
-  void store_int8(uint8_t* unit, int slot, const float* keys, const float* values) const;
+  void store_codes(uint8_t* unit, int slot, const float* keys, const float* values) const;
 
   const ThermeshNetwork& network_;
   const ThermeshBatch& batch_;

@@ -95,7 +95,7 @@ const char* problem_of(const ThermeshNetwork& network) {
 const char* problem_of(const ThermeshNetwork& network, const ThermeshBatch& batch) {
   if (!batch.token_ids || !batch.positions || !batch.spans || !batch.pages ||
       !batch.output_rows || !batch.logits || !batch.cache || !batch.means ||
-      !batch.mean_scales || (batch.cache_kind != kHalf && batch.cache_kind != kInt8)) {
+      !batch.mean_scales || !is_cache_kind(batch.cache_kind)) {
     return "a part of the batch is missing";
   }
   if (batch.tokens < 1 || batch.span_count < 1 || batch.outputs < 1 ||

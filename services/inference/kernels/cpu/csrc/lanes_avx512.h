@@ -78,6 +78,14 @@ inline Activations spread(const uint8_t* x) {
 inline IntLanes dot4(IntLanes sum, Codes codes, Activations x) {
   return _mm512_dpbusd_epi32(sum, codes, x);
 }
+// Fourths of four codes a lane, `index` of the four that a byte has, in 256ths.
+inline Codes load_fourths(const uint8_t* x, int index) {
+  const __m512i uppermost = _mm512_set1_epi8(static_cast<char>(0xC0));
+  return _mm512_and_si512(_mm512_slli_epi32(load_codes(x), 2 * index), uppermost);
+}
+inline IntLanes dot4_of_fourths(IntLanes sum, Codes fourths, Activations x) {
+  return _mm512_dpbusd_epi32(sum, fourths, x);
+}
 // whole + rest / 256 in 256ths; the activations' sum is in 256ths too.
 inline Lanes in_256ths(IntLanes whole, IntLanes rest, int32_t sum) {
   const IntLanes both = _mm512_add_epi32(_mm512_slli_epi32(whole, 8), rest);

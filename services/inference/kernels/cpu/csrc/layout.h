@@ -33,7 +33,11 @@
 // of kind kInt8, codes plus 128 as the products of four bytes want them,
 //   keys as [head_size / 4][16 tokens][4], values as [head_size / 16][4][16][4 tokens],
 //   then a scale of each token's keys and of each token's values, 32 halves; keys are
-//   turned before (hadamard_body.h), and so are queries.
+//   turned before (hadamard_body.h), and so are queries;
+// of kind kInt10, the same, and then two more bits of each key, which tell fourths of its
+//   code: [head_size / 16][16 tokens][4 bytes], where byte j has those of channels j, j + 4,
+//   j + 8 and j + 12 of its 16, uppermost first; values are turned too, and so is what
+//   attention gives.
 // A slab is 16 pages of all layers and heads, [layers][kv_heads][16 pages], so that a
 // cache becomes resident as it fills, some huge pages at a time, and pages that follow
 // each other are read as one stream.
@@ -58,6 +62,8 @@ constexpr int32_t kBf16 = 30;
 // Kinds of the cache.
 constexpr int32_t kHalf = 0;
 constexpr int32_t kInt8 = 1;
+constexpr int32_t kInt10 = 2;
+constexpr int kCacheKinds = 3;
 
 constexpr int kLanes = 16;
 constexpr int kBlock = 32;
@@ -133,8 +139,19 @@ static inline void fetch_weights(const uint8_t* tile, int bytes) {
   fetch_far(tile + kFetchWellAhead, bytes);
 }
 
+static constexpr bool is_cache_kind(int32_t kind) { return kind >= 0 && kind < kCacheKinds; }
+static constexpr bool turns_keys(int32_t kind) { return kind != kHalf; }
+static constexpr bool turns_values(int32_t kind) { return kind == kInt10; }
+
+// Where a unit of codes has its scales, and those further bits of keys.
+static constexpr int unit_scales(int head_size) { return 2 * head_size * kPageTokens; }
+static constexpr int unit_fourths(int head_size) {
+  return unit_scales(head_size) + 2 * kPageTokens * 2;
+}
 static constexpr int unit_bytes(int32_t kind, int head_size) {
-  return head_size * kPageTokens * (kind == kInt8 ? 2 : 4) + (kind == kInt8 ? 64 : 0);
+  const int numbers = head_size * kPageTokens;
+  if (kind == kHalf) return 4 * numbers;
+  return unit_fourths(head_size) + (kind == kInt10 ? numbers / 4 : 0);
 }
 // From the unit of page 0 of a layer and head to that of another page.
 static inline size_t unit_offset(int32_t page, size_t slab_stride, int bytes) {

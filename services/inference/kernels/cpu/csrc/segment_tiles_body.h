@@ -3,7 +3,7 @@
 //
 // Keys are tiles when channels are taken in pairs, [head_size / 2][16 tokens][2] a page, and
 // values halves of tiles when tokens are, [head_size / 16][8][16][2]. Half precision has
-// both neighbours of a pair in two vectors, codes of eight bits have them in one.
+// both neighbours of a pair in two vectors, codes have them in one.
 
 constexpr int kSegmentTiles = kSegment / kTileInputs;
 // Pages that are fetched into the second level cache before they are laid out.
@@ -73,18 +73,41 @@ inline void pair_codes(const uint8_t* codes, const Lanes* scales, uint8_t* out) 
   _mm512_store_si512(out + 64, paired(third, fourth));
 }
 
-// Pages in eight bits: keys [head_size / 4][16 tokens][4], values
-// [head_size / 16][4][16][4 tokens], then the scales of both.
-struct Int8Pages {
+// The same of codes with fourths, `index` of those that `fourths` has.
+inline void pair_fine_codes(const uint8_t* codes, const uint8_t* fourths, int index, Lanes scale,
+                            uint8_t* out) {
+  // Code and fourth become the upper 10 of 16 bits, of all even and of all odd channels.
+  const __m512i four = _mm512_xor_si512(load_codes(codes), _mm512_set1_epi8(-128));
+  const __m512i more = load_fourths(fourths, index);
+  const __m512i high = _mm512_set1_epi16(static_cast<int16_t>(0xFF00));
+  const auto joined = [&](__m512i codes, __m512i fourths) {
+    return _mm512_or_si512(_mm512_and_si512(codes, high), _mm512_andnot_si512(high, fourths));
+  };
+  const __m512i even = joined(_mm512_slli_epi32(four, 8), more);
+  const __m512i odd = joined(four, _mm512_srli_epi32(more, 8));
+  const __m512i upper = _mm512_set1_epi32(static_cast<int32_t>(0xFFFF0000));
+  const auto scaled = [&](__m512i code) { return mul(_mm512_cvtepi32_ps(code), scale); };
+  const Lanes first = scaled(_mm512_slli_epi32(even, 16));
+  const Lanes second = scaled(_mm512_slli_epi32(odd, 16));
+  const Lanes third = scaled(_mm512_and_si512(even, upper));
+  const Lanes fourth = scaled(_mm512_and_si512(odd, upper));
+  _mm512_store_si512(out, paired(first, second));
+  _mm512_store_si512(out + 64, paired(third, fourth));
+}
+
+// Pages of codes: keys [head_size / 4][16 tokens][4], values [head_size / 16][4][16][4 tokens],
+// then the scales of both, and fourths of keys.
+template <bool kHasFourths>
+struct CodedPages {
   const Attention& task;
 
   void lay_out(int index, uint8_t* keys, uint8_t* values) const {
-    const int half = task.head_size * kPageTokens;
+    const int half = task.head_size * kPageTokens, behind = task.unit_bytes - 2 * half;
     const uint8_t* unit = task.unit_at(index);
     const uint8_t *next = task.unit_at(index + 1), *later = task.unit_at(index + kPagesAhead);
-    fetch(next + 2 * half, 64);
-    fetch_far(later + 2 * half, 64);
-    const auto* scales = reinterpret_cast<const uint16_t*>(unit + 2 * half);
+    fetch(next + 2 * half, behind);
+    fetch_far(later + 2 * half, behind);
+    const auto* scales = reinterpret_cast<const uint16_t*>(unit + unit_scales(task.head_size));
     const Lanes factor = set1(kOfUppermost);
     lay_out_keys(unit, mul(load_half(scales), factor), {unit + half, later}, keys);
     alignas(64) float of_values[kPageTokens];
@@ -97,9 +120,14 @@ struct Int8Pages {
 
   void lay_out_keys(const uint8_t* codes, Lanes scale, const Ahead& ahead, uint8_t* keys) const {
     const Lanes scales[] = {scale, scale, scale, scale};
+    const uint8_t* fourths = codes + unit_fourths(task.head_size);
     for (int i = 0; i < task.head_size / 4; ++i) {
       ahead.fetch_at(i * 64);
-      pair_codes(codes + i * 64, scales, keys + i * 128);
+      if constexpr (kHasFourths) {
+        pair_fine_codes(codes + i * 64, fourths + i / 4 * 64, i % 4, scale, keys + i * 128);
+      } else {
+        pair_codes(codes + i * 64, scales, keys + i * 128);
+      }
     }
   }
 
@@ -116,6 +144,9 @@ struct Int8Pages {
     }
   }
 };
+
+using Int8Pages = CodedPages<false>;
+using Int10Pages = CodedPages<true>;
 
 // `Pages` lays out a page.
 template <class Pages>

@@ -12,11 +12,26 @@ void unpack_keys_half(const uint8_t* unit, int head_size, float* keys) {
 
 void unpack_keys_int8(const uint8_t* unit, int head_size, float* keys) {
   alignas(64) float scales[kPageTokens];
-  store(scales, load_half(reinterpret_cast<const uint16_t*>(unit + 2 * head_size * kPageTokens)));
+  store(scales, load_half(reinterpret_cast<const uint16_t*>(unit + unit_scales(head_size))));
   for (int i = 0; i < head_size; ++i) {
     const uint8_t* codes = unit + i / 4 * 4 * kPageTokens + i % 4;
     for (int t = 0; t < kPageTokens; ++t) {
       keys[i * kPageTokens + t] = static_cast<float>(codes[4 * t] - 128) * scales[t];
+    }
+  }
+}
+
+void unpack_keys_int10(const uint8_t* unit, int head_size, float* keys) {
+  unpack_keys_int8(unit, head_size, keys);
+  alignas(64) float scales[kPageTokens];
+  store(scales, load_half(reinterpret_cast<const uint16_t*>(unit + unit_scales(head_size))));
+  const uint8_t* plane = unit + unit_fourths(head_size);
+  for (int i = 0; i < head_size; ++i) {
+    const uint8_t* fourths = plane + i / kLanes * 4 * kPageTokens + i % 4;
+    const int shift = 6 - i % kLanes / 4 * 2;
+    for (int t = 0; t < kPageTokens; ++t) {
+      const int own = fourths[4 * t] >> shift & 3;
+      keys[i * kPageTokens + t] += 0.25f * static_cast<float>(own) * scales[t];
     }
   }
 }

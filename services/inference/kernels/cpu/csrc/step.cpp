@@ -215,9 +215,8 @@ class Step {
     linear(panels, outputs, 3, tier_, pool_, upcoming(index, kByQueries));
   }
 
-  // Queries and keys turn with their positions, and where keys are kept in eight bits so
-  // that these have no outliers; queries also take the scale of attention, keys and values
-  // go to the cache.
+  // Queries and keys turn with their positions, and what a cache of codes keeps so that it has
+  // no outliers; queries also take the scale of attention, keys and values go to the cache.
   void rotate_and_store(const ThermeshLayer& layer, int index) {
     const int size = network_.head_size;
     const float scale = 1.0f / std::sqrt(static_cast<float>(size));
@@ -229,10 +228,16 @@ class Step {
         const float* norm = is_query ? layer.query_norm : layer.key_norm;
         if (norm) tier_.rms_norm(vector, norm, network_.rms_epsilon, size, vector);
         rotate(vector, row, is_query ? scale : 1.0f);
-        if (batch_.cache_kind == kInt8) tier_.hadamard(vector, size);
       }
+      tier_.hadamard(vectors, size, turned_heads(batch_.cache_kind));
       attention_.store(index, row, vectors + query_size_, vectors + query_size_ + key_size_);
     });
+  }
+
+  // Heads of a row, queries before keys and values, that turn.
+  int turned_heads(int32_t kind) const {
+    if (!turns_keys(kind)) return 0;
+    return network_.heads + network_.kv_heads * (turns_values(kind) ? 2 : 1);
   }
 
   void rotate(float* vector, int row, float scale) {

@@ -145,24 +145,24 @@ struct Tier {
   void (*to_half)(const float* x, int size, uint16_t* out);
   // Eight bits plus 128; returns the scale as half precision.
   uint16_t (*to_int8)(const float* x, int size, uint8_t* codes);
-  // Turns a query or a key, for a cache in eight bits.
-  void (*hadamard)(float* x, int size);
-  // By the kind of the cache, kHalf or kInt8; so is `unpack_keys`.
-  void (*attend[2])(const Attention& task, const Attended& result);
+  // The same with fourths of codes, four numbers a byte as layout.h tells.
+  uint16_t (*to_int10)(const float* x, int size, uint8_t* codes, uint8_t* fourths);
+  // Turns `count` vectors of heads, for a cache of codes; a second time turns them back.
+  void (*hadamard)(float* x, int size, int count);
+  // By the kind of the cache; so is `unpack_keys`.
+  void (*attend[kCacheKinds])(const Attention& task, const Attended& result);
   // Of tokens that are only read, or null where these attend like all others. What
   // queries choose for themselves is read like all others.
-  void (*attend_prompt[2])(const Attention& task, const Attended& result);
+  void (*attend_prompt[kCacheKinds])(const Attention& task, const Attended& result);
   bool attends_to_prompts_apart(int32_t cache_kind, int head_size) const {
     return attend_prompt[cache_kind] && head_size % kBlock == 0;
   }
   // Whether rows of prompts have other bits than they would have as generated tokens.
-  bool tells_prompts() const {
-    return prompts || attend_prompt[kHalf] || attend_prompt[kInt8];
-  }
+  bool tells_prompts() const { return prompts || attend_prompt[kHalf]; }
   // Adds `part` to `result`: both of [rows], as if attended in one go.
   void (*merge)(const Attended& part, int rows, int head_size, const Attended& result);
   // The keys of a page, [head_size][16 tokens].
-  void (*unpack_keys[2])(const uint8_t* unit, int head_size, float* keys);
+  void (*unpack_keys[kCacheKinds])(const uint8_t* unit, int head_size, float* keys);
   // Writes the means of such keys; returns their scale.
   float (*summarise)(const float* keys, int head_size, uint8_t* record);
   // Writes the `chosen` pages of greatest share in the order of the sequence, of

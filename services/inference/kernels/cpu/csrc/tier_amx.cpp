@@ -302,6 +302,7 @@ const Tier& tier_amx() {
     own.attend[kInt8] = attend_int8;
     own.attend_prompt[kHalf] = attend_prompt_half;
     own.attend_prompt[kInt8] = attend_prompt_int8;
+    own.attend_prompt[kInt10] = attend_prompt_int10;
     return own;
   }();
   return tier;

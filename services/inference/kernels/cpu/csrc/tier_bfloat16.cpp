@@ -75,6 +75,10 @@ void attend_prompt_int8(const Attention& task, const Attended& result) {
   PromptAttention<Int8Pages>(task, result).run();
 }
 
+void attend_prompt_int10(const Attention& task, const Attended& result) {
+  PromptAttention<Int10Pages>(task, result).run();
+}
+
 using WeightsAhead = FetchedOnce;
 
 #include "product_avx512_body.h"
@@ -102,6 +106,7 @@ const Tier& tier_bfloat16() {
     own.product = product_of_few;
     own.attend_prompt[kHalf] = attend_prompt_half;
     own.attend_prompt[kInt8] = attend_prompt_int8;
+    own.attend_prompt[kInt10] = attend_prompt_int10;
     return own;
   }();
   return tier;

@@ -124,6 +124,15 @@ inline IntLanes dot4(IntLanes sum, const Codes& codes, const Activations& x) {
   for (int i = 0; i < 4 * kLanes; ++i) sum.at[i / 4] += codes.at[i] * x.at[i];
   return sum;
 }
+// Fourths of four codes a lane, `index` of the four that a byte has, in 256ths.
+inline Codes load_fourths(const uint8_t* x, int index) {
+  Codes codes;
+  for (int i = 0; i < 4 * kLanes; ++i) codes.at[i] = x[i] << 2 * index & 0xC0;
+  return codes;
+}
+inline IntLanes dot4_of_fourths(IntLanes sum, const Codes& fourths, const Activations& x) {
+  return dot4(sum, fourths, x);
+}
 inline Lanes in_256ths(const IntLanes& whole, const IntLanes& rest, int32_t) {
   return each([&](int i) { return static_cast<float>(256 * whole.at[i] + rest.at[i]); });
 }

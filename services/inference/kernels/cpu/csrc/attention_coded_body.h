@@ -1,4 +1,4 @@
-// Attention of a tier over pages in eight bits; included by attention_body.h.
+// Attention of a tier over pages of codes; included by attention_body.h.
 
 #include "ahead_body.h"
 #include "shares_body.h"
@@ -12,12 +12,14 @@ struct Fine {
   void set(const float* x, int size) { all = to_fine(x, size, codes, fractions); }
 };
 
-// The work with pages in eight bits. Queries and weights have sixteen, so that
-// what is lost is lost by the cache alone; sums of integers are exact.
-template <int kRows>
-class Int8Pages {
+// The work with pages of codes, of which keys may have fourths. Queries and weights have
+// sixteen bits, so that what is lost is lost by the cache alone; sums of integers are exact.
+// Fourths meet the codes of queries only: what they say with the 256ths of these is a 30th
+// of what is lost when keys are rounded.
+template <int kRows, bool kHasFourths>
+class CodedPages {
  public:
-  Int8Pages(const Attention& task, const float* vectors) : task_(task) {
+  CodedPages(const Attention& task, const float* vectors) : task_(task) {
     for (int r = 0; r < kRows; ++r) queries_[r].set(vectors + r * kMaxHeadSize, task.head_size);
   }
 
@@ -49,7 +51,8 @@ class Int8Pages {
   // Parts that are fetched into the first level cache before they are read.
   static constexpr int kPartsNear = 4;
   // Lines of what is ahead with each step; together a little more than there are.
-  static constexpr int kLinesOfDots = 3, kLinesOfWeights = 10;
+  static constexpr int kLinesOfScores = kHasFourths ? 4 : 3;
+  static constexpr int kLinesOfWeights = 10, kLinesOfValues = 3;
 
   struct Segment {
     alignas(64) float scores[kRows * kSegment], value_scales[kSegment];
@@ -60,27 +63,32 @@ class Int8Pages {
   template <int kPages>
   void score(const Parts& parts, int first, Ahead& ahead, Segment& segment) const {
     IntLanes whole[kPages][kRows], rest[kPages][kRows];
+    const int plane = unit_fourths(task_.head_size);
     const uint8_t *units[kPages], *near[kPages];
     for (int p = 0; p < kPages; ++p) {
       units[p] = parts.at(first + p);
       near[p] = parts.at(first + p + kPartsNear);
       // The scales, if it is a page's keys; else another page lies there, which does no harm.
-      fetch(near[p] + 2 * task_.head_size * kPageTokens, 64);
+      fetch(near[p] + unit_scales(task_.head_size), 64);
       for (int r = 0; r < kRows; ++r) whole[p][r] = rest[p][r] = zero_int();
     }
     for (int i = 0; i < task_.head_size; i += 4) {
-      Codes keys[kPages];
+      Codes keys[kPages], fourths[kPages];
       for (int p = 0; p < kPages; ++p) {
         keys[p] = load_stored(units[p] + i * kPageTokens);
+        if constexpr (kHasFourths) {
+          fourths[p] = load_fourths(units[p] + plane + i / kLanes * 64, i / 4 % 4);
+        }
         fetch(near[p] + i * kPageTokens, 64);
       }
-      if (kPages > 1) ahead.template fetch_lines<kLinesOfDots>();
+      if (kPages > 1) ahead.template fetch_lines<kLinesOfScores>();
       for (int r = 0; r < kRows; ++r) {
         const Activations codes = spread(queries_[r].codes + i);
         const Activations fractions = spread(queries_[r].fractions + i);
         for (int p = 0; p < kPages; ++p) {
           whole[p][r] = dot4(whole[p][r], keys[p], codes);
           rest[p][r] = dot4(rest[p][r], keys[p], fractions);
+          if constexpr (kHasFourths) rest[p][r] = dot4_of_fourths(rest[p][r], fourths[p], codes);
         }
       }
     }
@@ -93,7 +101,7 @@ class Int8Pages {
                     Segment& segment) const {
     // Of keys; those of values follow.
     const uint16_t* scales =
-        reinterpret_cast<const uint16_t*>(unit + 2 * task_.head_size * kPageTokens);
+        reinterpret_cast<const uint16_t*>(unit + unit_scales(task_.head_size));
     const Lanes key_scales = load_half(scales);
     store(segment.value_scales + place, load_half(scales + kPageTokens));
     for (int r = 0; r < kRows; ++r) {
@@ -137,7 +145,7 @@ class Int8Pages {
           codes[b] = load_stored(values + place);
           fetch(near + place, 64);
         }
-        if (kCount > 1) ahead.template fetch_lines<kLinesOfDots>();
+        if (kCount > 1) ahead.template fetch_lines<kLinesOfValues>();
         for (int r = 0; r < kRows; ++r) {
           const int place = r * kSegment + page * kPageTokens + t;
           const Activations share = spread(segment.codes + place);
@@ -162,3 +170,8 @@ class Int8Pages {
   const Attention& task_;
   Fine<kMaxHeadSize> queries_[kRows];
 };
+
+template <int kRows>
+using Int8Pages = CodedPages<kRows, false>;
+template <int kRows>
+using Int10Pages = CodedPages<kRows, true>;
