@@ -12,7 +12,7 @@ import logging
 import uuid
 from typing import Any, Protocol
 
-from services.inference.decoding.drawing import draw
+from services.inference.decoding.drawing import drawer_of
 from services.inference.decoding.paths import Paths
 from services.inference.events import Event, FinishReason, Load, Reader, StepResult
 from services.inference.kernels import Sparsity, StepBatch
@@ -79,6 +79,7 @@ class Decoder:
         self.scheduler = Scheduler(limits, pages)
         self.report_every_tokens = DEFAULT_REPORT_EVERY_TOKENS
         self._network = network
+        self._draw_tokens = drawer_of(network)
         self._paths = Paths(network)
         self._goes_ahead = not limits.self_speculation
         self._tokenizer = tokenizer
@@ -238,7 +239,7 @@ class Decoder:
             return []
         logits = [sequence.logits for sequence in ready]
         following = ready if self._goes_ahead else ()
-        drawn = draw(self._network, self._cache, logits, rows, following)
+        drawn = self._draw_tokens(self._cache, logits, rows, following)
         return list(zip(ready, drawn, strict=True))
 
     def _record(self, sequence: Sequence, drawn: Drawn | None) -> None:
@@ -254,7 +255,7 @@ class Decoder:
             is_end=drawn.token_id in self._tokenizer.end_ids,
             step_time_us=self._step_time_us,
             now=self._clock.monotonic(),
-            candidates=tuple((best, self._piece(best), score) for best, score in drawn.candidates),
+            candidates=self._candidates(drawn) if drawn.candidates else (),
         )
         self._emit(sequence, token)
         if guess is not None:
@@ -263,6 +264,9 @@ class Decoder:
             self._end(sequence, reason)
         elif telemetry := sequence.telemetry(self.report_every_tokens):
             self._result.telemetry.append(telemetry)
+
+    def _candidates(self, drawn: Drawn) -> tuple[tuple[int, str, float], ...]:
+        return tuple((best, self._piece(best), score) for best, score in drawn.candidates)
 
     def _piece(self, token_id: int) -> str:
         return self._tokenizer.token_bytes(token_id).decode("utf-8", errors="replace")

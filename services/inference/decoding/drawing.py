@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Several
 from typing import Any, Protocol, runtime_checkable
 
@@ -33,20 +34,24 @@ class SamplingNetwork(Protocol):
         ...
 
 
-def draw(
-    network: object,
-    cache: Any,
-    logits: Several[Any],
-    rows: list[Row],
-    ready: Several[Sequence],
-) -> list[Drawn | None]:
-    """Draw a token for each row from its vector of `logits`; they are those of `ready`.
+Drawer = Callable[[Any, Several[Any], Several[Row], Several[Sequence]], list[Drawn | None]]
+"""Draws a token for each row: takes the cache, a vector of logits for each row, the rows,
+and the sequences whose they are. Where these are none, no network may go on with the tokens."""
 
-    Where nobody is `ready`, no network may go on with the tokens.
-    """
+
+def drawer_of(network: object) -> Drawer:
+    """Return who draws for `network`. Ask once: it takes as long as to draw."""
     if isinstance(network, SamplingNetwork):
-        return network.sample(logits, rows)
+        sampling = network
+        return lambda _cache, logits, rows, _ready: sampling.sample(logits, rows)
     if not isinstance(network, DrawingNetwork):
-        return sample(logits, rows)
-    ends = [(sequence.computed_count, sequence.pages) for sequence in ready]
-    return network.draw(logits, rows, ends, cache)
+        return lambda _cache, logits, rows, _ready: sample(logits, rows)
+    drawing = network
+
+    def draw(
+        cache: Any, logits: Several[Any], rows: Several[Row], ready: Several[Sequence]
+    ) -> list[Drawn | None]:
+        ends = [(sequence.computed_count, sequence.pages) for sequence in ready]
+        return drawing.draw(logits, rows, ends, cache)
+
+    return draw

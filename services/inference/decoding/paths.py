@@ -11,15 +11,13 @@ that it is right as often as the two distributions overlap.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from services.inference.decoding.batching import batch_of
-from services.inference.decoding.drawing import draw
+from services.inference.decoding.drawing import drawer_of
 from services.inference.kernels import Span, StepBatch
 from services.inference.request import ComputePath
 from services.inference.sampling.sampler import Row
@@ -41,6 +39,7 @@ class Paths:
         self._whole = network
         # Networks that others bring along know nothing of paths.
         self.light: Any = getattr(network, "light_network", None)
+        self._draw_by_light = drawer_of(self.light)
 
     def follow(self, sequence: Sequence, path: ComputePath) -> None:
         """Let a sequence take the path of its plan from the next token on."""
@@ -48,8 +47,10 @@ class Paths:
         offered, computed = self._whole.light, sequence.computed_count
         sequence.attending.follow(path, offered, computed, has_light_network=has_light)
 
-    def computed(self, work: Iterable[Work], cache: Any) -> list[tuple[Work, Any]]:
+    def computed(self, work: list[Work], cache: Any) -> list[tuple[Work, Any]]:
         """Compute `work`; return each item with its logits, [1 + guesses, vocabulary]."""
+        if self.light is None:
+            return _step(self._whole, work, cache)
         whole: list[Work] = []
         light: list[Work] = []
         for item in work:
@@ -90,7 +91,7 @@ class Paths:
                 break
             logits = self.light.step(_next(active, found), cache)
             drawing = [_at(rows[id(item)], place) for item in active]
-            drawn = draw(self.light, cache, list(logits), drawing, ())
+            drawn = self._draw_by_light(cache, list(logits), drawing, ())
             for item, token in zip(active, drawn, strict=True):
                 if token is not None:
                     found[id(item)].append(token.token_id)
@@ -103,9 +104,12 @@ def _is_light(item: Work) -> bool:
 
 def _step(network: Any, work: list[Work], cache: Any) -> list[tuple[Work, Any]]:
     logits = network.step(batch_of(work), cache)
-    ends = itertools.accumulate(1 + len(item.guesses) for item in work)
-    edges = itertools.pairwise((0, *ends))
-    return [(item, logits[start:end]) for item, (start, end) in zip(work, edges, strict=True)]
+    computed, start = [], 0
+    for item in work:
+        end = start + 1 + len(item.guesses)
+        computed.append((item, logits[start:end]))
+        start = end
+    return computed
 
 
 def _row(item: Work) -> Row | None:

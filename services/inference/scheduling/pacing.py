@@ -56,6 +56,7 @@ class Pace:
         self._last_beside = FIRST_TOKENS // _GROWTH
         self._allowed = FIRST_TOKENS
         self._decode_seconds: dict[int, deque[float]] = {}
+        self._usual_seconds: dict[int, float] = {}
         self._decode_before: dict[int, float] = {}
         self._costs = PromptCosts()
 
@@ -67,16 +68,17 @@ class Pace:
         if prompt_tokens:
             self._observe_prompt(seconds, decoding, prompt_tokens)
             return
-        times = self._decode_seconds.setdefault(_size(decoding), deque(maxlen=_DECODE_STEPS))
+        size = _size(decoding)
+        times = self._decode_seconds.setdefault(size, deque(maxlen=_DECODE_STEPS))
         times.append(seconds)
+        self._usual_seconds[size] = statistics.median(times)
         self._since_plain = 0
         self._plain_run += 1
 
     def _observe_prompt(self, seconds: float, decoding: int, prompt_tokens: int) -> None:
         # One step without prompts only measures anew, amid a prompt.
         if self._plain_run > 1:
-            found = self._decode_seconds.items()
-            self._decode_before = {size: statistics.median(times) for size, times in found}
+            self._decode_before = dict(self._usual_seconds)
         self._since_plain += 1
         self._plain_run = 0
         base = self._decode_step(decoding)
@@ -124,11 +126,11 @@ class Pace:
         none did, of the next smaller size, else of the smallest. A step of
         prompts alone has the fixed part of a decode step too.
         """
-        known = sorted(self._decode_seconds)
-        if not known:
-            return None
-        below = [size for size in known if size <= _size(decoding)]
-        return statistics.median(self._decode_seconds[below[-1] if below else known[0]])
+        usual, size = self._usual_seconds, _size(decoding)
+        if size in usual or not usual:
+            return usual.get(size)
+        below = [known for known in usual if known < size]
+        return usual[max(below) if below else min(usual)]
 
 
 def _size(decoding: int) -> int:

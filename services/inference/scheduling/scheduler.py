@@ -87,9 +87,13 @@ class Scheduler:
 
     def learn(self, work: list[Work], seconds: float) -> None:
         """Take note of how long a step of `work` took, its draws included."""
-        decoding = sum(item.count == 1 for item in work)
-        prompt_tokens = sum(item.count for item in work) - decoding
-        guesses = sum(len(item.guesses) for item in work)
+        decoding = prompt_tokens = guesses = 0
+        for item in work:
+            if item.count == 1:
+                decoding += 1
+            else:
+                prompt_tokens += item.count
+            guesses += len(item.guesses)
         if work and not prompt_tokens:
             is_foreseen = any(item.foreseen for item in work)
             self.speculation.observe(decoding, guesses, seconds, is_foreseen=is_foreseen)
@@ -184,6 +188,8 @@ class Scheduler:
         passed over: computing what nobody reads would only thrash. So are those
         whose beginning is underway; they lose nothing by it.
         """
+        if not self.waiting and not any(map(is_prefilling, self.running)):
+            return
         taken = step.sequences
         prefilling = [one for one in self.running if is_prefilling(one) and one not in taken]
         admits = True

@@ -60,12 +60,14 @@ class Account:
         if len(self._temperatures) < MAX_TRACED_TEMPERATURES:
             self._temperatures.append(drawn.temperature)
 
-    def telemetry(self, output: Sequence[int], every_tokens: int) -> Telemetry | None:
-        """Return a report if `every_tokens` were decoded since the last one."""
+    def is_report_due(self, output_count: int, every_tokens: int) -> bool:
+        """Tell whether `every_tokens` were decoded since the last report."""
+        return output_count - self._reported_count >= every_tokens
+
+    def telemetry(self, output: Sequence[int]) -> Telemetry:
+        """Return a report on the tokens decoded since the last one, at least one."""
         count = len(output)
         fresh = count - self._reported_count
-        if fresh < every_tokens:
-            return None
         mean_entropy = (self._entropy_sum - self._reported_entropy_sum) / fresh
         self._reported_count, self._reported_entropy_sum = count, self._entropy_sum
         context, plan = self._request.context, self._parameters.plan

@@ -260,7 +260,9 @@ class Sequence:
 
     def telemetry(self, every_tokens: int) -> Telemetry | None:
         """Return a report if `every_tokens` were decoded since the last one."""
-        return self.account.telemetry(self.output_ids, every_tokens)
+        if not self.account.is_report_due(self.output_count, every_tokens):
+            return None
+        return self.account.telemetry(self.output_ids)
 
     def ended(self, reason: FinishReason, error: MeshError | None = None) -> Ended:
         """Return the last event of the stream."""

@@ -37,6 +37,8 @@ class Detokenizer:
     def _advance(self, text: str) -> str:
         if self.stopped:
             return ""
+        if not self._stop:
+            return text
         self._held += text
         end = self._stop_position()
         self.stopped = end is not None

@@ -41,6 +41,9 @@ class CpuCache:
         self.means = _zeros(layers, pages, kv_heads, 2, width, in_huge_pages=False)
         self.mean_scales = np.zeros((layers, pages, kv_heads), dtype=np.float32)
         self.kind = kind
+        # Asked for once, as each takes numpy a microsecond.
+        parts = (self.content, self.means, self.mean_scales)
+        self.addresses = tuple(part.ctypes.data for part in parts)
         self.pages = pages
         self.sizes = (layers, kv_heads, head_size)
         self._ahead = Ahead(_taker(self.content))

@@ -39,27 +39,31 @@ def draw(
     survey: Part, finish: Part, logits: Sequence[Vector], rows: Sequence[Row]
 ) -> list[Drawn | None]:
     """Draw as `sampler.sample` does, from a vector of logits for each row."""
-    asked = (native.Row * len(rows))()
-    plain = [place for place, row in enumerate(rows) if is_plain(row)]
     # Those whose temperature is to be found come first.
-    plain.sort(key=lambda place: _is_fixed(rows[place]))
-    for fields, place in zip(asked, plain, strict=False):
+    to_find: list[int] = []
+    fixed: list[int] = []
+    for place, row in enumerate(rows):
+        if is_plain(row):
+            (fixed if _is_fixed(row) else to_find).append(place)
+    plain = to_find + fixed
+    asked = (native.Row * len(plain))()
+    found: dict[int, native.Row] = {}
+    for place, fields in zip(plain, asked, strict=True):
         _ask(fields, logits[place], rows[place])
+        found[place] = fields
     if plain:
         survey(asked, len(plain))
-    open_count = sum(not _is_fixed(rows[place]) for place in plain)
-    for fields, place in zip(asked, plain[:open_count], strict=False):
-        fields.temperature = _temperature(fields, rows[place])
-    if open_count:
-        finish(asked, open_count)
-    found = dict(zip(plain, asked, strict=False))
+    for place in to_find:
+        found[place].temperature = _temperature(found[place], rows[place])
+    if to_find:
+        finish(asked, len(to_find))
     return [_drawn(found.get(place), logits[place], row) for place, row in enumerate(rows)]
 
 
 def is_plain(row: Row) -> bool:
     """Tell whether the library can draw for `row`."""
-    is_untouched = row.sampling.penalties.are_off and not row.sampling.logit_bias
-    return is_untouched and row.allowed is None
+    sampling = row.sampling
+    return row.allowed is None and not sampling.logit_bias and sampling.penalties.are_off
 
 
 def _ask(fields: native.Row, logits: Vector, row: Row) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import array
 import ctypes
-import math
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from services.inference.kernels.sparsity import LIGHT, HeadWindows, Sparsity, ro
 from thermesh.errors import Internal, InvalidArgument
 
 if TYPE_CHECKING:
-    from services.inference.kernels import StepBatch
+    from services.inference.kernels import Span, StepBatch
     from services.inference.models.config import ModelConfig
     from services.inference.sampling.sampler import Drawn, Row
 
@@ -81,6 +80,7 @@ class CpuNetwork:
         self._scoring_engine = Engine(self._library, tier)
         self._kv_cache = kv_cache
         self._threads = 1
+        self._drawing = self._drawing_parts()
         self._context_length = config.context_length
         self.head_windows: HeadWindows | None = None
         self.kernels_name = f"cpu-{self._engine.tier}"
@@ -103,6 +103,7 @@ class CpuNetwork:
     def use_threads(self, count: int) -> None:
         """Compute steps with `count` cores, those of the light path too."""
         self._threads = count
+        self._drawing = self._drawing_parts()
         if self.light_network is not None:
             self.light_network.use_threads(count)
 
@@ -123,23 +124,28 @@ class CpuNetwork:
         InvalidArgument for a batch that does not fit the cache, and changes
         nothing then.
         """
-        if any(not 1 <= span.logits <= span.count for span in batch.spans):
-            raise InvalidArgument("logits must be in [1, count] in every span", field="batch")
-        rows = [row for span in batch.spans for row in span.output_rows]
+        rows: list[int] = []
+        for span in batch.spans:
+            if not 1 <= span.logits <= span.count:
+                raise InvalidArgument("logits must be in [1, count] in every span", field="batch")
+            rows += span.output_rows
         logits = memory.lines(len(rows), self._vocabulary_size)
         self._run(self._engine, batch, cache, rows, logits)
-        cache.expect(_written_soon(batch))
+        if any(map(_begins_page, batch.spans)):
+            cache.expect(_written_soon(batch))
         return logits
 
     def sample(self, logits: Sequence[Floats], rows: Sequence[Row]) -> list[Drawn | None]:
         """Draw as `sampler.sample` does, from a [vocabulary] float32 vector for each row."""
+        return drawing.draw(*self._drawing, logits, rows)
+
+    def _drawing_parts(self) -> tuple[drawing.Part, drawing.Part]:
         library, size = self._library, self._vocabulary_size
-        threads = self._threads_of(self._engine)
         survey, finish = (
-            drawing.part_of(function, self._engine.handle, size, threads)
+            drawing.part_of(function, self._engine.handle, size, self._threads)
             for function in (library.thermesh_survey, library.thermesh_draw)
         )
-        return drawing.draw(survey, finish, logits, rows)
+        return survey, finish
 
     def score(self, token_ids: npt.NDArray[np.int64]) -> Floats:
         """Run one text on one thread, in a cache of its own, freed at once.
@@ -178,18 +184,19 @@ class CpuNetwork:
         if len(token_ids) != len(positions):
             raise InvalidArgument("as many positions as token_ids are needed", field="positions")
         spans, pages, output_rows = _flattened(batch, rows)
-        head_windows = _place_head_windows(batch, spans, math.prod(self._sizes[:2]))
+        head_windows = _place_head_windows(batch, spans, self._sizes[0] * self._sizes[1])
+        content, means, mean_scales = cache.addresses
         described = native.Batch(
-            token_ids=token_ids.ctypes.data,
-            positions=positions.ctypes.data,
+            token_ids=token_ids.buffer_info()[0],
+            positions=positions.buffer_info()[0],
             spans=spans.buffer_info()[0],
             pages=pages.buffer_info()[0],
             output_rows=output_rows.buffer_info()[0],
             head_windows=head_windows.buffer_info()[0],
             logits=logits.ctypes.data,
-            cache=cache.content.ctypes.data,
-            means=cache.means.ctypes.data,
-            mean_scales=cache.mean_scales.ctypes.data,
+            cache=content,
+            means=means,
+            mean_scales=mean_scales,
             cache_kind=KINDS[cache.kind],
             tokens=len(token_ids),
             span_count=len(batch.spans),
@@ -213,6 +220,11 @@ class CpuNetwork:
             raise InvalidArgument(problem.decode(), field="batch")
 
 
+def _begins_page(span: Span) -> bool:
+    """Tell whether a step wrote to a page first: what is written soon is then to be said anew."""
+    return (span.context_length - 1) % PAGE_TOKENS < span.count
+
+
 def _written_soon(batch: StepBatch) -> Iterator[int]:
     """Return pages that the next steps write: new ones, as each sequence may need one, those
     of prompts, and what the next prompt needs. Pages that nobody had are handed out in order.
@@ -225,12 +237,12 @@ def _written_soon(batch: StepBatch) -> Iterator[int]:
     yield from range(newest + 1, newest + 1 + _RESERVED_PAGES)
 
 
-def _checked(given: npt.ArrayLike, field: str) -> npt.NDArray[np.int64]:
-    """Return what was given as the library reads it: a vector of int64 without gaps."""
+def _checked(given: npt.ArrayLike, field: str) -> array.array[int]:
+    """Return a vector of int64 as the library reads it."""
     vector = np.asarray(given)
     if vector.ndim != 1 or vector.dtype != np.int64:
         raise InvalidArgument(f"{field} must be a vector of int64 on the CPU", field=field)
-    return np.ascontiguousarray(vector)
+    return array.array("q", vector.tobytes())
 
 
 def _flattened(
@@ -253,7 +265,9 @@ def _flattened(
 def _place_head_windows(batch: StepBatch, spans: array.array[int], heads: int) -> array.array[int]:
     """Return the windows of heads that the spans have, and tell `spans` where theirs are."""
     windows, places = array.array("i"), dict[HeadWindows, int]()
-    members = len(spans) // len(batch.spans) if batch.spans else 0
+    if all(span.sparsity is None for span in batch.spans):
+        return windows
+    members = len(spans) // len(batch.spans)
     for index, span in enumerate(batch.spans):
         own = span.sparsity.head_windows if span.sparsity else None
         if own is None:

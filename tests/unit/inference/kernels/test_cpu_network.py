@@ -280,6 +280,25 @@ def test_memory_is_expected_where_the_next_steps_write(monkeypatch):
 
 
 @built
+def test_memory_is_expected_anew_only_where_a_page_begins(monkeypatch):
+    """Else the pages are those of the step before, and to say so again takes each token's time."""
+    asked = []
+    monkeypatch.setattr(CpuCache, "expect", lambda _cache, _pages: asked.append(True))
+    network = CpuNetwork(SMALL, QuantisedTensors())
+    cache = network.new_cache(4)
+
+    def count_after(start: int, end: int) -> int:
+        positions = torch.arange(start, end)
+        network.step(StepBatch(positions, positions, (Span(0, end - start, end, (0, 1)),)), cache)
+        return len(asked)
+
+    assert count_after(0, 15) == 1
+    assert count_after(15, 16) == 1
+    assert count_after(16, 17) == 2
+    assert count_after(17, 18) == 2
+
+
+@built
 def test_pages_that_nobody_has_are_not_expected():
     """Tables may be longer than what is read, and the newest page may be the last one."""
     network = CpuNetwork(SMALL, QuantisedTensors())

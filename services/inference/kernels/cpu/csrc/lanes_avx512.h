@@ -95,5 +95,16 @@ inline int32_t reduce(IntLanes dots, int32_t sum) {
   return _mm512_reduce_add_epi32(dots) - 128 * sum;
 }
 
+// How a tier asks for weights: twice, as others do, or once, past the second and third level
+// caches, for which a step has too many of them anyway.
+struct FetchedTwice {
+  static void fetch(const uint8_t* tile, int bytes) { fetch_weights(tile, bytes); }
+};
+struct FetchedOnce {
+  static void fetch(const uint8_t* tile, int bytes) {
+    for (int i = 0; i < bytes; i += 64) __builtin_prefetch(tile + kFetchOnceAhead + i, 0, 0);
+  }
+};
+
 }  // namespace
 }  // namespace thermesh

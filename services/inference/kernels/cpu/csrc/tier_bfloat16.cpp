@@ -1,5 +1,6 @@
 // AVX-512 with bfloat16 but without AMX (Cooper Lake, Zen 4 and later): tokens that are only
-// read attend in products of bfloat16, two a lane at once; all else is that of `avx512-vnni`.
+// read attend in products of bfloat16, two a lane at once, and products of few rows ask for
+// their weights once; all else is that of `avx512-vnni`.
 //
 // `vdpbf16ps` takes denormals for zeros and rounds otherwise than the tile unit of AMX does:
 // prompts have other bits there, as close to the truth.
@@ -8,6 +9,7 @@
 
 #include "bfloat16.h"
 #include "lanes_avx512.h"
+#include "pass.h"
 #include "tier.h"
 
 namespace thermesh {
@@ -77,12 +79,31 @@ void attend_prompt_int10(const Attention& task, const Attended& result) {
   PromptAttention<Int10Pages>(task, result).run();
 }
 
+using WeightsAhead = FetchedOnce;
+
+#include "product_avx512_body.h"
+#include "passes_body.h"
+
+// More rows wait for arithmetic: memory has time enough for them.
+constexpr int kMostOfFew = 4;
+
+void product_of_few(const Product& task) {
+  if (task.rows > kMostOfFew) return tier_avx512().product(task);
+  switch (task.kind) {
+    case kQ4_0: return product_of_kind<kQ4_0, kMostOfFew>(task);
+    case kQ4_1: return product_of_kind<kQ4_1, kMostOfFew>(task);
+    case kQ8_0: return product_of_kind<kQ8_0, kMostOfFew>(task);
+    default: return tier_avx512().product(task);
+  }
+}
+
 }  // namespace
 
 const Tier& tier_bfloat16() {
   static const Tier tier = [] {
     Tier own = tier_avx512();
     own.name = "avx512-bf16";
+    own.product = product_of_few;
     own.attend_prompt[kHalf] = attend_prompt_half;
     own.attend_prompt[kInt8] = attend_prompt_int8;
     own.attend_prompt[kInt10] = attend_prompt_int10;
