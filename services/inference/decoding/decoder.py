@@ -255,7 +255,7 @@ class Decoder:
             is_end=drawn.token_id in self._tokenizer.end_ids,
             step_time_us=self._step_time_us,
             now=self._clock.monotonic(),
-            candidates=self._candidates(drawn) if drawn.candidates else (),
+            candidates=tuple((best, self._piece(best), score) for best, score in drawn.candidates),
         )
         self._emit(sequence, token)
         if guess is not None:
@@ -264,9 +264,6 @@ class Decoder:
             self._end(sequence, reason)
         elif telemetry := sequence.telemetry(self.report_every_tokens):
             self._result.telemetry.append(telemetry)
-
-    def _candidates(self, drawn: Drawn) -> tuple[tuple[int, str, float], ...]:
-        return tuple((best, self._piece(best), score) for best, score in drawn.candidates)
 
     def _piece(self, token_id: int) -> str:
         return self._tokenizer.token_bytes(token_id).decode("utf-8", errors="replace")
