@@ -110,15 +110,47 @@ def test_a_prompt_s_product_is_as_close_as_its_bits_allow(engine, matrix, count)
     assert (np.abs(out - exact) <= furthest(engine.tier, x, numbers) + 1e-30).all()
 
 
+@PROPERTY
+@given(
+    matrix=matrices(),
+    powers=st.lists(st.sampled_from([-44, -30, -18, 0, 17, 19, 37]), min_size=5, max_size=5),
+    is_empty=st.booleans(),
+)
+def test_a_prompt_s_product_of_any_size_is_close_or_no_number(engine, matrix, powers, is_empty):
+    """Blocks of activations of all sizes that floats have, and outputs without any weight: what
+    does not fit is never told as something else.
+    """
+    kind, stored, numbers, random = matrix
+    if is_empty:
+        stored, numbers = np.zeros_like(stored), np.zeros_like(numbers)
+    described, _memory = packed(kind, stored, numbers.shape[1])
+    sizes = np.repeat(10.0 ** np.array(powers), 32)[: numbers.shape[1]]
+    x = (random.standard_normal((3, numbers.shape[1])) * sizes).astype("f4")
+    out = np.empty((3, len(numbers)), "f4")
+
+    problem = native.library().thermesh_linear(
+        engine.handle, ctypes.byref(described), x.ctypes.data, 3, 0.0, 1, out.ctypes.data
+    )
+
+    assert problem is None
+    exact = x.astype("f8") @ numbers.T.astype("f8")
+    vanished = 1e-14 * np.abs(numbers).sum(axis=1)
+    is_close = np.abs(out - exact) <= furthest(engine.tier, x, numbers) + vanished + 1e-30
+    assert (is_close | ~np.isfinite(out)).all()
+    if np.abs(x).max() < 1e18:
+        assert np.isfinite(out).all()
+
+
 def furthest(tier, x, numbers):
     """How far off products of prompts may be: [rows, outputs]."""
     if tier in ("avx512-bf16", "avx512-vnni"):
         # Half a step of a factor is at most 4 / 254 of its block's length, before the other one
-        # is 4 times as long and sums over 32, and 16 times what is meant comes out.
+        # is 4 times as long and sums over 32, and 16 times what is meant comes out. Steps of
+        # activations are up to an eighth longer, as their mantissas have three bits.
         lengths = [
             np.linalg.norm(m.reshape(len(m), -1, 32).astype("f8"), axis=2) for m in (x, numbers)
         ]
-        return 2.02 * math.sqrt(32) / 254 * (lengths[0] @ lengths[1].T)
+        return 1.01 * (1 + 1.125) * math.sqrt(32) / 254 * (lengths[0] @ lengths[1].T)
     return 2.02 * 2.0**-8 * (np.abs(x).astype("f8") @ np.abs(numbers.T.astype("f8")))
 
 

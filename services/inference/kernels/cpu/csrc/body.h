@@ -23,7 +23,7 @@ void quantise(const float* x, int blocks, float outlier, uint8_t* panel, int row
   for (int block = 0; block < blocks; ++block, panel += panel_block_bytes(rows)) {
     const Lanes low = load(x + block * kBlock), high = load(x + block * kBlock + kLanes);
     const float largest = reduce_max(max(absolute(low), absolute(high)));
-    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    const float inverse = largest > kNothing ? 127.0f / largest : 0.0f;
     const float scale = largest / 127.0f;
     const bool is_wide = largest > limit;
     uint8_t* codes = panel + row * kRowBytes;

@@ -34,6 +34,9 @@ inline Lanes butterfly(Lanes a) {
   return fma(a, load(signs.at), partners<kStride>(a));
 }
 
+// What is no greater has no inverse that is a number.
+constexpr float kNothing = 0x1p-100f;
+
 // Half a block: stores codes and fractions, each fraction one of `kParts` of a
 // code, and returns both together in that unit.
 template <int kParts>
@@ -99,7 +102,7 @@ struct FineScale {
 
 inline FineScale to_fine(const float* x, int size, uint8_t* codes, uint8_t* fractions) {
   const float largest = largest_of(x, size);
-  const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+  const float inverse = largest > kNothing ? 127.0f / largest : 0.0f;
   Lanes total = set1(0.0f);
   for (int i = 0; i < size; i += kLanes) {
     total = add(total, quantise_half<256>(load(x + i), inverse, true, codes + i, fractions + i));
