@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from services.inference.kernels.cpu import memory, native
 from services.inference.kernels.cpu.ahead import Ahead
+from services.inference.kernels.cpu.forthcoming import PAGE_TOKENS, SLAB_PAGES, Forthcoming
 from thermesh.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from services.inference.kernels import Span
 
 KINDS = {"f16": 0, "int8": 1, "int10": 2}
 """What keys and values are kept as, by their numbers in the library."""
 
-PAGE_TOKENS = 16
-_SLAB_PAGES = 16
 _VECTOR_BYTES = 64
 
 
@@ -34,9 +37,9 @@ class CpuCache:
         if pages < 1:
             raise InvalidArgument(f"a cache of {pages} pages, at least 1 is needed", field="pages")
         width = -(-head_size // _VECTOR_BYTES) * _VECTOR_BYTES
-        slabs = -(-pages // _SLAB_PAGES)
+        slabs = -(-pages // SLAB_PAGES)
         unit_bytes = _unit_bytes(kind, head_size)
-        self.content = _zeros(slabs, layers, kv_heads, _SLAB_PAGES, unit_bytes)
+        self.content = _zeros(slabs, layers, kv_heads, SLAB_PAGES, unit_bytes)
         # All layers of the first page lie in as many huge pages: 24 MB for one token.
         self.means = _zeros(layers, pages, kv_heads, 2, width, in_huge_pages=False)
         self.mean_scales = np.zeros((layers, pages, kv_heads), dtype=np.float32)
@@ -46,11 +49,13 @@ class CpuCache:
         self.addresses = tuple(part.ctypes.data for part in parts)
         self.pages = pages
         self.sizes = (layers, kv_heads, head_size)
-        self._ahead = Ahead(_taker(self.content))
+        self._forthcoming = Forthcoming()
+        self._ahead = Ahead(_taker(self.content, self.means, self.mean_scales))
 
-    def expect(self, pages: Iterable[int]) -> None:
-        """Take memory for pages that are written soon, those first that come first."""
-        self._ahead.ask(page // _SLAB_PAGES for page in pages if 0 <= page < self.pages)
+    def expect(self, spans: Sequence[Span]) -> None:
+        """Take memory for what is written soon, now that a step of `spans` was."""
+        pages = self._forthcoming.after(spans)
+        self._ahead.ask(page // SLAB_PAGES for page in pages if 0 <= page < self.pages)
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy all layers of a page, and what is known of its keys."""
@@ -59,7 +64,7 @@ class CpuCache:
         self.mean_scales[:, target] = self.mean_scales[:, source]
 
     def _units(self, page: int) -> npt.NDArray[np.uint8]:
-        return self.content[page // _SLAB_PAGES, :, :, page % _SLAB_PAGES]
+        return self.content[page // SLAB_PAGES, :, :, page % SLAB_PAGES]
 
     @property
     def bytes_per_token(self) -> float:
@@ -73,11 +78,20 @@ class CpuCache:
         return (self.means.nbytes + self.mean_scales.nbytes) / (self.pages * PAGE_TOKENS)
 
 
-def _taker(content: npt.NDArray[np.uint8]) -> Callable[[int], None]:
-    """Return what makes a slab resident. It holds no cache, which may end before."""
+def _taker(
+    content: npt.NDArray[np.uint8],
+    means: npt.NDArray[np.uint8],
+    mean_scales: npt.NDArray[np.float32],
+) -> Callable[[int], None]:
+    """Return what makes a slab resident, and what is known of its keys, a part of each layer.
+    It holds no cache, which may end before.
+    """
 
     def take(slab: int) -> None:
-        native.library().thermesh_take(content[slab].ctypes.data, content[slab].nbytes)
+        pages = slice(slab * SLAB_PAGES, (slab + 1) * SLAB_PAGES)
+        for part in (content[slab : slab + 1], means[:, pages], mean_scales[:, pages]):
+            rows, stride, size = len(part), part.strides[0], part[0].nbytes
+            native.library().thermesh_take(part.ctypes.data, rows, stride, size)
 
     return take
 

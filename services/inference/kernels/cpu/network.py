@@ -12,20 +12,21 @@ from __future__ import annotations
 import array
 import ctypes
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from services.inference.kernels.cpu import drawing, memory, native
-from services.inference.kernels.cpu.cache import KINDS, PAGE_TOKENS, CpuCache
+from services.inference.kernels.cpu.cache import KINDS, CpuCache
+from services.inference.kernels.cpu.forthcoming import PAGE_TOKENS
 from services.inference.kernels.cpu.packing import Packed, Tensors, Unsuitable
 from services.inference.kernels.sparsity import LIGHT, HeadWindows, Sparsity, routed
 from thermesh.errors import Internal, InvalidArgument
 
 if TYPE_CHECKING:
-    from services.inference.kernels import Span, StepBatch
+    from services.inference.kernels import StepBatch
     from services.inference.models.config import ModelConfig
     from services.inference.sampling.sampler import Drawn, Row
 
@@ -33,11 +34,6 @@ Floats = npt.NDArray[np.float32]
 
 _SCORE_CHUNK = 128
 """Tokens that `score` runs at once."""
-_PAGES_AHEAD = 16
-"""Pages of a prompt that are expected to be written soon."""
-_RESERVED_PAGES = 32
-"""Pages that nobody has yet: a prompt of 512 tokens that comes to an idle engine finds its
-memory there, which would else take a fifth of its time."""
 
 
 class Engine:
@@ -131,8 +127,7 @@ class CpuNetwork:
             rows += span.output_rows
         logits = memory.lines(len(rows), self._vocabulary_size)
         self._run(self._engine, batch, cache, rows, logits)
-        if any(map(_begins_page, batch.spans)):
-            cache.expect(_written_soon(batch))
+        cache.expect(batch.spans)
         return logits
 
     def sample(self, logits: Sequence[Floats], rows: Sequence[Row]) -> list[Drawn | None]:
@@ -218,23 +213,6 @@ class CpuNetwork:
             if problem.startswith(b"not enough memory"):
                 raise Internal(problem.decode())
             raise InvalidArgument(problem.decode(), field="batch")
-
-
-def _begins_page(span: Span) -> bool:
-    """Tell whether a step wrote to a page first: what is written soon is then to be said anew."""
-    return (span.context_length - 1) % PAGE_TOKENS < span.count
-
-
-def _written_soon(batch: StepBatch) -> Iterator[int]:
-    """Return pages that the next steps write: new ones, as each sequence may need one, those
-    of prompts, and what the next prompt needs. Pages that nobody had are handed out in order.
-    """
-    newest = max((max(span.page_table, default=0) for span in batch.spans), default=0)
-    yield from range(newest + 1, newest + 1 + len(batch.spans))
-    for span in batch.spans:
-        full = span.context_length // PAGE_TOKENS
-        yield from span.page_table[full : full + _PAGES_AHEAD]
-    yield from range(newest + 1, newest + 1 + _RESERVED_PAGES)
 
 
 def _checked(given: npt.ArrayLike, field: str) -> array.array[int]:

@@ -1,6 +1,8 @@
 """The C++ kernels as a part of a process: choice, threads, memory."""
 
+import ctypes
 import dataclasses
+import mmap
 import os
 import pathlib
 import subprocess
@@ -16,7 +18,6 @@ from scored import scored
 from services.inference.config import KernelsConfig
 from services.inference.kernels import CpuNetwork, Span, StepBatch, whole_network
 from services.inference.kernels.cpu import build, native, status
-from services.inference.kernels.cpu.cache import CpuCache
 from thermesh.errors import FailedPrecondition
 from thermesh.testing import eventually
 
@@ -175,6 +176,26 @@ async def test_helpers_sleep_when_there_is_nothing_to_do():
 
 
 @built
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinities here")
+@pytest.mark.skipif(os.cpu_count() == 1, reason="a helper needs a core of its own")
+def test_helpers_stay_off_the_core_of_who_waits_for_them():
+    """Beside an idle core the system may wake them there, where they would have to wait."""
+    before = {thread.id for thread in psutil.Process().threads()}
+    network = whole_network(SMALL, QuantisedTensors())
+    network.use_threads(2)
+    decode(network, network.new_cache(40), length=600)
+    own = os.sched_getaffinity(0)
+    helpers = {
+        thread.id
+        for thread in psutil.Process().threads()
+        if thread.id not in before and os.sched_getaffinity(thread.id) < own
+    }
+
+    assert len(helpers) == 1
+    assert all(len(own - os.sched_getaffinity(helper)) == 1 for helper in helpers)
+
+
+@built
 def test_the_number_of_threads_may_change_between_steps():
     """Threads come and go, and the result stays."""
     network = CpuNetwork(SMALL, QuantisedTensors())
@@ -266,36 +287,24 @@ sys.exit(os.waitpid(child, 0)[1] or (0 if same else 1))
 
 
 @built
-def test_memory_is_expected_where_the_next_steps_write(monkeypatch):
-    """A new page for each sequence comes first, then those that a prompt has already, then what
-    a new prompt of 512 tokens needs.
-    """
-    expected = []
-    monkeypatch.setattr(CpuCache, "expect", lambda _cache, pages: expected.extend(pages))
+@pytest.mark.skipif(sys.platform != "linux", reason="no mincore here")
+async def test_the_next_prompt_finds_memory_for_its_keys_and_what_is_known_of_them():
+    """Once a step was, in every layer."""
     network = CpuNetwork(SMALL, QuantisedTensors())
-    spans = (Span(0, 1, 1, (7,)), Span(1, 20, 20, (2, 9, 4, 5)))
-    batch = StepBatch(torch.arange(21), torch.tensor([0, *range(20)]), spans)
-    network.step(batch, network.new_cache(40))
-    assert expected == [10, 11, 7, 9, 4, 5, *range(10, 42)]
+    cache = network.new_cache(64)
+    decode(network, cache, length=20)
+    written_next = [cache.content[1], *cache.means[:, 16:32], *cache.mean_scales[:, 16:32]]
+
+    await eventually(lambda: all(map(is_resident, written_next)))
 
 
-@built
-def test_memory_is_expected_anew_only_where_a_page_begins(monkeypatch):
-    """Else the pages are those of the step before, and to say so again takes each token's time."""
-    asked = []
-    monkeypatch.setattr(CpuCache, "expect", lambda _cache, _pages: asked.append(True))
-    network = CpuNetwork(SMALL, QuantisedTensors())
-    cache = network.new_cache(4)
-
-    def count_after(start: int, end: int) -> int:
-        positions = torch.arange(start, end)
-        network.step(StepBatch(positions, positions, (Span(0, end - start, end, (0, 1)),)), cache)
-        return len(asked)
-
-    assert count_after(0, 15) == 1
-    assert count_after(15, 16) == 1
-    assert count_after(16, 17) == 2
-    assert count_after(17, 18) == 2
+def is_resident(array):
+    """Tell whether the system has given memory for all of an array."""
+    start = array.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+    size = array.ctypes.data + array.nbytes - start
+    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    assert not ctypes.CDLL(None).mincore(ctypes.c_void_p(start), ctypes.c_size_t(size), pages)
+    return all(page & 1 for page in pages)
 
 
 @built

@@ -76,6 +76,7 @@ void Pool::stop() {
   woken_.notify_all();
   for (std::thread& helper : helpers_) helper.join();
   helpers_.clear();
+  avoided_ = -1;
 }
 
 void Pool::use(int helpers) {
@@ -98,7 +99,7 @@ void Pool::run(int chunks, Function function, const void* context) {
     return;
   }
   const Clock::time_point started = Clock::now();
-  core_.store(current_core(), std::memory_order_relaxed);
+  keep_helpers_off(current_core());
   function_ = function;
   context_ = context;
   finished_.store(0, std::memory_order_relaxed);
@@ -158,18 +159,19 @@ void Pool::help(int index) {
   while (!stopping_.load(std::memory_order_relaxed)) {
     wait_for_work(index, seen);
     if (!is_used(index)) continue;
-    leave_caller();
     seen = round();
     take_chunks(index + 1);
   }
 }
 
 // Linux wakes a thread on the core of whoever wakes it where the others are taken at that
-// moment, and where all cores were busy of late it does not look for an idle one. The two would
-// then take turns on one core, each piece anew, beside an idle one.
-void Pool::leave_caller() {
-  const int core = current_core();
-  if (core == core_.load(std::memory_order_relaxed)) leave_core(core);
+// moment, and where all cores were busy of late it does not look for an idle one. A helper
+// there would wait for the end of its caller's slice beside an idle core, at each piece anew.
+void Pool::keep_helpers_off(int core) {
+  if (core == avoided_) return;
+  avoided_ = core;
+  const OtherCores others(core);
+  for (std::thread& helper : helpers_) others.confine(helper);
 }
 
 void Pool::wait_for_work(int index, uint32_t seen) {

@@ -65,7 +65,7 @@ class Pool {
   void take_share(int share);
   void wait_for_others(int chunks, Clock::time_point started);
   void wait_for_work(int index, uint32_t seen);
-  void leave_caller();
+  void keep_helpers_off(int core);
   bool is_used(int index) const { return index < used_.load(std::memory_order_relaxed); }
   void stop();
 
@@ -85,11 +85,11 @@ class Pool {
   alignas(64) std::atomic<int> finished_{0};
   int chunks_ = 0;  // of the round
   std::atomic<int> cut_{1};  // its shares; a helper that is late may ask
-  std::atomic<int> core_{-1};  // the caller's, as the round began
   Function function_ = nullptr;
   const void* context_ = nullptr;
 
   std::vector<std::thread> helpers_;
+  int avoided_ = -1;  // the core that they are kept off
   std::atomic<int> used_{0};  // helpers that take chunks, the first ones
   std::atomic<bool> stopping_{false};
   std::atomic<int> sleeping_{0};  // of those used
