@@ -50,7 +50,7 @@ class CpuCache:
         self.pages = pages
         self.sizes = (layers, kv_heads, head_size)
         self._forthcoming = Forthcoming()
-        self._ahead = Ahead(_taker(self.content, self.means, self.mean_scales))
+        self._ahead = Ahead(_taker(self.content))
 
     def expect(self, spans: Sequence[Span]) -> None:
         """Take memory for what is written soon, now that a step of `spans` was."""
@@ -78,20 +78,11 @@ class CpuCache:
         return (self.means.nbytes + self.mean_scales.nbytes) / (self.pages * PAGE_TOKENS)
 
 
-def _taker(
-    content: npt.NDArray[np.uint8],
-    means: npt.NDArray[np.uint8],
-    mean_scales: npt.NDArray[np.float32],
-) -> Callable[[int], None]:
-    """Return what makes a slab resident, and what is known of its keys, a part of each layer.
-    It holds no cache, which may end before.
-    """
+def _taker(content: npt.NDArray[np.uint8]) -> Callable[[int], None]:
+    """Return what makes a slab resident. It holds no cache, which may end before."""
 
     def take(slab: int) -> None:
-        pages = slice(slab * SLAB_PAGES, (slab + 1) * SLAB_PAGES)
-        for part in (content[slab : slab + 1], means[:, pages], mean_scales[:, pages]):
-            rows, stride, size = len(part), part.strides[0], part[0].nbytes
-            native.library().thermesh_take(part.ctypes.data, rows, stride, size)
+        native.library().thermesh_take(content[slab].ctypes.data, content[slab].nbytes)
 
     return take
 

@@ -34,6 +34,8 @@ class Forthcoming:
     def after(self, spans: Sequence[Span]) -> Iterator[int]:
         """Return pages, those first that are needed first; none where a step began no page, as
         what is written soon was said before. Of pages in a row one of each slab is there.
+        Only one that is alone reserves for a long prompt: pages that running ones write sooner
+        would wait for that.
         """
         if not any(map(_begins_page, spans)):
             return
@@ -44,7 +46,8 @@ class Forthcoming:
         for span in spans:
             full = span.context_length // PAGE_TOKENS
             yield from span.page_table[full : full + _PROMPT_PAGES]
-        yield from _in_a_row(newest + 1, self._reserved)
+        is_quiet = len(spans) == 1 and spans[0].context_length >= spans[0].prompt_end
+        yield from _in_a_row(newest + 1, self._reserved if is_quiet else LEAST_RESERVED_PAGES)
 
 
 def _in_a_row(first: int, count: int) -> Iterator[int]:

@@ -154,7 +154,7 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "thermesh_engine_free": (None, (_pointer,)),
     "thermesh_packed_bytes": (_u64, (_i32, _i64, _i64)),
     "thermesh_pack": (ctypes.c_char_p, (_i32, _pointer, _u64, _i64, _i64, _pointer, _u64)),
-    "thermesh_take": (None, (_pointer, _u64, _u64, _u64)),
+    "thermesh_take": (None, (_pointer, _u64)),
     "thermesh_check": (ctypes.c_char_p, (ctypes.POINTER(Network),)),
     "thermesh_step": (
         ctypes.c_char_p,

@@ -36,6 +36,17 @@ def test_what_is_needed_first_comes_first() -> None:
     assert list(Forthcoming().after(spans)) == [10, 11, 7, 9, 4, 5, 10, 26, 41]
 
 
+def test_little_is_reserved_while_others_run() -> None:
+    """Pages that the next steps write would have to wait for it."""
+    forthcoming = Forthcoming()
+    running = list(forthcoming.after([span(512, 512, 2048)]))
+    assert running == [128, 128, *range(32, 48), 128, 144, 159]
+    ended = list(forthcoming.after([span(512, 2048, 2048)]))
+    assert ended == [128, 128, *range(128, 256, 16), 255]
+    together = list(forthcoming.after([span(1, 2049, 2048), span(1, 2049, 2048, 129)]))
+    assert together[-3:] == [258, 274, 289]
+
+
 @given(
     lengths=st.lists(st.integers(1, 10_000), min_size=1, max_size=6),
     first_page=st.integers(0, 100),

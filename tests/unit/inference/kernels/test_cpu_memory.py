@@ -48,7 +48,7 @@ def test_memory_that_was_taken_is_there_and_says_what_it_said() -> None:
     """Who writes to it waits for none of its pages, and what was written before stays."""
     area = memory.anonymous(256 * mmap.PAGESIZE + 1, in_huge_pages=False)
     area[7], area[-1] = 7, 9
-    native.library().thermesh_take(area.ctypes.data, 1, 0, area.nbytes)
+    native.library().thermesh_take(area.ctypes.data, area.nbytes)
     assert (area[7], area[-1], int(area.sum())) == (7, 9, 16)
     before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
     area[:] = 1

@@ -288,14 +288,13 @@ sys.exit(os.waitpid(child, 0)[1] or (0 if same else 1))
 
 @built
 @pytest.mark.skipif(sys.platform != "linux", reason="no mincore here")
-async def test_the_next_prompt_finds_memory_for_its_keys_and_what_is_known_of_them():
-    """Once a step was, in every layer."""
+async def test_the_next_prompt_finds_memory():
+    """Once a step was: all layers of what nobody has written to yet."""
     network = CpuNetwork(SMALL, QuantisedTensors())
     cache = network.new_cache(64)
     decode(network, cache, length=20)
-    written_next = [cache.content[1], *cache.means[:, 16:32], *cache.mean_scales[:, 16:32]]
 
-    await eventually(lambda: all(map(is_resident, written_next)))
+    await eventually(lambda: is_resident(cache.content[1]))
 
 
 def is_resident(array):

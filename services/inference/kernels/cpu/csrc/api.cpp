@@ -139,14 +139,11 @@ THERMESH_API const char* thermesh_pack(int32_t kind, const uint8_t* source, uint
   return nullptr;
 }
 
-// Makes `rows` pieces of memory of `bytes` each, `stride` apart, resident, zeros where nobody
-// wrote yet, whatever others write to them meanwhile.
-THERMESH_API void thermesh_take(uint8_t* memory, uint64_t rows, uint64_t stride, uint64_t bytes) {
+// Makes memory resident, zeros where nobody wrote yet, whatever others write to it meanwhile.
+THERMESH_API void thermesh_take(uint8_t* memory, uint64_t bytes) {
   constexpr uint64_t kPageBytes = 4096;  // smaller than a system's own costs little
-  const auto take = [](uint8_t* byte) { __atomic_fetch_or(byte, uint8_t{0}, __ATOMIC_RELAXED); };
-  for (uint64_t row = 0; memory && bytes && row < rows; ++row, memory += stride) {
-    for (uint64_t i = 0; i < bytes; i += kPageBytes) take(memory + i);
-    take(memory + bytes - 1);
+  for (uint64_t i = 0; memory && i < bytes; i += kPageBytes) {
+    __atomic_fetch_or(memory + i, uint8_t{0}, __ATOMIC_RELAXED);
   }
 }
 
