@@ -28,13 +28,14 @@ from services.inference.scheduling.prompt_costs import PromptCosts
 FIRST_TOKENS = 10
 """Prompt tokens of a step while nothing is known of what they cost. What joins after that
 takes at most `_GROWTH` times what the step before it took: behind another context, or read
-without others, tokens cost something else."""
+without others, tokens cost something else, and where a neighbour left the core since decode
+steps were measured they seem to cost next to nothing."""
 
 FEWEST_TOKENS = 2
 """Prompt tokens that a step takes whatever they cost, so that a prompt always gets on. One
 alone is taken for a sequence that decodes."""
 
-_GROWTH = 2
+_GROWTH = 1.5
 _DECODE_STEPS = 9
 _STALE_AFTER = 16
 """Steps with prompts after which one without is due: while a long prompt is
@@ -53,7 +54,7 @@ class Pace:
         self._since_plain = 0
         self._plain_run = 0
         self._is_probe = False
-        self._last_beside = FIRST_TOKENS // _GROWTH
+        self._last_beside = 0
         self._allowed = FIRST_TOKENS
         self._decode_seconds: dict[int, deque[float]] = {}
         self._usual_seconds: dict[int, float] = {}
@@ -104,7 +105,7 @@ class Pace:
         count = FIRST_TOKENS
         if base is not None and self._costs.is_known:
             spare = (self._stretch - 1) * min(base, self._decode_before.get(_size(decoding), base))
-            most = min(most, _GROWTH * max(self._last_beside, FIRST_TOKENS // _GROWTH))
+            most = min(most, max(FIRST_TOKENS, int(_GROWTH * self._last_beside)))
             count = max(FEWEST_TOKENS, self._costs.affordable(spare, most))
             self._is_probe = count < most and self._since_plain == _STALE_AFTER // 2
             if self._is_probe:

@@ -23,7 +23,7 @@ _FEWEST_PROBES = 3
 """Steps of another number before one is believed: a neighbour may have had the core in one."""
 
 _ANYWAY_PART = 4
-_ANYWAY_MOST = 10
+_ANYWAY_MOST = 6
 """Tokens are taken whatever they take, up to so many, that make what is shared longer by at
 most one part in so many: with fewer a step would hold others up as long."""
 
